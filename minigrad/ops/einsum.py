@@ -194,20 +194,25 @@ einsum = Primitive(
                          ("ij->ji", (2, 3)), ("ij,jk,kl->il", (2, 3), (3, 2), (2, 2)), ("ij,j->ji", (2, 3), (3,)))])
 
 
-def contract(operands: Sequence[tuple[str, Node]], out: str) -> Node:
+def make(name: str, *inputs: Node, **params: object) -> Node:
+    """Return a node of the primitive called `name`."""
+    return PRIMITIVES[name](*inputs, **params)
+
+
+def contract(operands: Sequence[tuple[str, Node]], out: str, make: Callable[..., Node] = make) -> Node:
     """Return the contraction of ``(subscripts, node)`` operands to the subscripts `out`.
 
-    A subscript that one operand alone has is summed first, as the primitive asks.
+    A subscript that one operand alone has is summed first, as the primitive asks. A pass hands over its rewriter.
     """
     summed = []
     for i, (s, x) in enumerate(operands):
         others = set(out).union(*(t for j, (t, _) in enumerate(operands) if j != i))
         own = tuple(k for k, c in enumerate(s) if c not in others)
         if own:
-            x = PRIMITIVES["sum"](x, axes=own)
+            x = make("sum", x, axes=own)
             s = "".join(c for c in s if c in others)
         summed.append((s, x))
     terms = [s for s, _ in summed]
     if terms == [out]:
         return summed[0][1]
-    return einsum(*(x for _, x in summed), subscripts=",".join(terms) + "->" + out)
+    return make("einsum", *(x for _, x in summed), subscripts=",".join(terms) + "->" + out)

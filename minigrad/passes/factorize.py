@@ -27,7 +27,7 @@ from ..interpreters import rebuilt, rewrite
 from ..locks import importing
 from ..ops.broadcast import expand
 from ..ops.differences import is_difference
-from ..ops.einsum import LETTERS, einsum, parse
+from ..ops.einsum import LETTERS, contract, einsum, parse
 from ..ops.elementwise import add, mul, sub
 from ..ops.index import scatter_add
 from ..ops.reduce import sum_
@@ -342,26 +342,15 @@ def _product(writer: Writer, term: Term, path: Path, result: Sequence[Letter]) -
     for step in path:
         used = [factors.pop(i) for i in sorted(step, reverse=True)]
         factors.append(_contracted(used, set(result).union(*(f.letters for f in factors))))
-    (factor,) = factors
-    factor = _summed(factor, set(result))
+    factor = _contracted(factors, set(result))
     return writer.broadcast(factor.node, factor.letters, result)
-
-
-def _summed(factor: Factor, keep: set[Letter]) -> Factor:
-    axes = tuple(i for i, c in enumerate(factor.letters) if c not in keep)
-    if not axes:
-        return factor
-    return Factor(PRIMITIVES["sum"](factor.node, axes=axes), tuple(c for c in factor.letters if c in keep))
 
 
 def _contracted(used: Sequence[Factor], keep: set[Letter]) -> Factor:
     """Contract two factors, or sum one, to the letters in `keep`."""
-    used = [_summed(f, keep.union(*(other.letters for other in used if other is not f))) for f in used]
-    if len(used) == 1:
-        return used[0]
     letters = tuple(dict.fromkeys(c for f in used for c in f.letters if c in keep))
-    subscripts = _subscripts([f.letters for f in used], letters)
-    return Factor(PRIMITIVES["einsum"](*(f.node for f in used), subscripts=subscripts), letters)
+    terms, out = parse(_subscripts([f.letters for f in used], letters))
+    return Factor(contract(list(zip(terms, (f.node for f in used), strict=True)), out), letters)
 
 
 # -- notes ---------------------------------------------------------------------------------------------

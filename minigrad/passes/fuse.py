@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 
 from ..axes import INDEXED, PARALLEL, POINTWISE, axis_rule
-from ..graph import ArrayType, Graph, Node, constant_of
+from ..graph import Graph, Node, constant_of
 from ..ops.control import barrier
 from ..ops.index import gather, scatter_add
 from ..ops.reduce import argmax, argmin
@@ -258,14 +259,8 @@ def _waits(reader: Node, source: Node, roles: Roles) -> bool:
 
 def _weight(node: Node) -> int:
     """Return the bytes of a node's array, for typical sizes."""
-    return sum(map(_array_weight, node.types))
-
-
-def _array_weight(t: ArrayType) -> int:
-    total = t.dtype.itemsize
-    for n in t.shape:
-        total *= n if isinstance(n, int) else _TYPICAL
-    return total
+    return sum(prod((n if isinstance(n, int) else _TYPICAL for n in t.shape), start=t.dtype.itemsize)
+               for t in node.types)
 
 
 def dependencies(node: Node, roles: Roles) -> Iterator[Node]:

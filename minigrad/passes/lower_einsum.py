@@ -9,29 +9,31 @@ order of the operands is such that the result needs no transpose.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..combiners import ADD
-from ..graph import PRIMITIVES, ArrayType, Graph, Node, Params
+from ..graph import ArrayType, Graph, Node, Params
 from ..ops.accumulators import accumulator
-from ..ops.einsum import LETTERS, einsum, parse, split_subscripts
+from ..ops.einsum import LETTERS, contract, einsum, parse, split_subscripts
+from ..primitive import Primitive
 from ..symbolic import Dim, Shape, size_of
 from .factorize import contraction_path, number
 from .rewrite import PassRule, Rewrite
-from .simplify import RULES
+from .simplify import rules_of
 
 
 def lower_einsum(graph: Graph) -> Graph:
     """Return an equal graph whose contractions are matrix products in canonical form."""
-    return Rewrite(_Rules(), lower_einsum).graph(graph)
+    return Rewrite(_rules_of, lower_einsum).graph(graph)
 
 
-class _Rules(dict[str, tuple[PassRule, ...]]):
-    def __missing__(self, name: str) -> tuple[PassRule, ...]:
-        widened = (_widened(name),) if PRIMITIVES[name].combiner is ADD else ()
-        self[name] = rules = (_lower,) if name == einsum.name else (*widened, *RULES[name])
-        return rules
+@functools.cache
+def _rules_of(prim: Primitive) -> tuple[PassRule, ...]:
+    if prim is einsum:
+        return (_lower,)
+    return (*((_widened(prim.name),) if prim.combiner is ADD else ()), *rules_of(prim))
 
 
 def _widened(name: str) -> PassRule:
@@ -60,7 +62,7 @@ def canonical(subscripts: str) -> bool:
 def _lower(s: Rewrite, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
     if canonical(p["subscripts"]):
         return None
-    for rule in RULES["einsum"]:
+    for rule in rules_of(einsum):
         simpler = rule(s, t, xs, p)
         if simpler is not None:
             return simpler
@@ -85,25 +87,14 @@ def _pairwise(s: Rewrite, xs: list[Node], terms: list[str], out: str) -> Node:
     shapes = [tuple(map(number, x.shape)) for x in xs]
     for positions in contraction_path(",".join(terms) + "->" + out, shapes, "auto"):
         pair = sorted(positions)
-        chosen, labels = [xs[i] for i in pair], [terms[i] for i in pair]
+        operands = [(terms[i], xs[i]) for i in pair]
         for i in reversed(pair):
             del xs[i], terms[i]
         kept = set(out).union(*terms)
-        result = "".join(dict.fromkeys(c for c in "".join(labels) if c in kept)) if xs else out
-        xs.append(_contract(s, chosen, labels, result))
+        result = "".join(dict.fromkeys(c for term, _ in operands for c in term if c in kept)) if xs else out
+        xs.append(contract(operands, result, s))
         terms.append(result)
     return xs[0]
-
-
-def _contract(s: Rewrite, xs: list[Node], terms: list[str], out: str) -> Node:
-    """Contract one or two operands; an axis of one operand alone is summed first."""
-    for i, term in enumerate(terms):
-        others = set(out).union(*terms[:i], *terms[i + 1:])
-        own = tuple(k for k, c in enumerate(term) if c not in others)
-        if own:
-            xs[i] = s("sum", xs[i], axes=own)
-            terms[i] = "".join(c for c in term if c in others)
-    return s("einsum", *xs, subscripts=",".join(terms) + "->" + out)
 
 
 def _ordered(s: Rewrite, x: Node, term: str, order: str) -> Node:

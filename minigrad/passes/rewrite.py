@@ -8,7 +8,7 @@ table uses `interpreters.rewrite`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,8 @@ class Rewrite:
         The current node: its replacement keeps its line and its rules.
     """
 
-    def __init__(self, rules: Mapping[str, Sequence[PassRule]], inner: Callable[[Graph], Graph], inline: bool = False):
+    def __init__(self, rules: Callable[[Primitive], Sequence[PassRule]], inner: Callable[[Graph], Graph],
+                 inline: bool = False):
         self._rules, self.inner, self._inline = rules, inner, inline
         self._seen: dict[tuple[object, ...], Node] = {}
         self.held: dict[Graph, Graph] = {}
@@ -97,7 +98,7 @@ class Rewrite:
 
     def _make(self, prim: Primitive, inputs: tuple[Node, ...], params: dict[str, Any], type_: Any,
               keep: Node | None) -> Node:
-        for rule in self._rules[prim.name]:
+        for rule in self._rules(prim):
             new = rule(self, type_, inputs, params)
             if new is not None:
                 return new

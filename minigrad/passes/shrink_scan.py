@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..graph import PRIMITIVES, Graph, Node, constant_of
+from ..graph import Graph, Node, constant_of
 from ..ops.results import waits_for_check
+from ..ops.shape import concatenate, reshape, section
 from ..primitive import broadcast_leading
 from .dead_code import dead_code
 from .scan_loop import Loop, holds_graphs, rewrite_scans
@@ -57,11 +58,9 @@ def _shifted_stacks(loop: Loop, stacked: Collection[Node]) -> dict[Node, Node]:
 
 def _shift(loop: Loop, start: Node, after: Node) -> Node:
     """Return the values before each step from those after it."""
-    first = PRIMITIVES["reshape"](start, shape=(1, *start.shape))
-    low, high = (1, loop.length) if loop.reverse else (0, loop.length - 1)
-    others = PRIMITIVES["slice"](after, start=(low, *[0] * start.ndim), stop=(high, *start.shape),
-                                 step=(1,) * after.ndim)
-    return PRIMITIVES["concatenate"](*((others, first) if loop.reverse else (first, others)), axis=0)
+    first = reshape(start, shape=(1, *start.shape))
+    others = section(after, 0, int(loop.reverse), loop.length - 1)
+    return concatenate(*((others, first) if loop.reverse else (first, others)), axis=0)
 
 
 def _is_light_check(loop: Loop, n: Node) -> bool:

@@ -9,11 +9,12 @@ operation stands beside that operation (`Primitive.simplify`).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 
-from ..graph import PRIMITIVES, ArrayType, Graph, Node, Params, constant_of
+from ..graph import ArrayType, Graph, Node, Params, constant_of
 from ..ops.broadcast import expand
 from ..ops.constants import full
 from ..ops.reduce import reduced_once
@@ -27,10 +28,11 @@ Inputs = tuple[Node, ...]
 
 def simplify(graph: Graph) -> Graph:
     """Return an equal graph with less work. Checkpointed bodies are inlined."""
-    return Rewrite(RULES, simplify, inline=True).graph(graph)
+    return Rewrite(rules_of, simplify, inline=True).graph(graph)
 
 
-def _rules_of(prim: Primitive) -> tuple[PassRule, ...]:
+@functools.cache
+def rules_of(prim: Primitive) -> tuple[PassRule, ...]:
     """Return the rules for nodes of a primitive, in the order in which they are tried."""
     laws = prim.laws
     rules: list[PassRule] = []
@@ -186,14 +188,3 @@ def _hold(prim: Primitive) -> PassRule:
         return s(prim.name, *xs, **{k: simplified(v) for k, v in p.items()})
 
     return rule
-
-
-class _Rules(dict[str, tuple[PassRule, ...]]):
-    """The rules of each primitive, collected when it first occurs."""
-
-    def __missing__(self, name: str) -> tuple[PassRule, ...]:
-        self[name] = rules = _rules_of(PRIMITIVES[name])
-        return rules
-
-
-RULES = _Rules()

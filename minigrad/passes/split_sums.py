@@ -16,7 +16,7 @@ from ..ops.block_einsum import block_einsum, summed
 from ..ops.einsum import einsum, parse
 from ..ops.index import scatter_add
 from ..ops.reduce import sum_
-from ..ops.shape import concatenate
+from ..ops.shape import concatenate, section
 from ..primitive import broadcast_axes
 from ..tracing import made_by
 
@@ -115,10 +115,4 @@ def _cut(node: Node, axis: int, cuts: Sequence[int], known: dict[Node, list[Node
     if node.prim.kind == "elementwise" and _cuts(node, axis) is not None:
         pieces = [_parts(i, axis, cuts, known) for i in node.inputs]
         return [node.prim(*xs, **node.params) for xs in zip(*pieces, strict=True)]
-    parts, low = [], 0
-    for n in cuts:
-        start = tuple(low if a == axis else 0 for a in range(node.ndim))
-        stop = tuple(low + n if a == axis else m for a, m in enumerate(node.shape))
-        parts.append(PRIMITIVES["slice"](node, start=start, stop=stop, step=(1,) * node.ndim))
-        low += n
-    return parts
+    return [section(node, axis, sum(cuts[:k]), n) for k, n in enumerate(cuts)]

@@ -254,7 +254,7 @@ def cut(examples: np.ndarray, batch_size: int | None = None, limits: Sequence[tu
         for total, limit in running:
             stop = min(stop, int(np.searchsorted(total, total[start] + limit, side="right")) - 1)
         if fits is not None and stop > start:
-            guess = _longest(functools.partial(_fit, fits, examples[start:]), stop - start, guess)
+            guess = _longest(fits, examples[start:stop], guess)
             stop = start + guess
         if stop == start:
             raise BatchError(at_user_line(f"DataLoader: example {examples[start]} alone exceeds the limits of a batch"))
@@ -264,15 +264,12 @@ def cut(examples: np.ndarray, batch_size: int | None = None, limits: Sequence[tu
     return parts, full
 
 
-def _fit(fits: Callable[[np.ndarray], bool], examples: np.ndarray, count: int) -> bool:
-    return fits(examples[:count])
-
-
-def _longest(fits: Callable[[int], bool], most: int, guess: int) -> int:
-    """Return the largest length up to `most` that fits, or 0; the search starts at `guess`."""
+def _longest(fits: Callable[[np.ndarray], bool], examples: np.ndarray, guess: int) -> int:
+    """Return the number of first examples that fit; the search starts at `guess`."""
+    most = len(examples)
     good, bad, k = 0, most + 1, min(guess, most)
     while good + 1 < bad:
-        if fits(k):
+        if fits(examples[:k]):
             good = k
         else:
             bad = k

@@ -22,7 +22,7 @@ from ..ops.accumulators import accumulator
 from ..ops.block_einsum import block_einsum
 from ..ops.broadcast import broadcast_along
 from ..ops.checks import in_range, picked
-from ..ops.constants import iota, size_scalar
+from ..ops.constants import iota, proj, size_scalar
 from ..ops.control import barrier, written_out
 from ..ops.custom import Later, ruled
 from ..ops.einsum import LETTERS, contract, parse
@@ -35,7 +35,7 @@ from ..ops.segments import checked_index, nonempty, segment_argsort, segment_cum
 from ..ops.shape import concatenate, reshape, transpose
 from ..ops.sort import argsort
 from ..ops.strict_index import place
-from ..primitive import Combiner, broadcast_leading, placeholder, rule
+from ..primitive import Combiner, broadcast_leading, placeholder
 from ..symbolic import Dim, Shape, Symbol, size_of
 from .rows import Domain, Rows, spread_rows
 
@@ -96,7 +96,7 @@ class Batching:
         _follow_targets(self, node)
         if node.prim is place and node.inputs[0] in self.targets:  # the batch has been checked
             return self._same(node, node.inputs[0])
-        if not self._touches_ragged(node):
+        if node.prim in (barrier, proj) or not self._touches_ragged(node):
             return None
         if node.prim.kind == "elementwise":
             return PRIMITIVES[node.prim.name](*inputs, **node.params)
@@ -613,18 +613,6 @@ def _closed(graph: Graph, inputs: Sequence[Node], extra: Sequence[Node], outputs
 _ALONG = {ORDERED: ("it runs along a ragged axis", "Run it along another axis, or write it with cumsum and gathers"),
           PERMUTED: ("it moves elements along a ragged axis", "Move them along another axis, or index the rows with "
                      "an array of positions")}
-
-
-@_rule("proj")
-def _proj(b: Batching, node: Node, xs: Inputs) -> Node:
-    part: Node = rule(node, "batch")(b.rows.size, [True], *xs, **node.params)
-    return part
-
-
-@_rule("barrier")
-def _barrier(b: Batching, node: Node, xs: Inputs) -> Node:
-    first = node.inputs[0]
-    return barrier(xs[0] if b.is_ragged(first) else b.each(first), xs[1])
 
 
 def _rule_of_axes(b: Batching, node: Node, rule: AxisRule | None) -> Rule:

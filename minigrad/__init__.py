@@ -42,7 +42,7 @@ from .transforms.mean import mean_loss, unroll
 from .transforms.microbatch import microbatch
 from .transforms.pytrees import register_dataclass
 from .transforms.symbolic_trace import trace
-from .transforms.vmap import per_example_grad, vmap
+from .transforms.vmap import vmap
 
 __version__ = "0.1.0"
 
@@ -53,7 +53,8 @@ _LATER = {
     "compare": ".report", "DataLoader": ".ragged.loader", "explore": ".explorer",
     "from_networkx": ".ragged.convert",
     "from_pyg": ".ragged.convert", "get_num_threads": ".backends.native.runtime.threads",
-    "open_dataset": ".ragged.dataset", "optim": ".optim", "per_example": ".per_example", "Report": ".report",
+    "open_dataset": ".ragged.dataset", "optim": ".optim", "per_example": ".per_example",
+    "per_example_grad": ".per_example", "Report": ".report",
     "save_dataset": ".ragged.dataset", "set_num_threads": ".backends.native.runtime.threads",
     "to_networkx": ".ragged.convert", "to_pyg": ".ragged.convert"}
 
@@ -62,6 +63,7 @@ if _TYPE_CHECKING:
     from .backends.native.runtime.threads import get_num_threads, set_num_threads
     from .explorer import explore
     from .passes.autobatch import autobatch
+    from .per_example import per_example_grad
     from .ragged.convert import from_networkx, from_pyg, to_networkx, to_pyg
     from .ragged.dataset import open_dataset, save_dataset
     from .ragged.loader import DataLoader

@@ -15,12 +15,13 @@ import numpy as np
 import optree
 
 from . import backends, interpreters, passes
+from .argument_sizes import argument_sizes
 from .debugging import debugging
 from .errors import BatchError, MinigradError, ShapeError, at_user_line
 from .graph import Graph, PyTree
 from .locks import Lock
 from .passes.record import Stage, Stages
-from .symbolic import Dim, Symbol, bind
+from .symbolic import Dim, Symbol
 from .tracebacks import boundary, for_user
 from .tracing import tracing
 from .transforms.array_namespace import namespace, on_device
@@ -98,8 +99,7 @@ class Entry:
 
     def sizes(self, shapes: list[tuple[int, ...]]) -> dict[Symbol, int]:
         """Return the numbers of the symbolic sizes, or raise `ShapeError` for other shapes."""
-        sizes = bind((n.shape, shape, name)
-                     for n, shape, name in zip(self.graph.inputs, shapes, self.graph.names, strict=True))
+        sizes = argument_sizes(self.graph, shapes)
         for n in self.differences:
             if n.value(sizes) < 0:
                 raise ValueError(f"{self.graph.name}: the examples have fewer rows than a slice of them leaves out "

@@ -1,4 +1,4 @@
-"""Statistics of per-example gradients, each written as its definition.
+"""Per-example gradients, and their statistics, each written as its definition.
 
 Compiled, each costs about as much as one mean gradient: the pass `factorize` squares, scales and adds up the gradients
 without forming them.
@@ -24,11 +24,42 @@ import optree
 
 from .graph import InAxes, PyTree
 from .traced_array import Array
+from .transforms.grad import grad
 from .transforms.graph_forms import Argnums
 from .transforms.pickling import picklable
-from .transforms.vmap import per_example_grad
+from .transforms.vmap import vmap
 
 __all__ = ["clipped_mean", "gram", "noise_scale", "norms", "squared_norms"]
+
+
+@picklable
+def per_example_grad(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes = 0,
+                     has_aux: bool = False) -> Callable[..., PyTree]:
+    """Return the function that computes one gradient per example: ``vmap(grad(f))``.
+
+    Every leaf of the result is a leaf of argument `argnums` with the examples along a new axis 0.
+
+    Parameters
+    ----------
+    f : callable
+        A loss of one example.
+    argnums, has_aux
+        As of `grad`.
+    in_axes : int, None, or a pytree of them
+        As of `vmap`.
+
+    Returns
+    -------
+    callable
+        Returns the gradients with the examples along a new axis 0 of each leaf of argument `argnums`.
+
+    Examples
+    --------
+    >>> mg.per_example_grad(np.dot, in_axes=(None, 0))(np.array([1.0, 2.0]), np.array([[1.0, 0.0], [3.0, 1.0]]))
+    array([[1., 0.],
+           [3., 1.]])
+    """
+    return vmap(grad(f, argnums, has_aux), in_axes)
 
 
 @picklable

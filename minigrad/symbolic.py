@@ -7,14 +7,8 @@ symbols: sizes may be added, multiplied and compared, which is all that shapes n
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar, overload
-
-from .errors import ShapeError
-
-if TYPE_CHECKING:
-    Size = TypeVar("Size", int, "int | Dim")
+from typing import overload
 
 _uid = itertools.count()
 
@@ -222,24 +216,6 @@ def divide(a: int | Dim, b: int | Dim) -> int | Dim | None:
     return None if isinstance(b, Dim) or b == 0 or a % b else a // b
 
 
-def common_divisor(a: int | Dim, b: int | Dim) -> int | Dim:
-    """Return the greatest common divisor of two sizes; of sums of symbols, one of the two or 1."""
-    if isinstance(a, int) and isinstance(b, int):
-        return math.gcd(a, b)
-    for x, y in ((a, b), (b, a)):
-        if divide(x, y) is not None:
-            return y
-    both = [tuple(monomials(n)) for n in (a, b)]
-    if any(len(terms) != 1 for terms in both):
-        return 1
-    ((left, p),), ((right, q),) = both
-    shared: list[Symbol] = []
-    for s in left:
-        if shared.count(s) < right.count(s):
-            shared.append(s)
-    return _dim({tuple(shared): math.gcd(p, q)})
-
-
 @overload
 def value(size: int | Dim, sizes: Mapping[Symbol, int]) -> int: ...
 
@@ -261,39 +237,6 @@ def symbols(shape: Iterable[int | Dim]) -> set[Symbol]:
 def format_shape(shape: Sequence[int | Dim]) -> str:
     """Return a shape as graphs and errors print it, such as ``[B, 10]``."""
     return "[" + ", ".join(str(n) for n in shape) + "]"
-
-
-def bind(shapes: Iterable[tuple[Shape, tuple[Size, ...], str]]) -> dict[Symbol, Size]:
-    """Return every symbol's size, found by matching symbolic shapes with actual ones.
-
-    Parameters
-    ----------
-    shapes : iterable of (symbolic shape, actual shape, argument's name)
-
-    Raises
-    ------
-    ShapeError
-        If a number does not match, or one symbol would need two values.
-    """
-    sizes: dict[Symbol, Size] = {}
-    owners: dict[Symbol, str] = {}
-    composite = []
-    for expected, actual, name in shapes:
-        if len(expected) != len(actual):
-            raise ShapeError(f"argument {name}: expected shape {format_shape(expected)}, got {format_shape(actual)}")
-        for axis, (w, h) in enumerate(zip(expected, actual, strict=True)):
-            symbol = w.symbol if isinstance(w, Dim) else None
-            if symbol is None:
-                composite.append((w, h, name, expected, actual))
-            elif sizes.setdefault(symbol, h) != h:
-                raise ShapeError(f"size {symbol} is {sizes[symbol]} in {owners[symbol]} "
-                                 f"and {h} in {name} (axis {axis})")
-            else:
-                owners.setdefault(symbol, name)
-    for w, h, name, expected, actual in composite:
-        if value(w, sizes) != h:
-            raise ShapeError(f"argument {name}: expected shape {format_shape(expected)}, got {format_shape(actual)}")
-    return sizes
 
 
 def polynomial(terms: Mapping[tuple[Symbol, ...], int]) -> int | Dim:

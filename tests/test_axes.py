@@ -4,8 +4,7 @@
 import numpy as np
 import pytest
 
-from minigrad import axes
-from minigrad.axes import PARALLEL, axis_rule, factorised
+from minigrad.axes import PARALLEL, axis_rule
 from minigrad.graph import PRIMITIVES, ArrayType, TupleType
 from minigrad.ops.control import placeholder
 from minigrad.symbolic import Dim
@@ -48,25 +47,6 @@ def test_every_primitive_declares_its_axes():
 def test_notation(node, rule):
     assert str(axis_rule(node())) == rule
 
-
-@pytest.mark.parametrize(("before", "after", "rule"), [
-    ((2, 3), (6,), "[i, j] -> [(i j)]"),
-    ((6,), (2, 3), "[(i j)] -> [i, j]"),
-    ((4, 6), (2, 12), "[(i j), k] -> [i, (j k)]"),
-    ((2, 3), (3, 2), "[i~, j~] -> [k~, l~]"),
-    ((5, 2, 3), (5, 3, 2), "[i, j~, k~] -> [i, l~, m~]"),
-    ((4, 3), (6, 2), "[(i j~), k~] -> [(i l~), m~]"),
-    ((B, 4), (B * 2, 2), "[i, (j k)] -> [(i j), k]"),
-    ((B * 6, 2), (B, 12), "[(i j), k] -> [i, (j k)]"),
-    ((B * 2, 3), (B * 3, 2), "[(i j~), k~] -> [(i l~), m~]"),
-    ((3, B), (B * 3,), "[i, j] -> [(i j)]"),
-    ((1, 5), (5, 1), "[i~, j] -> [j, k~]"),
-    ((), (1, 1), "[] -> [i~, j~]"),
-    ((0, 3), (0, 7), "[i, j~] -> [i, k~]"),
-])
-def test_factors_of_a_reshape(before, after, rule):
-    left, right = factorised(before, after)
-    assert str(axes.AxisRule((left,), (right,))) == rule
 
 
 def coordinates(values, shape):

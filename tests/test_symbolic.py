@@ -1,11 +1,8 @@
-"""Polynomials of symbolic sizes: arithmetic, division, and binding to numbers."""
+"""Polynomials of symbolic sizes: arithmetic and division."""
 
 import copy
 
-import pytest
-
-import minigrad as mg
-from minigrad.symbolic import Dim, bind, common_divisor, divide, size_of
+from minigrad.symbolic import Dim, divide, size_of
 
 B, N = Dim.new("B"), Dim.new("N")
 
@@ -38,12 +35,6 @@ def test_division_is_exact_or_none():
     assert divide(8, 2) == 4
 
 
-def test_common_divisor():
-    assert common_divisor(12, 18) == 6
-    assert common_divisor(4 * B * N, 6 * B) == 2 * B
-    assert common_divisor(B + 1, N) == 1
-
-
 def test_hint_needs_every_symbol():
     known = Dim.new("n", hint=4)
     assert (known * known + 1).hint == 17
@@ -53,12 +44,3 @@ def test_hint_needs_every_symbol():
 def test_replace_takes_sizes():
     assert (B * N).replace({N.symbol: 2}) == 2 * B
     assert B.replace({B.symbol: N}) == N
-
-
-def test_bind_finds_numbers():
-    shapes = [((B, 3), (4, 3), "x"), ((B + 1,), (5,), "y")]
-    assert bind(shapes) == {B.symbol: 4}
-    with pytest.raises(mg.ShapeError, match="size B is 4 in x and 5 in z"):
-        bind([*shapes, ((B,), (5,), "z")])
-    with pytest.raises(mg.ShapeError, match="argument y: expected shape"):
-        bind([((B, 3), (4, 3), "x"), ((B + 1,), (6,), "y")])

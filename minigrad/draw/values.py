@@ -8,9 +8,10 @@ import numpy as np
 import optree
 
 from .. import interpreters
+from ..argument_sizes import argument_sizes
 from ..errors import TraceError, at_user_line
 from ..graph import Graph, Node, PyTree
-from ..symbolic import Symbol, bind
+from ..symbolic import Symbol
 
 
 def input_arrays(graph: Graph, values: Sequence[PyTree], method: str) -> list[np.ndarray]:
@@ -25,7 +26,7 @@ def input_arrays(graph: Graph, values: Sequence[PyTree], method: str) -> list[np
 
 def input_sizes(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[Symbol, int]:
     """Return the numbers of the symbolic sizes, or raise `ShapeError` for arrays of other shapes."""
-    return bind((n.shape, a.shape, name) for n, a, name in zip(graph.inputs, arrays, graph.names, strict=True))
+    return argument_sizes(graph, [a.shape for a in arrays])
 
 
 def node_values(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> dict[Node, np.ndarray]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..axes import PERMUTED, AxisRule, Declared, along, factorised, parallel, per_axis
+from ..axes import PERMUTED, AxisRule, Declared, along, parallel, per_axis
 from ..errors import DtypeError, at_user_line
 from ..families import linear
 from ..graph import PRIMITIVES, ArrayType, Node, Params, constant_of
@@ -15,6 +15,7 @@ from ..symbolic import Dim, Shape, format_shape, size_of
 from ..tracing import guard_equal, number
 from ..views import BY_AXES, along_each
 from .broadcast import expand
+from .common_factors import factorised
 from .constants import size_scalar
 
 Axes = tuple[int, ...]

@@ -9,10 +9,11 @@ import numpy as np
 import optree
 
 from .. import interpreters
+from ..argument_sizes import argument_sizes
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import CALLS, ArrayType, Graph, PyTree, note_read
 from ..ops.elementwise import cast_to
-from ..symbolic import Dim, Symbol, bind
+from ..symbolic import Dim, Symbol
 from ..traced_array import Array
 from ..tracing import note_batch, tracing
 from .graph_forms import in_tree, out_tree
@@ -50,8 +51,7 @@ def _converted(x: object, t: ArrayType, i: int, graph: Graph) -> object:
 def _sizes(graph: Graph, types: Sequence[ArrayType]) -> Mapping[Symbol, int | Dim]:
     """Return the symbolic sizes for arguments of `types`: numbers, or symbols of the outer trace."""
     try:
-        sizes = bind((n.shape, t.shape, name)
-                     for n, t, name in zip(graph.inputs, types, graph.names, strict=True))
+        sizes = argument_sizes(graph, [t.shape for t in types])
     except ShapeError as error:
         raise ShapeError(at_user_line(f"{graph.name}: {error}")) from None
     if tracing():

@@ -1,14 +1,12 @@
-"""`vmap`, and `per_example_grad`, a transform built on it."""
+"""`vmap`: a batch, from the graph of one example."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from ..graph import ArrayType, Graph, InAxes, PyTree
-from .grad import grad
-from .graph_forms import Argnums, batched
+from .graph_forms import batched
 from .in_axes import Arguments, by_kind, mapped_axes
-from .pickling import picklable
 from .trace import Call, transform
 
 
@@ -63,33 +61,3 @@ def of_one(types: Sequence[ArrayType], axes: Sequence[int | None]) -> list[Array
     """Return the types of one example's arguments, given the types of the batch."""
     return [t if a is None else ArrayType(t.shape[:a] + t.shape[a + 1:], t.dtype)
             for t, a in zip(types, axes, strict=True)]
-
-
-@picklable
-def per_example_grad(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes = 0,
-                     has_aux: bool = False) -> Callable[..., PyTree]:
-    """Return the function that computes one gradient per example: ``vmap(grad(f))``.
-
-    Every leaf of the result is a leaf of argument `argnums` with the examples along a new axis 0.
-
-    Parameters
-    ----------
-    f : callable
-        A loss of one example.
-    argnums, has_aux
-        As of `grad`.
-    in_axes : int, None, or a pytree of them
-        As of `vmap`.
-
-    Returns
-    -------
-    callable
-        Returns the gradients with the examples along a new axis 0 of each leaf of argument `argnums`.
-
-    Examples
-    --------
-    >>> mg.per_example_grad(np.dot, in_axes=(None, 0))(np.array([1.0, 2.0]), np.array([[1.0, 0.0], [3.0, 1.0]]))
-    array([[1., 0.],
-           [3., 1.]])
-    """
-    return vmap(grad(f, argnums, has_aux), in_axes)

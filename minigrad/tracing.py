@@ -101,30 +101,23 @@ class Trace:
         The functions whose own derivative rules are being traced.
     """
 
-    __slots__ = ("constants", "guards", "needed", "outer", "read", "rule", "ruled", "scope", "source", "values")
-
-    constants: dict[int, tuple[object, Node]] | None
-    guards: Guards
-    outer: Trace | None
-    read: int
-    rule: str | None
-    ruled: tuple[Callable[..., object], ...]
-    scope: str
-    source: Node | None
-    values: list[Node] | None
-    needed: Collection[Node] | None
+    outer: Trace | None = None
+    guards = Guards()
+    constants: dict[int, tuple[object, Node]] | None = None
+    values: list[Node] | None = None
+    read = -1
+    rule: str | None = None
+    source: Node | None = None
+    needed: Collection[Node] | None = None
+    scope = ""
+    ruled: tuple[Callable[..., object], ...] = ()
 
     def __init__(self, outer: Trace | None = None, guards: Guards | None = None):
-        self.outer, self.read = outer, -1
-        if outer is None:
-            self.guards, self.constants, self.values = Guards(), None, None
-            self.rule, self.source, self.needed, self.ruled, self.scope = None, None, None, (), ""
-        else:
-            self.guards = outer.guards if guards is None else guards
-            self.constants = {} if outer.constants is None else outer.constants
-            self.values = []
-            self.rule, self.source, self.needed = outer.rule, outer.source, outer.needed
-            self.ruled, self.scope = outer.ruled, outer.scope
+        if outer is not None:
+            vars(self).update(vars(outer), outer=outer, values=[], read=-1,
+                              constants={} if outer.constants is None else outer.constants)
+        if guards is not None:
+            self.guards = guards
 
 
 class _Thread(threading.local):

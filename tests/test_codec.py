@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import backends, interpreters, passes, symbolic
+from minigrad import backends, interpreters, passes
+from minigrad.argument_sizes import argument_sizes
 from minigrad.backends.native.runtime import jit
 
 BACKENDS = ("numpy", "native") if jit.available() is None else ("numpy",)
@@ -110,7 +111,7 @@ def with_value(data, path, value):
 def use(graph, arrays):
     """Print and run the graph on every backend."""
     str(graph), graph.to_svg(), graph.to_json()
-    sizes = symbolic.bind(zip([n.shape for n in graph.inputs], [a.shape for a in arrays], graph.names, strict=True))
+    sizes = argument_sizes(graph, [a.shape for a in arrays])
     for backend in BACKENDS:
         program = backends.build(passes.run(graph)[0], backend)
         compile(program.source, "source", "exec")

@@ -17,7 +17,7 @@ from ..ops.constants import proj
 from ..primitive import placeholder
 from ..tracebacks import boundary
 from ..transforms.in_axes import by_kind, mapped_axes
-from ..transforms.trace import Staged, flatten_arguments, stage
+from ..transforms.trace import Call, Staged, flatten_arguments
 from ..transforms.vmap import of_one, vmap
 from .common import (
     Checked,
@@ -96,9 +96,9 @@ def check_batch_of(args: Sequence[PyTree], f: Callable[..., Any], in_axes: InAxe
 
 
 def _stage_example(f: Callable[..., Any], args: tuple[PyTree, ...], in_axes: InAxes) -> Staged:
-    leaves, tree, types = flatten_arguments(f, args, {})
-    axes, _ = mapped_axes(f, args, {}, in_axes, types, "check_batching", symbolic=False)
-    return stage(f, args, {}, (leaves, tree, of_one(types, axes)))
+    call = Call(f, args)
+    axes, _ = mapped_axes(f, args, {}, in_axes, call.types, "check_batching", symbolic=False)
+    return call.trace(of_one(call.types, axes))
 
 
 class Examples(abc.ABC):
@@ -217,7 +217,7 @@ class StackedExamples(Examples):
     @functools.cached_property
     def graph(self) -> Graph:
         staged = self.staged
-        return Graph(tuple(staged.inputs), tuple(staged.outputs), staged.names, name=name_of(self.f))
+        return Graph(tuple(staged.inputs), tuple(staged.outputs), staged.call.names, name=name_of(self.f))
 
     @property
     def out_tree(self) -> optree.PyTreeSpec:

@@ -19,7 +19,7 @@ from ..ops.elementwise import stop_gradient
 from ..primitive import placeholder
 from ..tracebacks import boundary
 from ..transforms.graph_forms import Argnums, select
-from ..transforms.trace import stage
+from ..transforms.trace import Call
 from .common import Checked, at_element, describe, element, name_of, number, precision, stage_precisely
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def check_grads(f: Callable[..., Any], args: Sequence[PyTree], order: int = 2, a
     if order not in (1, 2) or not modes or not set(modes) <= _MODES.keys():
         raise GradError(at_user_line(f"check_grads: order must be 1 or 2, and modes from {sorted(_MODES)}; got "
                                      f"{order!r}, {modes!r}"))
-    args, staged = stage_precisely(f, args, lambda args: stage(f, args, {}))
-    leaves = [np.asarray(x, n.dtype) for x, n in zip(staged.leaves, staged.inputs, strict=True)]
+    args, staged = stage_precisely(f, args, lambda args: Call(f, args).trace())
+    leaves = [np.asarray(x, n.dtype) for x, n in zip(staged.call.leaves, staged.inputs, strict=True)]
     if argnums is None:
         wrt = [n for n in staged.inputs if n.type.floating]
     else:
@@ -106,7 +106,7 @@ def check_grads(f: Callable[..., Any], args: Sequence[PyTree], order: int = 2, a
     if not wrt or not outputs:
         raise GradError(at_user_line(f"check_grads({name_of(f)}): no floating {'result' if wrt else 'argument'}, so "
                                      "there is no derivative"))
-    graph = Graph(tuple(staged.inputs), tuple(outputs), staged.names, name=name_of(f))
+    graph = Graph(tuple(staged.inputs), tuple(outputs), staged.call.names, name=name_of(f))
     total, largest = 0, 0.0
     graphs = {"": graph}  # derivatives so far, by their mode
     for level in range(1, order + 1):

@@ -13,7 +13,7 @@ from .. import interpreters
 from ..errors import CheckError
 from ..graph import Graph, PyTree
 from ..tracebacks import boundary
-from ..transforms.trace import flatten_arguments, stage
+from ..transforms.trace import Call
 from .batching import check_batching
 from .common import Checked, name_of
 from .gradients import check_grads
@@ -55,16 +55,17 @@ def check_primitive(f: Callable[..., Any], *args: PyTree, order: int = 2, exampl
     >>> mg.check_primitive(square, np.array([1.0, -2.0])).largest < 1e-5
     True
     """
-    leaves, tree, types = flatten_arguments(f, args, {})
-    staged = stage(f, args, {}, (leaves, tree, types))
+    call = Call(f, args)
+    staged = call.trace()
     graph = Graph(tuple(staged.inputs), tuple(staged.outputs)).check()
-    values = interpreters.evaluate(graph, [np.asarray(x, n.dtype) for x, n in zip(leaves, staged.inputs, strict=True)])
+    arrays = [np.asarray(x, n.dtype) for x, n in zip(call.leaves, staged.inputs, strict=True)]
+    values = interpreters.evaluate(graph, arrays)
     for node, value in zip(staged.outputs, map(np.asarray, values), strict=True):
         if value.dtype != node.dtype or value.shape != node.shape:
             raise CheckError(f"check_primitive({name_of(f)}): its type rule says {node.type}, and its evaluation "
                              f"returned {value.dtype.name}{list(value.shape)}", node)
     done = [Checked("type", len(values), 0.0)]
-    floats = any(t.floating for t in types) and any(n.type.floating for n in staged.outputs)
+    floats = any(t.floating for t in call.types) and any(n.type.floating for n in staged.outputs)
     if order and floats:
         done.append(check_grads(f, args, order=order))
     every = [m for m in itertools.product((0, None), repeat=len(args)) if 0 in m]

@@ -58,7 +58,7 @@ class PackedExamples(PackedArguments, Examples):
     @functools.cached_property
     def graph(self) -> Graph:
         staged = self._staged.staged
-        return Graph(tuple(staged.inputs), tuple(staged.outputs), staged.names, name=name_of(self.f))
+        return Graph(tuple(staged.inputs), tuple(staged.outputs), staged.call.names, name=name_of(self.f))
 
     @property
     def out_tree(self) -> optree.PyTreeSpec:
@@ -109,7 +109,7 @@ class PackedExamples(PackedArguments, Examples):
         lengths = {s: np.asarray(v) for s, v in zip(batching.rows.lengths, interpreters.evaluate(
             Graph(tuple(batch.inputs), tuple(batching.rows.lengths.values())), arrays),
             strict=True)}
-        graph = Graph(tuple(staged.inputs), tuple(nodes), staged.names)
+        graph = Graph(tuple(staged.inputs), tuple(nodes), staged.call.names)
         begin = dict.fromkeys(nodes, 0)
         for k in range(self.size):
             sizes = {s: int(n[k]) for s, n in lengths.items()}

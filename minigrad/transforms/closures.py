@@ -8,7 +8,7 @@ from .. import interpreters
 from ..graph import Graph, Node, reachable
 from ..primitive import placeholder
 from ..tracing import tracing
-from .trace import Staged, function_name, refuse_foreign
+from .trace import Staged, refuse_foreign
 
 
 def outer_values(staged: Staged) -> list[Node]:
@@ -35,5 +35,5 @@ def closed(staged: Staged, outer: Sequence[Node] | None = None) -> tuple[Graph, 
     outer = outer_values(staged) if outer is None else list(outer)
     stand_ins = [placeholder(n.types[0]) for n in outer]
     outputs = interpreters.substitute(staged.outputs, dict(zip(outer, stand_ins, strict=True)))
-    names = (*staged.names, *(f"outer{i}" for i in range(len(outer))))
-    return Graph((*staged.inputs, *stand_ins), tuple(outputs), names, name=function_name(staged.f)), outer
+    names = (*staged.call.names, *(f"outer{i}" for i in range(len(outer))))
+    return Graph((*staged.inputs, *stand_ins), tuple(outputs), names, name=staged.call.name), outer

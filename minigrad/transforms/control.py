@@ -103,7 +103,7 @@ def switch(index: Array | int | np.integer, branches: Sequence[Callable[..., PyT
         return _only(branches[min(max(int(index), 0), len(branches) - 1)], operands)
 
     def rewrite(call: Call) -> Graph:
-        staged = [call.trace(f=f) for f in branches]
+        staged = [call.of(f).trace() for f in branches]
         for s in staged[1:]:
             _same_result("switch", staged[0], s)
         bodies, free = _together(staged)
@@ -136,11 +136,11 @@ def _functions(name: str, form: str, *branches: object) -> None:
 
 def _same_result(name: str, a: Staged, b: Staged) -> None:
     if a.out_tree != b.out_tree:
-        raise ShapeError(at_user_line(f"{name}: {function_name(a.f)} and {function_name(b.f)} return different "
+        raise ShapeError(at_user_line(f"{name}: {a.call.name} and {b.call.name} return different "
                                       f"structures: {a.out_tree} and {b.out_tree}"))
     for n, m in zip(a.outputs, b.outputs, strict=True):
         if n.dtype != m.dtype or not guard_equal_shapes(n.shape, m.shape):
-            raise ShapeError(at_user_line(f"{name}: {function_name(a.f)} returns {n.type} where {function_name(b.f)} "
+            raise ShapeError(at_user_line(f"{name}: {a.call.name} returns {n.type} where {b.call.name} "
                                           f"returns {m.type}. Cast or reshape one of them."))
 
 
@@ -190,7 +190,7 @@ def while_loop(test: Callable[[PyTree], PyTree], body: Callable[[PyTree], PyTree
             return staged, staged.result
 
         staged, types, weak = _staged("while_loop", step, init, call.leaves, call.types)
-        graphs, free = _together([call.trace(types, weak, test), staged])
+        graphs, free = _together([call.of(test).trace(types, weak), staged])
         inputs = [placeholder(t) for t in types]
         test_graph, body_graph = (_outer_first(g, len(inputs)) for g in graphs)
         node = loops.while_(*free, *inputs, test=test_graph, body=body_graph, count=len(free))

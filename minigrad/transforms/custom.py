@@ -145,7 +145,7 @@ def _tracing_rule_of(function: Callable[..., Any]) -> Iterator[None]:
 
 def _rule_graph(traced: Staged, staged: Staged, outer: Sequence[Node]) -> Graph:
     """Return a rule as a graph that takes the values `outer` of the traces around it, too."""
-    name, used = function_name(staged.f), outer_values(traced)
+    name, used = staged.call.name, outer_values(traced)
     if any(n.serial >= staged.since for n in used):
         raise TraceError(at_user_line(f"the rule of {name} uses a value that {name} computes. Return it as a result: "
                                       "the rule is given the results"))
@@ -177,16 +177,17 @@ def _reverse_rule(rule: Rule, staged: Staged) -> Staged:
     def flat(*leaves: Array) -> list[Array]:
         g = _rebuild(staged.out_tree, floats, leaves[:k])
         out = optree.tree_unflatten(staged.out_tree, leaves[k:k + n])
-        args = optree.tree_unflatten(staged.in_tree, leaves[k + n:])[0]
+        args = optree.tree_unflatten(staged.call.tree, leaves[k + n:])[0]
         back = rule(g, out, *args)
-        if not isinstance(back, (tuple, list)) or len(back) != len(staged.args):
+        if not isinstance(back, (tuple, list)) or len(back) != len(staged.call.args):
             raise GradError(at_user_line(
-                f"the vjp rule of {function_name(staged.f)} must return a tuple with one cotangent per argument, "
-                f"{len(staged.args)} of them"))
+                f"the vjp rule of {staged.call.name} must return a tuple with one cotangent per argument, "
+                f"{len(staged.call.args)} of them"))
         cotangents: list[object] = []
         for value, arg in zip(back, args, strict=True):
             cotangents += _leaves(staged, value, arg)
-        return [_fitting(staged, v, staged.inputs[i], staged.names[i]) for i, v in enumerate(cotangents) if targets[i]]
+        names = staged.call.names
+        return [_fitting(staged, v, staged.inputs[i], names[i]) for i, v in enumerate(cotangents) if targets[i]]
 
     return _stage_rule(staged, [o.types[0] for o, f in zip(staged.outputs, floats, strict=True) if f], flat)
 
@@ -206,7 +207,7 @@ def _leaves(staged: Staged, value: PyTree, like: PyTree) -> list[object]:
         return same and all(map(fill, actual.children(), expected.children()))
 
     if not fill(actual, expected):
-        raise GradError(at_user_line(f"the rule of {function_name(staged.f)} returned a derivative of the structure "
+        raise GradError(at_user_line(f"the rule of {staged.call.name} returned a derivative of the structure "
                                      f"{optree.tree_structure(value)}, expected {optree.tree_structure(like)}"))
     return [v for v, x in zip(out, optree.tree_leaves(like, none_is_leaf=True), strict=True) if x is not None]
 
@@ -218,7 +219,7 @@ def _fitting(staged: Staged, value: object, like: Node, name: str) -> Array:
     if x._weak and not x.ndim:
         return Array(broadcast_node(as_array(x.astype(like.dtype))._node, like.shape))
     if x.dtype != like.dtype or not guard_equal_shapes(x._node.shape, like.shape):
-        raise GradError(at_user_line(f"the rule of {function_name(staged.f)} returned {x._node.type} as the derivative "
+        raise GradError(at_user_line(f"the rule of {staged.call.name} returned {x._node.type} as the derivative "
                                      f"of {name}, which is {like.type}"))
     return x
 
@@ -228,9 +229,9 @@ def _forward_rule(rule: Rule, staged: Staged) -> Staged:
     k, n = sum(floats), len(targets)
 
     def flat(*leaves: Array) -> list[Array]:
-        tangents = _rebuild(staged.in_tree, floats, leaves[:k])[0]
+        tangents = _rebuild(staged.call.tree, floats, leaves[:k])[0]
         out = optree.tree_unflatten(staged.out_tree, leaves[k:k + n])
-        args = optree.tree_unflatten(staged.in_tree, leaves[k + n:])[0]
+        args = optree.tree_unflatten(staged.call.tree, leaves[k + n:])[0]
         derivatives = _leaves(staged, rule(tangents, out, *args), out)
         return [_fitting(staged, v, staged.outputs[i], f"result {i}") for i, v in enumerate(derivatives) if targets[i]]
 

@@ -138,7 +138,7 @@ def copies_of(examples: Arguments, call: Call, n: int, in_axes: InAxes) -> Graph
     """Return the mean of a function over `n` examples, by one copy of its graph for each."""
     axes, size = mapped_axes(call.f, *examples, in_axes, call.types, "unroll", symbolic=False)
     if number(size) != n:
-        raise BatchError(at_user_line(f"unroll({function_name(call.f)}, {n}): the batch has {size} examples"))
+        raise BatchError(at_user_line(f"unroll({call.name}, {n}): the batch has {size} examples"))
     return unrolled(call.trace(of_one(call.types, axes)).graph, call.inputs, axes, n)
 
 

@@ -175,7 +175,7 @@ class _Passes:
             results = [n for n in dict.fromkeys([*outputs, *gathered]) if n in inside and roles[n] is ROWS]
             shifts = [self._shift(n, known.facts_of(n)) for n in results]
         except Mixes as error:
-            raise _mixes(function_name(self.staged.f), error.node, error.why, error.instead) from None
+            raise _mixes(self.staged.call.name, error.node, error.why, error.instead) from None
         sums = _sums_over_chunks(outputs, inside, roles)
         whole = {o: n for o, n, a in zip(self.old, self.new, self.parts.axes, strict=True) if a is None}
         whole |= {n: size_scalar(cut.whole(n.params["size"]), n.dtype) for n in roles
@@ -287,7 +287,7 @@ class _Passes:
         starts = [(each, parts_.starts[s], 0) for s, (each, _) in self._starts.items()]
         operands = [*counts, *mapped, *starts, *((n, n, None) for n in shared)]
         stand_in = {o: placeholder(o.types[0]) for o, _, _ in operands}
-        called = dict(zip(self.old, self.staged.names, strict=True))
+        called = dict(zip(self.old, self.staged.call.names, strict=True))
         moved = dict(stand_in)
         for k, facts in parts_.facts.items():
             if facts.points and self.old[k] in stand_in:
@@ -295,7 +295,7 @@ class _Passes:
                     [self._moved(stand_in[self.old[k]], self._shift(self.old[k], facts), -1)], stand_in)[0]
         body = Graph(tuple(stand_in.values()), tuple(interpreters.substitute(outputs, moved)),
                      tuple(called.get(n, f"shared{i}") for i, n in enumerate(stand_in)),
-                     name=function_name(self.staged.f))
+                     name=self.staged.call.name)
         arguments = interpreters.substitute([n for _, n, _ in operands], whole)
         return parts(chunked(
             *arguments, graph=body, dim=cut.dim, size=self.size, total=cut.whole(cut.dim),

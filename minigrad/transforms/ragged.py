@@ -36,7 +36,7 @@ from .in_axes import Arguments, hint, mapped_axes
 from .mean import copies_of, counted_losses, not_per_row
 from .microbatch import Parts, parts_of, resized
 from .partition import NONE, Cut, Facts
-from .trace import Call, Staged, function_name, stage
+from .trace import Call, Staged, function_name
 from .vmap import batch_of, of_one
 
 
@@ -99,8 +99,8 @@ def stage_batch(call: Call, in_axes: InAxes) -> StagedBatch:
     inputs = [placeholder(t) for t in call.types]
     example, rows, axes = _example(call, in_axes, inputs)
     slots, tree = optree.tree_flatten(example)
-    staged = stage(call.f, call.args, call.kwargs, ([s.leaf for s in slots], tree, [s.type for s in slots]))
-    staged.args, staged.kwargs = example  # its leaves belong to the inputs
+    args, kwargs = example  # their leaves belong to the inputs
+    staged = Call(call.f, args, kwargs, ([s.leaf for s in slots], tree, [s.type for s in slots])).trace()
     with made_by("vmap"):
         batching = _inputs(rows, slots, staged.inputs)
     return StagedBatch(call, staged, batching, inputs, axes)
@@ -109,7 +109,7 @@ def stage_batch(call: Call, in_axes: InAxes) -> StagedBatch:
 @batch_of.register(is_batch)
 def ragged_vmap(examples: Arguments, call: Call, in_axes: InAxes, out_axes: InAxes) -> Graph:
     """Return the batch of a function over the examples of the batches, and axes of the arrays, among its arguments."""
-    name, batch = function_name(call.f), stage_batch(call, in_axes)
+    name, batch = call.name, stage_batch(call, in_axes)
     staged, batching = batch.staged, batch.batching
     with made_by("vmap"):
         outputs = batching.run(staged.outputs, staged.since)
@@ -124,7 +124,7 @@ def ragged_vmap(examples: Arguments, call: Call, in_axes: InAxes, out_axes: InAx
 
 @copies_of.register(is_batch)
 def _copies(examples: Arguments, call: Call, n: int, in_axes: InAxes) -> Graph:
-    raise BatchError(at_user_line(f"unroll({function_name(call.f)}): copies of one graph are for examples of equal "
+    raise BatchError(at_user_line(f"unroll({call.name}): copies of one graph are for examples of equal "
                                   "size. Look at mg.trace(f)(example), or at mg.vmap(f)"))
 
 
@@ -192,7 +192,7 @@ class Argument:
 def _arguments(transform: str, call: Call, in_axes: InAxes,
                inputs: Sequence[Node]) -> tuple[list[Argument], optree.PyTreeSpec, int | Dim]:
     """Return each batch and each array among the arguments, their pytree, and the number of examples."""
-    name = f"{transform}({function_name(call.f)})"
+    name = f"{transform}({call.name})"
     args: PyTree = call.args
     whole: PyTree = (args, call.kwargs)
     values, tree = optree.tree_flatten(whole, is_leaf=is_batch)

@@ -11,7 +11,7 @@ from ..graph import ArrayType, Graph, PyTree
 from ..symbolic import Dim
 from ..tracing import Guards, Tagged, number, tracing
 from .pickling import picklable
-from .trace import flatten_arguments, refuse_foreign, stage
+from .trace import Call, refuse_foreign
 
 if TYPE_CHECKING:
     from ..tracing import Origin
@@ -61,11 +61,12 @@ def trace_symbolic(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: d
     The first trace runs with numbers and sees which axes are mapped; the second has symbols there. Where
     the code insists on a symbol's number, that axis gets its number back, and the graph's notes say so.
     """
-    leaves, tree, types = flatten_arguments(f, args, kwargs)
+    call = Call(f, args, kwargs)
+    types = call.types
     tagged = [ArrayType(tuple(n if isinstance(n, Dim) else Tagged(n, (i, a)) for a, n in enumerate(t.shape)),
                         t.dtype) for i, t in enumerate(types)]
     guards = Guards.of_axes()
-    staged = stage(f, args, kwargs, (leaves, tree, tagged), guards=guards)
+    staged = call.trace(tagged, guards=guards)
     groups, names = _merge(guards.mapped or []), guards.named or {}
     notes: list[str] = []
     again = bool(groups)
@@ -85,14 +86,14 @@ def trace_symbolic(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: d
                     for i, t in enumerate(types)]
         failure = None
         try:
-            staged = stage(f, args, kwargs, (leaves, tree, symbolic), guards=guards)
+            staged = call.trace(symbolic, guards=guards)
         except MinigradError as error:  # if a number met a symbol, the next trace has the number twice
             failure = error
         by_symbol = {dims[group[0]].symbol: group for group in groups}
         for symbol, loc in (guards.insisted or {}).items():
             if symbol in by_symbol:
                 leaf, axis = by_symbol.pop(symbol)[0]
-                notes.append(f"axis {axis} of {staged.names[leaf]} is fixed at {types[leaf].shape[axis]}: the code "
+                notes.append(f"axis {axis} of {call.names[leaf]} is fixed at {types[leaf].shape[axis]}: the code "
                              f"at {format_location(loc)} needs its number")
         pairs = [(by_symbol[a][0], by_symbol[b][0]) for a, b in guards.merged or []
                  if a in by_symbol and b in by_symbol]
@@ -102,7 +103,7 @@ def trace_symbolic(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: d
         groups = _merge([*by_symbol.values(), *pairs])
     if not tracing():
         refuse_foreign(staged.inputs, staged.outputs)
-    return staged.graph.replace(names=staged.names, notes=tuple(notes)), staged.scalars
+    return staged.graph.replace(names=call.names, notes=tuple(notes)), staged.scalars
 
 
 def _merge(groups: Sequence[Sequence[T]]) -> list[tuple[T, ...]]:

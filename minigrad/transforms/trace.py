@@ -107,53 +107,6 @@ def function_name(f: Callable[..., PyTree]) -> str:
 # -- staging -----------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Staged:
-    """A function, traced on fresh inputs.
-
-    Attributes
-    ----------
-    f : callable
-    args, kwargs : tuple, dict
-        The arguments of the call.
-    leaves : list
-        The leaves of ``(args, kwargs)``.
-    in_tree : optree.PyTreeSpec
-    inputs : list of Node
-        A fresh input per leaf, of the type that the function saw.
-    result : pytree of arrays
-        The pytree that it returned, with `Array` leaves.
-    since : int
-        Nodes with smaller serial numbers were made before the function was traced.
-    """
-
-    f: Callable[..., PyTree]
-    args: tuple[PyTree, ...]
-    kwargs: dict[str, PyTree]
-    leaves: list[object]
-    in_tree: optree.PyTreeSpec
-    inputs: list[Node]
-    result: PyTree
-    outputs: list[Node]
-    out_tree: optree.PyTreeSpec
-    since: int
-
-    @property
-    def scalars(self) -> tuple[bool, ...]:
-        """Which leaves of the result are Python numbers where the function runs on its own."""
-        return tuple(map(is_weak, optree.tree_leaves(self.result)))
-
-    @functools.cached_property
-    def names(self) -> tuple[str, ...]:
-        return argument_names(self.f, self.args, self.kwargs)
-
-    @property
-    def graph(self) -> Graph:
-        """The function as a graph, with names that are computed on demand."""
-        return Graph(tuple(self.inputs), tuple(self.outputs), lambda: self.names, in_tree=self.in_tree,
-                     out_tree=self.out_tree, name=function_name(self.f))
-
-
 def flatten_arguments(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> Flat:
     """Return the leaves of the arguments, their pytree, and their types."""
     tree: PyTree = (args, kwargs)
@@ -176,20 +129,83 @@ class Call:
     types : list of ArrayType
     """
 
-    def __init__(self, f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree] | None = None):
+    def __init__(self, f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree] | None = None,
+                 flat: Flat | None = None):
         self.f, self.args, self.kwargs = f, args, kwargs or {}
-        self.leaves, self.tree, self.types = flatten_arguments(f, args, self.kwargs)
+        self.leaves, self.tree, self.types = flat or flatten_arguments(f, args, self.kwargs)
 
-    def trace(self, types: list[ArrayType] | None = None, weak: Sequence[bool] | None = None,
-              f: Callable[..., PyTree] | None = None) -> Staged:
-        """Trace the function (or another one) on fresh inputs of the arguments' types (or of others); see `stage`."""
-        return stage(f or self.f, self.args, self.kwargs, (self.leaves, self.tree, types or self.types), weak)
+    @property
+    def name(self) -> str:
+        return function_name(self.f)
+
+    def of(self, f: Callable[..., PyTree]) -> Call:
+        """Return the call of another function with these arguments."""
+        return Call(f, self.args, self.kwargs, (self.leaves, self.tree, self.types))
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        return argument_names(self.f, self.args, self.kwargs)
 
     @functools.cached_property
     def inputs(self) -> list[Node]:
         """An input for each leaf; a traced leaf of an outer trace is its own input."""
         return [x._node if tracing() and isinstance(x, Array) else placeholder(t)
                 for x, t in zip(self.leaves, self.types, strict=True)]
+
+    def trace(self, types: list[ArrayType] | None = None, weak: Sequence[bool] | None = None,
+              guards: Guards | None = None) -> Staged:
+        """Trace the function on fresh inputs of the arguments' types, or of others.
+
+        `weak` says which inputs give way to other dtypes, as Python numbers do; without it, those that are such.
+        Without `guards` of its own, the trace records its guards in those of the trace around it.
+        """
+        weak = list(map(is_weak, self.leaves)) if weak is None else weak
+        since = moment()
+        inputs = [placeholder(t) for t in types or self.types]
+        arrays = [Array(n, weak=w) for n, w in zip(inputs, weak, strict=True)]
+        watching = [] if tracing() else [watch(self.f) for watch in WATCHERS]
+        with new_trace(guards) as running:
+            traced: PyTree = optree.tree_unflatten(self.tree, arrays)
+            result = self.f(*traced[0], **traced[1])
+            outputs, out_tree = flatten_result(self.f, result)
+            outputs = kept(outputs, running.values or [], inputs, since)
+        for seen in watching:
+            seen(outputs)
+        return Staged(self, inputs, result, outputs, out_tree, since)
+
+
+@dataclass
+class Staged:
+    """A function, traced on fresh inputs.
+
+    Attributes
+    ----------
+    call : Call
+    inputs : list of Node
+        A fresh input per leaf of the arguments, of the type that the function saw.
+    result : pytree of arrays
+        The pytree that it returned, with `Array` leaves.
+    since : int
+        Nodes with smaller serial numbers were made before the function was traced.
+    """
+
+    call: Call
+    inputs: list[Node]
+    result: PyTree
+    outputs: list[Node]
+    out_tree: optree.PyTreeSpec
+    since: int
+
+    @property
+    def scalars(self) -> tuple[bool, ...]:
+        """Which leaves of the result are Python numbers where the function runs on its own."""
+        return tuple(map(is_weak, optree.tree_leaves(self.result)))
+
+    @property
+    def graph(self) -> Graph:
+        """The function as a graph, with names that are computed on demand."""
+        return Graph(tuple(self.inputs), tuple(self.outputs), lambda: self.call.names, in_tree=self.call.tree,
+                     out_tree=self.out_tree, name=self.call.name)
 
 
 def transform(maker: Callable[Concatenate[Callable[..., PyTree], P], Callable[[Call], Graph]]
@@ -222,29 +238,6 @@ def rewritten(rewrite: Callable[[Call], Graph], f: Callable[..., PyTree], args: 
     call = Call(f, args, kwargs)
     graph = rewrite(call).replace(names=lambda: argument_names(f, call.args, call.kwargs))
     return run(graph, call.leaves)
-
-
-def stage(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree],
-          flat: Flat | None = None, weak: Sequence[bool] | None = None, guards: Guards | None = None) -> Staged:
-    """Trace ``f(*args, **kwargs)`` on fresh inputs of the arguments' types (or of those in `flat`).
-
-    `weak` says which inputs give way to other dtypes, as Python numbers do; without it, those that are such. Without
-    `guards` of its own, the trace records its guards in those of the trace around it.
-    """
-    leaves, in_tree, types = flat or flatten_arguments(f, args, kwargs)
-    weak = list(map(is_weak, leaves)) if weak is None else weak
-    since = moment()
-    inputs = [placeholder(t) for t in types]
-    arrays = [Array(n, weak=w) for n, w in zip(inputs, weak, strict=True)]
-    watching = [] if tracing() else [watch(f) for watch in WATCHERS]
-    with new_trace(guards) as running:
-        traced: PyTree = optree.tree_unflatten(in_tree, arrays)
-        result = f(*traced[0], **traced[1])
-        outputs, out_tree = flatten_result(f, result)
-        outputs = kept(outputs, running.values or [], inputs, since)
-    for seen in watching:
-        seen(outputs)
-    return Staged(f, args, kwargs, leaves, in_tree, inputs, result, outputs, out_tree, since)
 
 
 def kept(outputs: Sequence[Node], dropped: Sequence[Node], inputs: Sequence[Node], since: int = -1) -> list[Node]:

@@ -5,17 +5,18 @@ import pytest
 
 import minigrad as mg
 from minigrad.testing import common
+from minigrad.transforms.trace import Call
 
 
 def test_staging_is_in_float64_unless_the_function_refuses():
     x = np.ones(2, np.float32)
-    (wide,), staged = common.stage_precisely(np.sin, (x,), lambda args: mg.transforms.trace.stage(np.sin, args, {}))
+    (wide,), staged = common.stage_precisely(np.sin, (x,), lambda args: Call(np.sin, args).trace())
     assert wide.dtype == staged.inputs[0].dtype == np.float64
 
     def stage(args):
         if args[0].dtype == np.float64:
             raise mg.DtypeError("float32 only")
-        return mg.transforms.trace.stage(np.sin, args, {})
+        return Call(np.sin, args).trace()
 
     (narrow,), staged = common.stage_precisely(np.sin, (x,), stage)
     assert narrow.dtype == staged.inputs[0].dtype == np.float32

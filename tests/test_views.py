@@ -86,7 +86,8 @@ def test_axes_link_where_one_step_passes_all_of_the_next():
                          (node("transpose", x, perm=(2, 0, 1)), (False, True, False)),
                          (node("flip", x, axes=(1,)), (False, False, True)),
                          (node("expand", x, shape=(4, 7, 5, 6), axes=(1,)), (True, False, True, True)),
-                         (node("reshape", x, shape=(20, 6)), (True, True))):
+                         (node("reshape", x, shape=(20, 6)), (True, True)),
+                         (input_(3, 0), (True, True))):
         assert access(view, Roles.of(Graph((x,), (view,)))).linked == linked, view.prim.name
 
 

@@ -1,7 +1,7 @@
 """Steps for any sizes: their code, their argument blocks, and the pieces of their parallel work.
 
 Such a step works on two counts, say of rows and of columns, and is cut along both: each piece is a range of the one
-and a range of the other. The first `HEAD` numbers of its argument block give counts and pieces (`arguments`); the
+and a range of the other. The first `HEAD` numbers of its argument block give counts and pieces (`step`); the
 step's own numbers follow.
 """
 
@@ -10,14 +10,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
 
+from ....graph import Node
+from ....symbolic import Symbol
 from ..runtime import threads
 from ..runtime.cache import generated, object_codes
 from ..runtime.jit import load
 from .emit import ONE, Emitter, least
+from .strides import View
 
 HEAD = 6  # pieces, threads that may share them, and of both counts: the whole, and the share of one piece
 SERIAL = 32768  # elements below which the threads' pool does not pay
@@ -51,6 +55,42 @@ class StepCode:
 
 
 Step = tuple[StepCode, list[int]]  # a step, and its arguments
+Place = tuple[int, int]  # a base, and bytes from there
+
+
+class Request(NamedTuple):
+    """A request for the steps of a statement.
+
+    Attributes
+    ----------
+    node : Node
+    to, xs : View
+        The result's elements, and each operand's.
+    sizes : mapping of Symbol to int
+    room : Place
+        Memory beside operands and result.
+    flag : Place
+        A number that becomes 1 if an index is out of range.
+    team : int
+        Threads that may work on it.
+    """
+
+    node: Node
+    to: View
+    xs: Sequence[View]
+    sizes: Mapping[Symbol, int]
+    room: Place
+    flag: Place
+    team: int
+
+
+_codes: dict[str, StepCode] = {}
+
+
+def step_code(name: str, write: Callable[[Emitter, list[ir.Value]], None], symbols: Mapping[str, int] | None = None
+              ) -> StepCode:
+    """Return the code of a name, which `write` emits; it is the same for every request."""
+    return _codes.get(name) or _codes.setdefault(name, StepCode(name, write, symbols or {}))
 
 
 def load_all(codes: Iterable[StepCode]) -> None:
@@ -86,23 +126,27 @@ def _ranges(emitter: Emitter, item: ir.Value) -> list[ir.Value]:
     return [low, least(e, e.add(low, share), count), other_low, least(e, e.add(other_low, other_share), other)]
 
 
-def arguments(team: int, work: int, counts: Sequence[int], shares: Sequence[int], own: Sequence[int]) -> list[int]:
-    """Return an argument block.
+def step(code: StepCode, team: int, work: int, counts: tuple[int, int], shares: tuple[int, int],
+         *own: int | Place | View) -> list[Step]:
+    """Return a step with its argument block, or none if a count is 0.
 
     Parameters
     ----------
+    code : StepCode
     team : int
         Threads that may work on the step, if it has enough elements.
     work : int
         Elements.
     counts, shares : (int, int)
         The two counts, and the share of one piece in each.
-    own : sequence of int
-        The step's own numbers.
+    *own
+        The step's own numbers; a view or a place is two, its base and its offset.
     """
-    shares = [max(min(s, n), 1) for n, s in zip(counts, shares, strict=True)]
-    items = -(-counts[0] // shares[0]) * -(-counts[1] // shares[1])
-    threads_ = team if work >= SERIAL and items > 1 else 1
-    return [items, threads_, counts[0], shares[0], counts[1], shares[1], *own]
-
-
+    (n, other), (share, other_share) = counts, (max(min(s, n), 1) for s, n in zip(shares, counts, strict=True))
+    items = -(-n // share) * -(-other // other_share)
+    if not items:
+        return []
+    block = [items, team if work >= SERIAL and items > 1 else 1, n, share, other, other_share]
+    for number in own:
+        block += number[:2] if isinstance(number, tuple) else (number,)
+    return [(code, block)]

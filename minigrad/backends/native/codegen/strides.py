@@ -64,7 +64,8 @@ def _is_view(node: Node, roles: Roles) -> bool:
 
 def _layout(root: Node, node: Node, strides: Sequence[int | Dim]) -> Access:
     # Axes of one element are among those that repeat: their strides are never used.
-    repeated = tuple(n == 1 or stride == 0 for n, stride in zip(node.shape, strides, strict=True))
+    empty = 0 in node.shape
+    repeated = tuple(n == 1 or (stride == 0 and not empty) for n, stride in zip(node.shape, strides, strict=True))
     linked = [False] * node.ndim
     beyond: int | Dim = node.dtype.itemsize  # the stride of an axis that is contiguous with the next
     for axis in reversed(range(node.ndim)):

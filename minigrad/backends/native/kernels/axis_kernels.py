@@ -14,11 +14,10 @@ import numpy as np
 from llvmlite import ir
 
 from ....combiners import ARGMAX
-from ....primitive import Combiner, Primitive
+from ....primitive import Combiner
 from ..codegen import expressions as ex
 from ..codegen.emit import Emitter, at, halved
-from ..codegen.step_codegen import HEAD, Step, StepCode, arguments, widths
-from ..codegen.strides import View
+from ..codegen.step_codegen import HEAD, Request, Step, step, step_code, widths
 from ..codegen.values import I1, I64, any_lane, constant, splat, vector, vector_type
 
 _PIECE = 1 << 15  # elements of one piece of parallel work
@@ -28,41 +27,24 @@ _LANES = 8  # positions are 64 bits wide
 _SHORT = 48  # elements of a row below which each lane takes a row
 
 
-def along(prim: Primitive, dtype: np.dtype, to: View, source: View, axis: int, team: int) -> list[Step]:
+def along(r: Request) -> list[Step]:
     """Return the steps that compute a running total, ``argmax`` or ``argmin`` along an axis.
 
-    Parameters
-    ----------
-    prim : Primitive
-    dtype : dtype
-        Of the operand.
-    to, source : View
-        Both contiguous. The axis has elements, unless the result has none.
+    The axis has elements, unless the result has none.
     """
-    outer, n, inner = (math.prod(source.shape[:axis]), source.shape[axis], math.prod(source.shape[axis + 1:]))
-    if not math.prod(to.shape):
+    (source,), axis, dtype, by = r.xs, r.node.params["axis"], r.node.inputs[0].dtype, ex.combiner_of(r.node.prim)
+    outer, n, inner = math.prod(source.shape[:axis]), source.shape[axis], math.prod(source.shape[axis + 1:])
+    if not n:
         return []
-    columns = min(inner, _COLUMNS)
-    args = arguments(team, outer * n * inner, (outer, inner), (_PIECE // (n * columns), columns), [
-        n, source.base, source.offset, to.base, to.offset])
-    way = ACROSS if inner > 1 else SHORT if n < _SHORT and ex.combiner_of(prim).position else ROWS
-    return [(steps(prim, dtype, way), args)]
-
-
-ACROSS, ROWS, SHORT = "across", "rows", "short rows"  # the order in which the elements of an axis are read
-
-
-@functools.cache
-def steps(prim: Primitive, dtype: np.dtype, way: str) -> StepCode:
-    """Return a step."""
-    by = ex.combiner_of(prim)
-    if by.position:
-        write = functools.partial({ACROSS: _places, ROWS: _place_in_row, SHORT: _places_in_short_rows}[way],
-                                  by is ARGMAX)
-    else:
-        write = functools.partial({ACROSS: _totals, ROWS: _totals_of_rows}[way], by)
+    columns = max(min(inner, _COLUMNS), 1)
     dtype = np.dtype("uint8" if dtype == "bool" else dtype)
-    return StepCode(f"{prim.name}.{dtype}.{way.replace(' ', '_')}", functools.partial(write, dtype))
+    if by.position:
+        way = _places if inner > 1 else _places_in_short_rows if n < _SHORT else _place_in_row
+        write = functools.partial(way, by is ARGMAX, dtype)
+    else:
+        write = functools.partial(_totals if inner > 1 else _totals_of_rows, by, dtype)
+    code = step_code(f"{r.node.prim.name}{write.func.__name__}.{dtype}", write)
+    return step(code, r.team, outer * n * inner, (outer, inner), (_PIECE // (n * columns), columns), n, source, r.to)
 
 
 def _views(code: Emitter) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:

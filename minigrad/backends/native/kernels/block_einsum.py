@@ -16,13 +16,10 @@ from llvmlite import ir
 from ....graph import Node
 from ....ops.einsum import parse, split_subscripts
 from ..codegen.emit import BLOCK, Emitter, at
-from ..codegen.step_codegen import HEAD, Step, StepCode, arguments
-from ..codegen.strides import View
+from ..codegen.step_codegen import HEAD, Request, Step, step, step_code
 from ..codegen.values import I64
 from ..codegen.vector_math.lanes import Lanes, clamp, select
 from . import gemm, gemm_plan
-
-Place = tuple[int, int]  # a base, and bytes from there
 
 _PIECES = 16  # pieces at most; each goes through the lengths of all examples
 _MOST_AXES = 3  # of a stack of products
@@ -64,20 +61,12 @@ def _roles(orders: Sequence[str]) -> list[str]:
     return ["".join(sorted(role, key=orders[i].index)) for role, i in zip(roles, (2, 0, 1, 0), strict=True)]
 
 
-def contraction(node: Node, to: View, x: View, y: View, lengths: Sequence[View], flag: Place,
-                team: int) -> list[Step]:
+def contraction(r: Request) -> list[Step]:
     """Return the steps that contract each example's blocks.
 
-    Parameters
-    ----------
-    node : Node
-        The `block_einsum`.
-    to, x, y, lengths : View
-        Each contiguous.
-    flag : Place
-        A number that becomes 1 if the lengths do not add up to an operand's rows.
+    The flag becomes 1 if the lengths do not add up to an operand's rows.
     """
-    ragged, views = node.params["ragged"], [x, y, to]
+    node, ragged, views, lengths = r.node, r.node.params["ragged"], [*r.xs[:2], r.to], r.xs[2:]
     kinds = *node.params["kinds"], "packed"
     orders = _orders(node.params["subscripts"], ragged)
     batch, left, right, inner = _roles(orders)
@@ -89,7 +78,7 @@ def contraction(node: Node, to: View, x: View, y: View, lengths: Sequence[View],
         if role in by_letter:
             sizes += [by_letter[role].base, by_letter[role].offset, 8, 0]
         else:
-            sizes += [*flag, 0, math.prod(size[c] for c in role)]
+            sizes += [*r.flag, 0, math.prod(size[c] for c in role)]
 
     def stride(order: str, role: str) -> tuple[int, bool]:
         """Return a stride, and whether it multiplies the size of the next ragged subscript."""
@@ -105,17 +94,11 @@ def contraction(node: Node, to: View, x: View, y: View, lengths: Sequence[View],
     axes = [n for c in batch for n in (size[c], *(stride(order, c)[0] for order in orders))]
     totals = [-1 if kind == "shared" else math.prod(v.shape) for v, kind in zip(views, kinds, strict=True)]
     count = lengths[0].shape[0]
-    args = arguments(team, sum(math.prod(v.shape) for v in views), (count, 1), (-(-count // _PIECES), 1), [
-        *(p for v in views for p in (v.base, v.offset)), *totals, *strides, *sizes, *flag,
-        math.prod(size[c] for c in batch), len(batch), *axes, *[0] * (4 * (_MOST_AXES - len(batch)))])
-    return [(blocks(node.dtype), args)] if count else []
-
-
-@functools.cache
-def blocks(dtype: np.dtype) -> StepCode:
-    """Return the step; the one for matrix products of `dtype` is loaded."""
-    return StepCode(f"blocks.{dtype}", functools.partial(_blocks, dtype),
-                    {"mg_product_block": gemm.block_address(dtype)})
+    code = step_code(f"blocks.{node.dtype}", functools.partial(_blocks, node.dtype),
+                     {"mg_product_block": gemm.block_address(node.dtype)})
+    return step(code, r.team, sum(math.prod(v.shape) for v in views), (count, 1), (-(-count // _PIECES), 1), *views,
+                *totals, *strides, *sizes, r.flag, math.prod(size[c] for c in batch), len(batch), *axes,
+                *[0] * (4 * (_MOST_AXES - len(batch))))
 
 
 def _blocks(dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:

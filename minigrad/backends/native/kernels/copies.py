@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from llvmlite import ir
 
+from ....symbolic import value
 from ..codegen.emit import Emitter, at
-from ..codegen.step_codegen import HEAD, Step, StepCode, arguments
+from ..codegen.step_codegen import HEAD, Place, Request, Step, step, step_code
 from ..codegen.strides import View, merged
 from ..codegen.values import I1, I8, I64, PTR, VOID
 
@@ -30,7 +31,7 @@ _TO, _FROM, _MORE, _N, _N_TO, _N_FROM, _ROW_TO, _ROW_FROM, _BYTES, _AXES = (
 _SIZES = _AXES + 1
 
 
-def copy(to: View, source: View, itemsize: int, team: int, more: tuple[int, int] | None = None) -> list[Step]:
+def copy(to: View, source: View, itemsize: int, team: int, more: Place | None = None) -> list[Step]:
     """Return the steps that copy a view into another of its shape.
 
     Parameters
@@ -41,7 +42,7 @@ def copy(to: View, source: View, itemsize: int, team: int, more: tuple[int, int]
         Bytes of an element.
     team : int
         How many threads may work on it.
-    more : (base, offset), optional
+    more : Place, optional
         The place of a number of bytes to add to the source's address.
     """
     if not math.prod(to.shape):
@@ -57,17 +58,10 @@ def copy(to: View, source: View, itemsize: int, team: int, more: tuple[int, int]
     rows, row_to, row_from = axes.pop() if axes else (1, 0, 0)
     planes = math.prod(a[0] for a in axes)
     row_bytes = n * unit
-    shares = [max(PIECE // (rows * row_bytes), 1), max(PIECE // row_bytes, 1)]
-    args = arguments(team, planes * rows * row_bytes // 4, (planes, rows), shares, [
-        to.base, to.offset, source.base, source.offset, *(more or (-1, 0)), n, n_to, n_from, row_to, row_from, whole,
-        len(axes), *(v for a in axes for v in a)])
-    return [(copies(unit), args)]
-
-
-@functools.cache
-def copies(unit: int) -> StepCode:
-    """Return the step that copies in units of so many bytes."""
-    return StepCode(f"copy{unit}", functools.partial(_copy, unit))
+    shares = PIECE // (rows * row_bytes), PIECE // row_bytes
+    code = step_code(f"copy{unit}", functools.partial(_copy, unit))
+    return step(code, team, planes * rows * row_bytes // 4, (planes, rows), shares, to, source, more or (-1, 0),
+                n, n_to, n_from, row_to, row_from, whole, len(axes), *(v for a in axes for v in a))
 
 
 def _copy(unit: int, code: Emitter, ranges: Sequence[ir.Value]) -> None:
@@ -115,18 +109,6 @@ def _plane(code: Emitter, plane: ir.Value, axes: ir.Value) -> tuple[ir.Value, ir
     return starts
 
 
-def clear(to: View, nbytes: int, team: int) -> list[Step]:
-    """Return the steps that set contiguous memory to 0."""
-    args = arguments(team, nbytes // 4, (nbytes, 1), (PIECE, 1), (to.base, to.offset))
-    return [(clears(), args)] if nbytes else []
-
-
-@functools.cache
-def clears() -> StepCode:
-    """Return the step that sets bytes to 0."""
-    return StepCode("clear", _clear)
-
-
 def _clear(code: Emitter, ranges: Sequence[ir.Value]) -> None:
     low, high = ranges[:2]
     memset = code.intrinsic("llvm.memset.p0.i64", VOID, [PTR, I8, I64, I1])
@@ -139,18 +121,20 @@ def part(view: View, starts: Sequence[int], shape: Sequence[int], steps: Sequenc
     return View(view.base, offset, tuple(shape), tuple(s * n for s, n in zip(view.strides, steps, strict=True)))
 
 
-def concatenate(to: View, sources: Sequence[View], axis: int, itemsize: int, team: int) -> list[Step]:
+def concatenate(r: Request) -> list[Step]:
     """Return the steps that concatenate arrays along an axis."""
-    steps: list[Step] = []
-    start = 0
-    for source in sources:
-        starts = [start if a == axis else 0 for a in range(len(to.shape))]
-        steps += copy(part(to, starts, source.shape, [1] * len(starts)), source, itemsize, team)
+    axis, steps, start = r.node.params["axis"], list[Step](), 0
+    for source in r.xs:
+        starts = [start if a == axis else 0 for a in range(len(r.to.shape))]
+        steps += copy(part(r.to, starts, source.shape, [1] * len(starts)), source, r.node.dtype.itemsize, r.team)
         start += source.shape[axis]
     return steps
 
 
-def pad(to: View, source: View, low: Sequence[int], interior: Sequence[int], itemsize: int, team: int) -> list[Step]:
+def pad(r: Request) -> list[Step]:
     """Return the steps that put zeros around an array's elements, and between them; the result is contiguous."""
-    inside = part(to, low, source.shape, [i + 1 for i in interior])
-    return [*clear(to, math.prod(to.shape) * itemsize, team), *copy(inside, source, itemsize, team)]
+    (source,), itemsize = r.xs, r.node.dtype.itemsize
+    low, interior = ([value(d, r.sizes) for d in r.node.params[key]] for key in ("low", "interior"))
+    nbytes = math.prod(r.to.shape) * itemsize
+    return [*step(step_code("clear", _clear), r.team, nbytes // 4, (nbytes, 1), (PIECE, 1), r.to),
+            *copy(part(r.to, low, source.shape, [i + 1 for i in interior]), source, itemsize, r.team)]

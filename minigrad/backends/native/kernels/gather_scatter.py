@@ -13,9 +13,9 @@ and where positions get many rows on average, sums are float64 in memory, too, a
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from llvmlite import ir
@@ -29,12 +29,10 @@ from ....symbolic import Dim, size_of
 from ..codegen import expressions as ex
 from ..codegen import step_codegen
 from ..codegen.emit import Emitter, at, counted, least
-from ..codegen.step_codegen import HEAD, Step, StepCode, arguments, widths
+from ..codegen.step_codegen import HEAD, Request, Step, step, step_code, widths
 from ..codegen.strides import View
 from ..codegen.values import I1, I32, I64, PTR, VOID, any_lane, constant, splat
 from .copies import copy
-
-Place = tuple[int, int]  # a base, and bytes from there
 
 POSITION = 8  # bytes
 _PIECE = 1 << 14  # indices of one piece of parallel work
@@ -45,42 +43,21 @@ _LINE, _LINES = 64, 16  # bytes of a cache line; lines of a row that are prefetc
 _LANES = 8
 
 
-class Index(NamedTuple):
-    """A contiguous index array, and how it is read (`ops.strict_index`)."""
+def positions(r: Request, sizes: Sequence[int], strides: Sequence[int]) -> list[Step]:
+    """Return the steps that write the position of each tuple of indices into the request's room, as int64.
 
-    view: View
-    dtype: np.dtype
-    read: Reading
-
-
-def positions(indices: Sequence[Index], sizes: Sequence[int], strides: Sequence[int], to: Place, flag: Place,
-              team: int) -> list[Step]:
-    """Return the steps that write the position of each tuple of indices, as int64.
-
-    Parameters
-    ----------
-    indices : sequence of Index
-        Of one shape.
-    sizes, strides : sequence of int
-        Of the indexed axes.
-    to : Place
-        The positions.
-    flag : Place
-        A number that becomes 1 if an index is out of range; the position is then that of index 0.
+    The flag becomes 1 if an index is out of range; the position is then that of index 0. `sizes` and `strides` are
+    those of the indexed axes.
     """
-    count = math.prod(indices[0].view.shape)
-    steps: list[Step] = []
-    for k, (i, size, stride) in enumerate(zip(indices, sizes, strides, strict=True)):
-        name, null = (i.read[0], [n for n in i.read[1:] if isinstance(n, int)]) if i.read else (None, [])
-        steps.append((position(i.dtype, name, bool(null)), arguments(team, count, (count, 1), (_PIECE, 1), (
-            i.view.base, i.view.offset, size, stride, *to, *flag, not k, *null))))
-    return steps if count else []
-
-
-@functools.cache
-def position(dtype: np.dtype, read: str | None = None, null: bool = False) -> StepCode:
-    """Return the step that adds one index array's contribution to positions; it may have a null."""
-    return StepCode(f"position.{dtype}.{read}", functools.partial(_position, np.dtype(dtype), read, null))
+    count, first = math.prod(r.xs[1].shape), True
+    readings: Iterable[Reading] = r.node.params.get("read") or itertools.repeat(None)
+    steps = []
+    for x, node, reading, size, stride in zip(r.xs[1:], r.node.inputs[1:], readings, sizes, strides, strict=False):
+        name, null = (reading[0], [n for n in reading[1:] if isinstance(n, int)]) if reading else (None, [])
+        code = step_code(f"position.{node.dtype}.{name}", functools.partial(_position, node.dtype, name, bool(null)))
+        steps += step(code, r.team, count, (count, 1), (_PIECE, 1), x, size, stride, r.room, r.flag, first, *null)
+        first = False
+    return steps
 
 
 def _position(dtype: np.dtype, read: str | None, has_null: bool, code: Emitter, ranges: Sequence[ir.Value]) -> None:
@@ -101,53 +78,38 @@ def _position(dtype: np.dtype, read: str | None, has_null: bool, code: Emitter, 
         code.store(b.add(old, b.mul(b.select(bad, zero, i), splat(b, stride, width))), wide, address)
 
 
-def take(to: View, source: View, indices: Sequence[Index], itemsize: int, room: Place, flag: Place, team: int
-         ) -> list[Step]:
+def take(r: Request) -> list[Step]:
     """Return the steps that copy the element or row at single indices."""
-    n = len(indices)
+    source, n = r.xs[0], len(r.xs) - 1
     row = View(source.base, source.offset, source.shape[n:], source.strides[n:])
-    return [*positions(indices, source.shape[:n], source.strides[:n], room, flag, team),
-            *(copy(to, row, itemsize, team, room) if math.prod(source.shape[:n]) else ())]
+    return [*positions(r, source.shape[:n], source.strides[:n]), *(
+        copy(r.to, row, r.node.dtype.itemsize, r.team, r.room) if math.prod(source.shape[:n]) else ())]
 
 
 # -- scatter ---------------------------------------------------------------------------------------------------
 
 
-def scatter(by: Combiner, dtype: np.dtype, to: View, updates: View, indices: Sequence[Index], room: Place, flag: Place,
-            team: int) -> list[Step]:
-    """Return the steps that combine the rows sent to each position.
-
-    Parameters
-    ----------
-    by : Combiner
-    dtype : dtype
-        Of the updates and the result.
-    to, updates : View
-        Each contiguous.
-    indices : sequence of Index
-    room : Place
-        Memory of `room` bytes.
-    """
-    n, count = len(indices), math.prod(indices[0].view.shape)
+def scatter(r: Request) -> list[Step]:
+    """Return the steps that combine the rows sent to each position."""
+    by, dtype, to, team = ex.combiner_of(r.node.prim), r.node.dtype, r.to, r.team
+    n, count = len(r.xs) - 1, math.prod(r.xs[1].shape)
     rows, columns = math.prod(to.shape[:n]), math.prod(to.shape[n:])
-    strides = [math.prod(to.shape[k + 1:n]) for k in range(n)]
-    steps = positions(indices, to.shape[:n], strides, room, flag, team)
-    if not rows * columns:
-        return steps
+    steps = positions(r, to.shape[:n], [math.prod(to.shape[k + 1:n]) for k in range(n)])
     across = min(max(columns * dtype.itemsize // _COLUMNS, 1), team)
     down, narrow = min(-(-team // across), _PIECES), columns * dtype.itemsize < _NARROW
     if narrow and count * columns < step_codegen.SERIAL:
         down = 1
-    shares = -(-rows // down), -(-columns // across)
-    wide = by is ADD and scattered(dtype) != dtype and crowded(count, rows)
-    sums = (room[0], room[1] + count * POSITION) if wide else (to.base, to.offset)
-    args = arguments(team, count * columns, (rows, columns), shares, [
-        *room, updates.base, updates.offset, *sums, count,
-        0 if narrow or down == 1 else min(-(-columns * dtype.itemsize // _LINE), _LINES), narrow and down > 1])
-    steps.append((scatters(by, dtype, columns == 1, wide), args))
-    if wide:
-        steps.append((rounding(dtype), arguments(team, rows * columns, (rows * columns, 1), (_PIECE, 1), [
-            *sums, to.base, to.offset])))
+    memory, sums = dtype, to[:2]
+    if by is ADD and scattered(dtype) != dtype and crowded(count, rows):
+        memory, sums = scattered(dtype), (r.room[0], r.room[1] + count * POSITION)
+    write = functools.partial(_scatter_single if columns == 1 else _scatter_rows, by, dtype, memory)
+    lines = 0 if narrow or down == 1 else min(-(-columns * dtype.itemsize // _LINE), _LINES)
+    steps += step(step_code(f"{by.name}{write.func.__name__}.{dtype}.{memory}", write), team, count * columns,
+                  (rows, columns), (-(-rows // down), -(-columns // across)), r.room, r.xs[0], sums, count, lines,
+                  narrow and down > 1)
+    if memory != dtype:
+        steps += step(step_code(f"rounding.{dtype}", functools.partial(_rounding, dtype)), team, rows * columns,
+                      (rows * columns, 1), (_PIECE, 1), sums, to)
     return steps
 
 
@@ -159,21 +121,6 @@ def room(updates: Node, index: Node) -> int | Dim:
     """
     sums = size_of(updates.shape) if scattered(updates.dtype) != updates.dtype else 0
     return size_of(index.shape) * POSITION + sums
-
-
-@functools.cache
-def scatters(by: Combiner, dtype: np.dtype, single: bool, wide: bool = False) -> StepCode:
-    """Return a scatter of `single` elements, or of rows, with `wide` results in memory or not."""
-    write = _scatter_single if single else _scatter_rows
-    memory = scattered(dtype) if wide else dtype
-    return StepCode(f"scatter.{by.name}.{dtype}.{single}.{memory}",
-                    functools.partial(write, by, np.dtype(dtype), np.dtype(memory)))
-
-
-@functools.cache
-def rounding(dtype: np.dtype) -> StepCode:
-    """Return the step that rounds sums to `dtype`."""
-    return StepCode(f"rounding.{dtype}", functools.partial(_rounding, np.dtype(dtype)))
 
 
 def _rounding(dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:

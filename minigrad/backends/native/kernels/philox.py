@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 
@@ -11,40 +10,23 @@ from llvmlite import ir
 
 from ....ops.random import MULTIPLIERS, ROUNDS, WEYL
 from ..codegen.emit import Emitter, at
-from ..codegen.step_codegen import HEAD, Step, StepCode, arguments
-from ..codegen.strides import View
+from ..codegen.step_codegen import HEAD, Request, Step, step, step_code
 from ..codegen.values import I32, I64, constant, lane_numbers, splat
 
 _LANES = 16  # counters at a time
 _PIECE = 1 << 12  # vectors of counters of one piece of parallel work, 64 numbers each
 
 
-def random_bits(to: View, keys: View, stream: int, team: int) -> list[Step]:
-    """Return the steps that fill `to` with random bits, for each key its own.
+def random_bits(r: Request) -> list[Step]:
+    """Return the steps that write random bits, for each key its own.
 
-    Parameters
-    ----------
-    to : View
-        Contiguous: the keys' leading axes, then those of one key's numbers.
-    keys : View
-        Contiguous: its last axis has the two words of a key.
-    stream : int
-        The number of a key's stream, of 32 bits.
+    The result has the leading axes of the keys, then those of one key's numbers.
     """
-    count = math.prod(keys.shape[:-1])
-    total = math.prod(to.shape[len(keys.shape) - 1:])
-    if not count * total:
-        return []
+    (keys,) = r.xs
+    count, total = math.prod(keys.shape[:-1]), math.prod(r.to.shape[len(keys.shape) - 1:])
     vectors = -(-total // (4 * _LANES))
-    args = arguments(team, count * total, (count, vectors), (_PIECE // vectors, _PIECE), [
-        total, stream, keys.base, keys.offset, to.base, to.offset])
-    return [(steps(), args)]
-
-
-@functools.cache
-def steps() -> StepCode:
-    """Return the step."""
-    return StepCode("random_bits", _write)
+    return step(step_code("random_bits", _write), r.team, count * total, (count, vectors), (
+        _PIECE // max(vectors, 1), _PIECE), total, r.node.params["stream"], keys, r.to)
 
 
 def _write(code: Emitter, ranges: Sequence[ir.Value]) -> None:

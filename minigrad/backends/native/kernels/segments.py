@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from llvmlite import ir
 
-from ..codegen.emit import Emitter
-from ..codegen.step_codegen import HEAD, Step, StepCode, arguments, widths
-from ..codegen.strides import View
+from ....ops.checks import in_range
+from ....ops.segments import nonempty
+from ....primitive import Primitive
+from ....symbolic import value
+from ..codegen.emit import Emitter, counted
+from ..codegen.step_codegen import HEAD, Request, Step, step, step_code, widths
 from ..codegen.values import I64, splat
-
-Place = tuple[int, int]  # a base, and bytes from there
 
 INT = np.dtype(np.int64)
 _LANES = (8, 1)
@@ -23,66 +24,34 @@ _PIECES = 8  # pieces at most where each reads all lengths
 _COLUMNS = 256  # columns of one piece
 
 
-def ids(to: View, lengths: View, flag: Place, team: int) -> list[Step]:
+def ids(r: Request) -> list[Step]:
     """Return the steps that write the segment ids of rows: the example of each.
 
-    Parameters
-    ----------
-    to, lengths : View
-        Of int64, contiguous.
-    flag : Place
-        A number that becomes 1 if the lengths do not add up to the rows.
+    The flag becomes 1 if the lengths do not add up to the rows.
     """
-    (count,), (rows,) = lengths.shape, to.shape
-    return [(_step("segment_ids", _ids), arguments(team, rows, (count, 1), (-(-count // _PIECES), 1), [
-        lengths.base, lengths.offset, to.base, to.offset, *flag, rows]))]
+    (lengths,), (rows,) = r.xs, r.to.shape
+    (count,) = lengths.shape
+    return step(step_code("segment_ids", _ids), r.team, rows, (count, 1), (-(-count // _PIECES), 1), lengths, r.to,
+                r.flag, rows)
 
 
-def nonempty(to: View, lengths: View, flag: Place, team: int) -> list[Step]:
-    """Return the steps that copy lengths; `flag` becomes 1 if one of them is 0."""
-    return _checked("nonempty", _nonempty, to, [lengths, lengths], flag, team)
+def checked(r: Request) -> list[Step]:
+    """Return the steps that copy lengths or indices; the flag becomes 1 if one is wrong."""
+    count, prim = math.prod(r.to.shape), r.node.prim
+    size = value(r.node.params["size"], r.sizes) if prim is in_range else 0
+    code = step_code(prim.name, functools.partial(_checked, prim))
+    return step(code, r.team, count, (count, 1), (_PIECE, 1), r.xs[0], r.xs[-1], r.to, r.flag, size)
 
 
-def checked_index(to: View, index: View, length: View, flag: Place, team: int) -> list[Step]:
-    """Return the steps that count indices from 0; `flag` becomes 1 if one is out of its example's range."""
-    return _checked("checked_index", _index, to, [index, length], flag, team)
-
-
-def in_range(to: View, index: View, size: int, flag: Place, team: int) -> list[Step]:
-    """Return the steps that copy indices; `flag` becomes 1 if one is out of range of an axis of `size`."""
-    count = math.prod(to.shape)
-    return [(_step("in_range", _in_range), arguments(team, count, (count, 1), (_PIECE, 1), [
-        index.base, index.offset, to.base, to.offset, *flag, size]))] if count else []
-
-
-def _checked(name: str, write: Callable[[Emitter, list[ir.Value]], None], to: View, sources: Sequence[View],
-             flag: Place, team: int) -> list[Step]:
-    count = math.prod(to.shape)
-    return [(_step(name, write), arguments(team, count, (count, 1), (_PIECE, 1), [
-        *(p for s in sources for p in (s.base, s.offset)), to.base, to.offset, *flag]))] if count else []
-
-
-def cumsum(dtype: np.dtype, reverse: bool, to: View, x: View, segments: View, team: int) -> list[Step]:
+def cumsum(r: Request) -> list[Step]:
     """Return the steps that add up the rows of each example, from its first row or from its last.
 
-    Parameters
-    ----------
-    to, x, segments : View
-        Contiguous; the segment ids are int64, and equal for neighbouring rows of one example.
+    The segment ids are equal for neighbouring rows of one example.
     """
-    rows, columns = x.shape[0], math.prod(x.shape[1:])
-    if not rows * columns:
-        return []
-    return [(_running(dtype, reverse), arguments(team, rows * columns, (columns, 1), (_COLUMNS, 1), [
-        x.base, x.offset, segments.base, segments.offset, to.base, to.offset, rows, columns]))]
-
-
-_step = functools.cache(StepCode)
-
-
-@functools.cache
-def _running(dtype: np.dtype, reverse: bool) -> StepCode:
-    return StepCode(f"segment_cumsum.{dtype}.{reverse}", functools.partial(_cumsum, dtype, reverse))
+    x, segments = r.xs
+    rows, columns, dtype, reverse = x.shape[0], math.prod(x.shape[1:]), r.node.dtype, r.node.params["reverse"]
+    code = step_code(f"segment_cumsum.{dtype}.{reverse}", functools.partial(_cumsum, dtype, reverse))
+    return step(code, r.team, rows * columns, (columns, 1), (_COLUMNS, 1), x, segments, r.to, rows, columns)
 
 
 def _ids(code: Emitter, ranges: Sequence[ir.Value]) -> None:
@@ -107,37 +76,21 @@ def _ids(code: Emitter, ranges: Sequence[ir.Value]) -> None:
             b.store(high, begin)
 
 
-def _nonempty(code: Emitter, ranges: Sequence[ir.Value]) -> None:
+def _checked(prim: Primitive, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     b = code.b
-    lengths, to, flag = (code.address(HEAD + k) for k in (0, 4, 6))
+    xs, lengths, to, flag = (code.address(HEAD + k) for k in (0, 2, 4, 6))
     with code.counting(*ranges[:2]) as i:
-        length = code.load(INT, code.element(lengths, i, 8))
-        with b.if_then(b.icmp_signed("<=", length, I64(0)), likely=False):
+        result = x = code.load(INT, code.element(xs, i, 8))
+        if prim is nonempty:
+            wrong = b.icmp_signed("<=", x, I64(0))
+        else:
+            end = code.number(HEAD + 8) if prim is in_range else code.load(INT, code.element(lengths, i, 8))
+            position = counted(b, x, end, None)
+            wrong = b.icmp_unsigned(">=", position, end)
+            result = x if prim is in_range else position
+        with b.if_then(wrong, likely=False):
             code.store(I64(1), INT, flag)
-        code.store(length, INT, code.element(to, i, 8))
-
-
-def _index(code: Emitter, ranges: Sequence[ir.Value]) -> None:
-    b = code.b
-    indices, lengths, to, flag = (code.address(HEAD + k) for k in (0, 2, 4, 6))
-    with code.counting(*ranges[:2]) as i:
-        index, length = (code.load(INT, code.element(p, i, 8)) for p in (indices, lengths))
-        position = b.select(b.icmp_signed("<", index, I64(0)), b.add(index, length), index)
-        with b.if_then(b.icmp_unsigned(">=", position, length), likely=False):
-            code.store(I64(1), INT, flag)
-        code.store(position, INT, code.element(to, i, 8))
-
-
-def _in_range(code: Emitter, ranges: Sequence[ir.Value]) -> None:
-    b = code.b
-    indices, to, flag = (code.address(HEAD + k) for k in (0, 2, 4))
-    size = code.number(HEAD + 6)
-    with code.counting(*ranges[:2]) as i:
-        index = code.load(INT, code.element(indices, i, 8))
-        position = b.select(b.icmp_signed("<", index, I64(0)), b.add(index, size), index)
-        with b.if_then(b.icmp_unsigned(">=", position, size), likely=False):
-            code.store(I64(1), INT, flag)
-        code.store(index, INT, code.element(to, i, 8))
+        code.store(result, INT, code.element(to, i, 8))
 
 
 def _cumsum(dtype: np.dtype, reverse: bool, code: Emitter, ranges: Sequence[ir.Value]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from ....graph import ArrayType, Node
 from ....ops.block_einsum import block_einsum
@@ -18,40 +16,12 @@ from ....ops.segments import checked_index, nonempty, segment_cumsum, segment_id
 from ....ops.shape import concatenate, pad
 from ....ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
 from ....primitive import Primitive
-from ....symbolic import Dim, Symbol, size_of, value
+from ....symbolic import Dim, Symbol, size_of
 from ..codegen import expressions
-from ..codegen.step_codegen import Step
+from ..codegen.step_codegen import Place, Request, Step
 from ..codegen.strides import View
 from . import axis_kernels, copies, gather_scatter, philox, segments
 from . import block_einsum as block_kernels
-
-Place = tuple[int, int]  # a base, and bytes from there
-
-
-class Request(NamedTuple):
-    """A request for the steps of a statement.
-
-    Attributes
-    ----------
-    node : Node
-    to, xs : View
-        The result's elements, and each operand's.
-    sizes : mapping of Symbol to int
-    room : Place
-        Memory of `room` bytes.
-    flag : Place
-        A number that becomes 1 if an index is out of range.
-    team : int
-        Threads that may work on it.
-    """
-
-    node: Node
-    to: View
-    xs: Sequence[View]
-    sizes: Mapping[Symbol, int]
-    room: Place
-    flag: Place
-    team: int
 
 
 @dataclass(frozen=True)
@@ -147,65 +117,16 @@ def _stream(node: Node) -> str | None:
 # -- steps of each primitive ---------------------------------------------------------------------------------
 
 
-def _concatenate(r: Request) -> list[Step]:
-    return copies.concatenate(r.to, r.xs, r.node.params["axis"], r.node.dtype.itemsize, r.team)
-
-
-def _pad(r: Request) -> list[Step]:
-    low, interior = ([value(d, r.sizes) for d in r.node.params[key]] for key in ("low", "interior"))
-    return copies.pad(r.to, r.xs[0], low, interior, r.node.dtype.itemsize, r.team)
-
-
-def _random_bits(r: Request) -> list[Step]:
-    return philox.random_bits(r.to, r.xs[0], r.node.params["stream"], r.team)
-
-
-def _along(r: Request) -> list[Step]:
-    return axis_kernels.along(r.node.prim, r.node.inputs[0].dtype, r.to, r.xs[0], r.node.params["axis"], r.team)
-
-
-def _block_einsum(r: Request) -> list[Step]:
-    return block_kernels.contraction(r.node, r.to, r.xs[0], r.xs[1], r.xs[2:], r.flag, r.team)
-
-
-def _segment_cumsum(r: Request) -> list[Step]:
-    return segments.cumsum(r.node.dtype, r.node.params["reverse"], r.to, r.xs[0], r.xs[1], r.team)
-
-
-def _in_range(r: Request) -> list[Step]:
-    return segments.in_range(r.to, r.xs[0], value(r.node.params["size"], r.sizes), r.flag, r.team)
-
-
-def _checked(make: Callable[..., list[Step]]) -> Callable[[Request], list[Step]]:
-    return lambda r: make(r.to, *r.xs, r.flag, r.team)
-
-
-def _indices(r: Request) -> list[gather_scatter.Index]:
-    return [gather_scatter.Index(x, i.dtype, reading) for x, i, reading in zip(
-        r.xs[1:], r.node.inputs[1:], r.node.params.get("read") or itertools.repeat(None), strict=False)]
-
-
-def _gather(r: Request) -> list[Step]:
-    return gather_scatter.take(r.to, r.xs[0], _indices(r), r.node.dtype.itemsize, r.room, r.flag, r.team)
-
-
-def _scatter(r: Request) -> list[Step]:
-    return gather_scatter.scatter(
-        expressions.combiner_of(r.node.prim), r.node.dtype, r.to, r.xs[0], _indices(r), r.room, r.flag, r.team)
-
-
 STEPS: dict[Primitive, Kind] = {
-    concatenate: Kind(_concatenate, _moved, whole=False),
-    pad: Kind(_pad, _moved, whole=False),
-    gather: Kind(
-        _gather, _single, whole=False, room=lambda node: size_of(node.inputs[1].shape) * gather_scatter.POSITION),
+    concatenate: Kind(copies.concatenate, _moved, whole=False),
+    pad: Kind(copies.pad, _moved, whole=False),
+    gather: Kind(gather_scatter.take, _single, whole=False,
+                 room=lambda node: size_of(node.inputs[1].shape) * gather_scatter.POSITION),
     **dict.fromkeys((scatter_add, scatter_max, scatter_min), Kind(
-        _scatter, _sent, room=lambda node: gather_scatter.room(*node.inputs[:2]))),
-    **dict.fromkeys((cumsum, cummax, cummin, cumfmax, cumfmin, argmax, argmin), Kind(_along, _dtypes)),
-    segment_ids: Kind(_checked(segments.ids), _counted()),
-    nonempty: Kind(_checked(segments.nonempty), _counted()),
-    checked_index: Kind(_checked(segments.checked_index), _counted()),
-    in_range: Kind(_in_range, _counted()),
-    segment_cumsum: Kind(_segment_cumsum, _counted(slice(1, None))),
-    random_bits: Kind(_random_bits, _stream),
-    block_einsum: Kind(_block_einsum, block_kernels.unable)}
+        gather_scatter.scatter, _sent, room=lambda node: gather_scatter.room(*node.inputs[:2]))),
+    **dict.fromkeys((cumsum, cummax, cummin, cumfmax, cumfmin, argmax, argmin), Kind(axis_kernels.along, _dtypes)),
+    segment_ids: Kind(segments.ids, _counted()),
+    **dict.fromkeys((nonempty, checked_index, in_range), Kind(segments.checked, _counted())),
+    segment_cumsum: Kind(segments.cumsum, _counted(slice(1, None))),
+    random_bits: Kind(philox.random_bits, _stream),
+    block_einsum: Kind(block_kernels.contraction, block_kernels.unable)}

@@ -6,11 +6,9 @@ rows fit into the cache, and otherwise block by block.
 
 from __future__ import annotations
 
-import itertools
 import keyword
 import re
 import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..graph import Node
@@ -32,16 +30,6 @@ HEAD = f"""import numpy as np
 from minigrad.backends.block_loop import in_blocks
 from minigrad.ops.elementwise import {', '.join(sorted(f'{prim.name}_into' for prim in nt.INTO))}
 from minigrad.ops.sum_rows import sum_gathered, sum_rows, take_rows"""
-SECTION = 1500  # statements in one Python function: compiling longer ones takes more than linear time
-
-
-@dataclass
-class Line:
-    """A line of the main function, with the names that it reads and defines."""
-
-    text: str
-    uses: tuple[str, ...] = ()
-    makes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -90,7 +78,8 @@ class Printer:
         self.plan, self.graph, self.roles = plan, plan.graph, plan.roles
         self.name = Names()
         self.items: list[Item] = []
-        self.lines: list[Line] = []
+        self.lines: list[str] = []  # of main
+        self.used: set[str] = set()  # names that they read
         self.functions: list[str] = []
         self.bodies: dict[str, str] = {}  # a function's parameters and statements -> its name
         self.known: dict[object, str] = {}  # a node, evaluation or slot -> its name in main
@@ -100,7 +89,6 @@ class Printer:
         self.inputs = [self.name(text) for text in self.graph.names]
         self.known.update(zip(self.graph.inputs, self.inputs, strict=True))
         self.symbols = {s: self.name(s.name) for s in sorted(symbols_of(self.graph), key=lambda s: s.uid)}
-        self._needed_symbols: set[Symbol] = set()
 
     # -- names and lines of main ---------------------------------------------------------------------
 
@@ -110,41 +98,45 @@ class Printer:
         self.ready.add(item.name)
         return item.name
 
-    def emit(self, text: str, uses: Iterable[str] = (), makes: Iterable[str] = ()) -> None:
-        self.lines.append(Line(text, tuple(uses), tuple(makes)))
+    def argument(self, item: Item) -> str:
+        """Add an item that main reads, and return its name."""
+        self.used.add(item.name)
+        return self.item(item)
 
-    def size(self, n: int | Dim, uses: list[str]) -> str:
+    def size(self, n: int | Dim) -> str:
         """Return the text of a size, and add its symbols to the workspace."""
         if isinstance(n, Dim):
             for s in n.symbols:
-                if s not in self._needed_symbols:
-                    self._needed_symbols.add(s)
-                    self.item(SizeItem(self.symbols[s], s))
-                uses.append(self.symbols[s])
+                if self.symbols[s] not in self.ready:
+                    self.argument(SizeItem(self.symbols[s], s))
         return nt.size_text(n, self.symbols.__getitem__)
 
-    def shape(self, node: Node, uses: list[str]) -> str:
-        return nt.tuple_text([self.size(n, uses) for n in node.shape])
+    def shape(self, node: Node) -> str:
+        return nt.tuple_text([self.size(n) for n in node.shape])
 
     def value(self, node: Node) -> str:
-        """Return the name of the array of a leaf, view or computed value in main."""
+        """Return the name of the array of a leaf, view or computed value, for a line of main."""
+        name = self._value(node)
+        self.used.add(name)
+        return name
+
+    def _value(self, node: Node) -> str:
         name = self.known.get(node)
         if name is not None:
             return name
         wish = f"v{self.number[node]}" if node in self.number else "c"
         if self.roles.is_view(node):
-            source = self.value(node.inputs[0])
+            source = self._value(node.inputs[0])
             if node.prim.view is SAME:
                 name = source
             elif source in self.ready:
                 name = self.item(ViewItem(self.name(wish), node, source))
             else:
                 name = self.name(wish)
-                uses = [source]
-                shape = self.shape(node, uses) if nt.contains_shape(node) else ""
-                self.emit(f"{name} = {nt.view_text(node, source, shape)}", uses, [name])
+                shape = self.shape(node) if nt.contains_shape(node) else ""
+                self.lines.append(f"{name} = {nt.view_text(node, source, shape)}")
         elif node in self.plan.takes:
-            name = self.value(self.plan.takes[node])
+            name = self._value(self.plan.takes[node])
         elif node in self.plan.place:
             name = self.item(BufferItem(self.name(wish), node))
         else:
@@ -156,7 +148,7 @@ class Printer:
         """Return the name of the function that evaluates `node`'s primitive."""
         key = ("eval", node)
         if key not in self.known:
-            self.known[key] = self.item(EvaluationItem(self.name(f"{node.prim.name}_{self.number[node]}"), node))
+            self.known[key] = self.argument(EvaluationItem(self.name(f"{node.prim.name}_{self.number[node]}"), node))
         return self.known[key]
 
     # -- the program ---------------------------------------------------------------------------------
@@ -175,10 +167,10 @@ class Printer:
             gone = [self.known[n] for n in releases.get(k, ()) if n in self.known and self.known[n] not in self.ready
                     and n not in self.plan.outputs]
             if gone:
-                self.emit(f"del {', '.join(gone)}", gone)
+                self.lines.append(f"del {', '.join(gone)}")
         self._return()
         body, arguments = self._main()
-        text = "\n\n\n".join([HEAD, *self.functions, *body]) + "\n"
+        text = "\n\n\n".join([HEAD, *self.functions, body]) + "\n"
         return Source(text, self.items, arguments, list(self.symbols))
 
     def _out(self, node: Node) -> str:
@@ -187,54 +179,39 @@ class Printer:
         if k is None:
             return self.value(node)
         if node not in self.known:
-            uses: list[str] = []
             name = self.known[node] = self.name(self.graph.out_names[k] if self.graph.out_names else "out")
-            self.emit(f"{name} = {nt.array_text(node, self.shape(node, uses), 'empty')}", uses, [name])
+            self.lines.append(f"{name} = {nt.array_text(node, self.shape(node), 'empty')}")
         return self.known[node]
 
-    def _operand(self, node: Node, uses: list[str], spread: bool) -> str:
+    def _operand(self, node: Node, spread: bool) -> str:
         """Return the text of an operand of a statement in main."""
         if spread and node.prim is full:
             return nt.number(node)
         if spread and (axes := added(node)):
-            base = self.value(node.inputs[0])
-            uses.append(base)
-            return nt.broadcast_text(base, node.ndim, axes)
-        name = self.value(node)
-        uses.append(name)
-        return name
+            return nt.broadcast_text(self.value(node.inputs[0]), node.ndim, axes)
+        return self.value(node)
 
     def _inline(self, node: Node) -> None:
         """Print a statement that writes into given memory, in main."""
-        uses: list[str] = []
-        xs = [self._operand(i, uses, nt.broadcasts(node)) for i in node.inputs]
-        xs = typed(node, xs)
+        xs = typed(node, [self._operand(i, nt.broadcasts(node)) for i in node.inputs])
         if node.prim is einsum:
             xs = [x if nt.fits_matmul(i) else f"np.ascontiguousarray({x})"
                   for x, i in zip(xs, node.inputs, strict=True)]
-        out = self._out(node)
-        uses.append(out)
-
-        def evaluator(n: Node) -> str:
-            uses.append(self.evaluator(n))
-            return uses[-1]
-
-        for i, text in enumerate(nt.statement(node, xs, out, evaluator)):
-            self.emit(f"{text}  {nt.comment(node.where)}" if not i else text, uses)
+        first, *others = nt.statement(node, xs, self._out(node), self.evaluator)
+        self.lines += [f"{first}  {nt.comment(node.where)}", *others]
 
     def _alone(self, node: Node) -> None:
         if node in self.plan.place and (node.prim is not einsum or canonical(node.params["subscripts"])):
             self._inline(node)
             return
-        uses = [self.value(i) for i in node.inputs]
-        function = self.evaluator(node)
-        call = f"{function}({', '.join(uses)})"
+        xs = [self.value(i) for i in node.inputs]
+        call = f"{self.evaluator(node)}({', '.join(xs)})"
         if node in self.plan.place:
-            out = self._out(node)
-            self.emit(f"np.copyto({out}, {call})  {nt.comment(node.where)}", [*uses, function, out])
+            line = f"np.copyto({self._out(node)}, {call})"
         else:
             name = self.known[node] = self.name(f"v{self.number[node]}")
-            self.emit(f"{name} = {call}  {nt.comment(node.where)}", [*uses, function], [name])
+            line = f"{name} = {call}"
+        self.lines.append(f"{line}  {nt.comment(node.where)}")
 
     def _group(self, k: int, step: Step) -> None:
         writer = GroupWriter(self, step, k)
@@ -246,9 +223,8 @@ class Printer:
             function = self.bodies[body] = self.name(f"fused_{len(self.bodies) + 1}")
             self.functions.append(f"def {function}{body}")
         parts = tuple(a.node for a in args if a.mode == PARTS and a.node is not None)
-        blocks = self.item(BlocksItem(self.name(f"blocks_{k}"), k, tuple(a.mode for a in args), parts))
-        uses = [blocks, *(a.actual for a in args)]
-        self.emit(f"in_blocks({blocks}, {function}, {', '.join(a.actual for a in args)})", uses)
+        blocks = self.argument(BlocksItem(self.name(f"blocks_{k}"), k, tuple(a.mode for a in args), parts))
+        self.lines.append(f"in_blocks({', '.join((blocks, function, *(a.actual for a in args)))})")
 
     def _return(self) -> None:
         results = []
@@ -260,44 +236,17 @@ class Printer:
                 results.append(self.value(n))
                 continue
             name = self.name(self.graph.out_names[k] if self.graph.out_names else "out")
-            uses: list[str] = []
-            if n.prim is full:
-                text = nt.array_text(n, self.shape(n, uses), "full", nt.number(n))
-            else:
-                uses.append(self.value(n))
-                text = f"np.array({uses[0]})"
-            self.emit(f"{name} = {text}", uses, [name])
+            text = (nt.array_text(n, self.shape(n), "full", nt.number(n)) if n.prim is full
+                    else f"np.array({self.value(n)})")
+            self.lines.append(f"{name} = {text}")
             results.append(name)
-        self.emit(f"return [{', '.join(results)}]", results)
+        self.lines.append(f"return [{', '.join(results)}]")
 
-    def _main(self) -> tuple[list[str], list[str]]:
-        """Return the text of main, in sections if it is long, and its items."""
-        used = {name for line in self.lines for name in line.uses}
-        arguments = [i.name for i in self.items if i.name in used]
-        lines = self.lines
-        notes = ["    " + nt.comment(note) for note in self._notes(set(arguments))]
-        head = f"def main({', '.join((*self.inputs, *arguments))}):"
-        if len(lines) <= SECTION:
-            return ["\n".join([head, *notes, *("    " + line.text for line in lines)])], arguments
-        sections, calls = [], []
-        have = set(self.inputs) | set(arguments)
-        last = {name: i for i, line in enumerate(lines) for name in line.uses}
-        cuts = [*range(0, len(lines), SECTION), len(lines)]
-        for j, (a, b) in enumerate(itertools.pairwise(cuts), 1):
-            part = lines[a:b]
-            defined = {m for line in part for m in line.makes}
-            takes = sorted({u for line in part for u in line.uses} & have)
-            gives = sorted(m for m in defined if last.get(m, -1) >= b)
-            have |= defined
-            call = f"{self.name(f'part_{j}')}({', '.join(takes)})"
-            text = [f"def {call}:", *("    " + line.text for line in part)]
-            if b == len(lines):
-                calls.append(f"    return {call}")
-            else:
-                text.append(f"    return {nt.tuple_text(gives)}" if gives else "    return None")
-                calls.append(f"    {nt.tuple_text(gives)[1:-1]} = {call}" if gives else f"    {call}")
-            sections.append("\n".join(text))
-        return [*sections, "\n".join([head, *notes, *calls])], arguments
+    def _main(self) -> tuple[str, list[str]]:
+        """Return the text of main, and its items."""
+        arguments = [i.name for i in self.items if i.name in self.used]
+        notes = map(nt.comment, self._notes(set(arguments)))
+        return "\n    ".join([f"def main({', '.join((*self.inputs, *arguments))}):", *notes, *self.lines]), arguments
 
     def _notes(self, arguments: set[str]) -> list[str]:
         notes = []
@@ -307,7 +256,7 @@ class Printer:
             if isinstance(i, BufferItem):
                 notes.append(f"{i.name}: {i.node.type}")
             elif isinstance(i, ViewItem):
-                notes.append(f"{i.name} = {nt.view_text(i.node, i.source, self.shape(i.node, []))}")
+                notes.append(f"{i.name} = {nt.view_text(i.node, i.source, self.shape(i.node))}")
             elif isinstance(i, LeafItem):
                 notes.append(f"{i.name}: {i.node.prim.name} {i.node.type}")
         return notes
@@ -379,7 +328,7 @@ class GroupWriter:
         if slot is not None:
             key = ("scratch", self.k, slot, n.shape, n.dtype)
             if key not in self.main.known:
-                self.main.known[key] = self.main.item(ScratchItem(
+                self.main.known[key] = self.main.argument(ScratchItem(
                     self.main.name(f"s{self.k}_{slot}"), n, self.k, slot))
             name = self.arg("s", SCRATCH, self.main.known[key])
         else:
@@ -407,11 +356,8 @@ class GroupWriter:
         return self.arg("x" if rows else "w", ROWS if rows else WHOLE, self.main.value(node), node)
 
     def shape(self, node: Node, base: str) -> str:
-        uses: list[str] = []
-        sizes = [self.main.size(n, uses) for n in node.shape[1:]]
-        if uses:  # each symbol is an argument, whose name depends on its position
-            names = {name: self.arg("w", WHOLE, name) for name in uses}
-            sizes = [re.sub(r"[^\W\d]\w*", lambda m: names[m[0]], text) for text in sizes]
+        # Each symbol is an argument, whose name depends on its position.
+        sizes = [re.sub(r"[^\W\d]\w*", lambda m: self.arg("w", WHOLE, m[0]), self.main.size(n)) for n in node.shape[1:]]
         return nt.tuple_text([f"len({base})", *sizes])
 
 

@@ -1,12 +1,16 @@
-"""Offsets of pieces of memory in an arena, which pieces with disjoint lifetimes share."""
+"""Arenas of memory for runs, and offsets of pieces in them, which pieces with disjoint lifetimes share."""
 
 from __future__ import annotations
 
 import bisect
 import heapq
+from collections import deque
 from collections.abc import Sequence
 
+import numpy as np
+
 ALIGN = 64  # bytes
+SPARE = 8  # memory that has to grow grows by one part in so many more
 
 
 def allocate(pieces: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
@@ -51,3 +55,35 @@ def allocate(pieces: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
         offsets.append(place)
         heapq.heappush(ends, (last, place, n))
     return offsets, total
+
+
+class Arena:
+    """Memory for one run."""
+
+    def __init__(self, nbytes: int):
+        self.size = nbytes
+        self.memory = np.empty(nbytes + ALIGN, np.uint8)
+        self.start = -self.memory.ctypes.data % ALIGN
+        self.address = self.memory.ctypes.data + self.start
+
+    def array(self, shape: Sequence[int], dtype: np.dtype, offset: int) -> np.ndarray:
+        """Return the memory from an offset on as an array."""
+        return np.ndarray(shape, dtype, self.memory, self.start + offset)
+
+
+class ArenaPool:
+    """Arenas that no run uses now: batches of ever new sizes share them."""
+
+    def __init__(self) -> None:
+        self._free: deque[Arena] = deque()
+
+    def borrow(self, nbytes: int) -> Arena:
+        """Return memory for a run, which gives it back."""
+        try:
+            arena = self._free.pop()
+        except IndexError:
+            return Arena(nbytes)
+        return arena if arena.size >= nbytes else Arena(nbytes + nbytes // SPARE)
+
+    def give_back(self, arena: Arena) -> None:
+        self._free.append(arena)

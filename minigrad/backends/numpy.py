@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from ..passes.record import Stage
 from ..passes.schedule import Plan, schedule
 from ..symbolic import Symbol
 from . import workspace
-from .arena import ALIGN
+from .arena import Arena, ArenaPool
 from .numpy_source import Printer
 from .numpy_text import MANAGED
 from .pools import Bounded, Pools
@@ -51,7 +50,7 @@ class Program:
         self._pools: Pools[tuple[int, ...], tuple[object, ...]] = Pools(KEPT)
         self._grows = workspace.grows(self._plan)
         self._layouts: Bounded[tuple[int, ...], workspace.Layout] = Bounded(LAYOUTS)
-        self._arenas: deque[np.ndarray] = deque()
+        self._arenas = ArenaPool()
         self._latest: tuple[int, ...] | None = None  # sizes of the latest run that kept no workspace
 
     def __call__(self, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> list[np.ndarray]:
@@ -79,7 +78,7 @@ class Program:
             space = pool.pop()
         except IndexError:
             layout = workspace.Layout(self._plan, self._items, sizes)
-            space = self._space(sizes, layout, workspace.arena_of(layout))
+            space = self._space(sizes, layout, Arena(layout.total))
         try:
             return self._run(arrays, sizes, space)
         finally:
@@ -99,18 +98,13 @@ class Program:
         The memory is shared with runs of other sizes.
         """
         layout = self._layout(sizes)
-        try:
-            arena = self._arenas.pop()
-        except IndexError:
-            arena = workspace.arena_of(layout)
-        if arena.nbytes < layout.total + ALIGN:
-            arena = workspace.arena_of(layout)
+        arena = self._arenas.borrow(layout.total)
         try:
             return self._run(arrays, sizes, self._space(sizes, layout, arena))
         finally:
-            self._arenas.append(arena)
+            self._arenas.give_back(arena)
 
-    def _space(self, sizes: Mapping[Symbol, int], layout: workspace.Layout, arena: np.ndarray) -> tuple[object, ...]:
+    def _space(self, sizes: Mapping[Symbol, int], layout: workspace.Layout, arena: Arena) -> tuple[object, ...]:
         space = workspace.Workspace(self._plan, sizes, self._held, layout, arena)
         return space.make(self._items, self._arguments)
 

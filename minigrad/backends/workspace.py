@@ -15,7 +15,7 @@ from ..interpreters import concrete
 from ..ops.constants import full
 from ..passes.schedule import Plan, Step, nbytes, row_bytes
 from ..symbolic import Dim, Symbol, value
-from .arena import ALIGN, allocate
+from .arena import Arena, allocate
 from .block_loop import Blocks
 
 if TYPE_CHECKING:
@@ -223,11 +223,6 @@ def grows(plan: Plan) -> bool:
                if monomial)
 
 
-def arena_of(layout: Layout) -> np.ndarray:
-    """Return memory for a layout."""
-    return np.empty(layout.total + ALIGN, np.uint8)
-
-
 @dataclass
 class Workspace:
     """The memory of one run, with the items made so far.
@@ -239,15 +234,12 @@ class Workspace:
     sizes: Sizes
     held: Mapping[Node, NodePrograms]
     layout: Layout
-    arena: np.ndarray
+    arena: Arena
     items: dict[str, object] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._start = -self.arena.ctypes.data % ALIGN
 
     def array(self, shape: Sequence[int | Dim], dtype: np.dtype, offset: int) -> np.ndarray:
         """Return an array in the arena."""
-        return np.ndarray([value(n, self.sizes) for n in shape], dtype, self.arena, self._start + offset)
+        return self.arena.array([value(n, self.sizes) for n in shape], dtype, offset)
 
     def rows(self, step: int) -> int:
         """Return the number of rows of a group."""

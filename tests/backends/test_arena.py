@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minigrad.backends.arena import ALIGN, allocate
+from minigrad.backends.arena import ALIGN, Arena, ArenaPool, allocate
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -24,3 +24,21 @@ def test_live_pieces_never_overlap(seed):
 
 def test_a_chain_needs_two_pieces():
     assert allocate([(k, k + 1, 640) for k in range(100)])[1] == 1280
+
+
+def test_arenas_are_aligned():
+    for nbytes in (0, 1, 1000):
+        arena = Arena(nbytes)
+        assert arena.address % ALIGN == 0
+        assert arena.start + nbytes <= arena.memory.nbytes
+
+
+def test_pools_lend_large_enough_arenas():
+    pool = ArenaPool()
+    first = pool.borrow(800)
+    assert first.size == 800
+    pool.give_back(first)
+    assert pool.borrow(500) is first
+    assert pool.borrow(500) is not first, "the first is lent"
+    pool.give_back(first)
+    assert pool.borrow(1600).size == 1800, "an eighth larger than needed, since sizes change"

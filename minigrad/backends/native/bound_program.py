@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -17,7 +16,7 @@ from ...passes.lower_einsum import canonical
 from ...symbolic import Symbol, value
 from ...views import SAME
 from .. import numpy as numpy_backend
-from ..arena import ALIGN
+from ..arena import Arena, ArenaPool
 from ..numpy_text import fits_matmul
 from ..subgraph import NodePrograms
 from ..workspace import owning
@@ -26,7 +25,7 @@ from .codegen.step_codegen import StepCode, load_all
 from .codegen.strides import View
 from .kernels import gemm, scan, steps
 from .kernels.gemm_plan import gemm_args
-from .plan.launch_plan import ARENA, FLAG, SPARE, LaunchPlan
+from .plan.launch_plan import ARENA, FLAG, LaunchPlan
 from .runtime import blas
 from .runtime.runner import runner
 
@@ -39,34 +38,6 @@ class Empty:
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         return self._program(arrays, self._sizes)
-
-
-class Arena:
-    """Memory for one run."""
-
-    def __init__(self, nbytes: int):
-        self.size = nbytes
-        self.memory = np.empty(nbytes + ALIGN, np.uint8)
-        self.start = -self.memory.ctypes.data % ALIGN
-        self.address = self.memory.ctypes.data + self.start
-
-
-class ArenaPool:
-    """Arenas that no run uses now: batches of ever new sizes share them."""
-
-    def __init__(self) -> None:
-        self._free: deque[Arena] = deque()
-
-    def borrow(self, nbytes: int) -> Arena:
-        """Return memory for a run, which gives it back."""
-        try:
-            arena = self._free.pop()
-        except IndexError:
-            return Arena(nbytes)
-        return arena if arena.size >= nbytes else Arena(nbytes + nbytes // SPARE)
-
-    def give_back(self, arena: Arena) -> None:
-        self._free.append(arena)
 
 
 class BoundProgram:
@@ -249,9 +220,7 @@ class BoundProgram:
 
     def _array(self, place: tuple[int, int], t: ArrayType) -> np.ndarray:
         """Return memory of the arena as an array."""
-        arena = self.own_arena()
-        shape = tuple([value(d, self.sizes) for d in t.shape])
-        return np.ndarray(shape, t.dtype, arena.memory, arena.start + place[1])
+        return self.own_arena().array([value(d, self.sizes) for d in t.shape], t.dtype, place[1])
 
     def own_arena(self) -> Arena:
         """Return memory that no other run uses."""

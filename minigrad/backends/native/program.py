@@ -19,11 +19,12 @@ from ...passes.record import Stage
 from ...passes.schedule import Step, schedule, symbols_of
 from ...symbolic import Symbol
 from .. import numpy as numpy_backend
+from ..arena import ArenaPool
 from ..numpy_source import Printer
 from ..numpy_text import MANAGED
 from ..pools import Pools
 from ..subgraph import KINDS
-from .bound_program import ArenaPool, BoundProgram, Empty
+from .bound_program import BoundProgram, Empty
 from .codegen.kernel import Kernel, kernel, rows, unable, written
 from .codegen.kernel_key import KernelKey, kernel_key
 from .kernels import gemm, steps

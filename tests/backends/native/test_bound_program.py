@@ -1,4 +1,4 @@
-"""Memory of runs, and executables of programs with and without Python's steps."""
+"""Executables of programs with and without Python's steps."""
 
 import numpy as np
 import pytest
@@ -6,29 +6,10 @@ import pytest
 pytest.importorskip("llvmlite")
 
 from minigrad import backends
-from minigrad.backends.native.bound_program import Arena, ArenaPool, BoundProgram, Empty
-from minigrad.backends.workspace import ALIGN
+from minigrad.backends.native.bound_program import BoundProgram, Empty
 from minigrad.graph import Graph
 from minigrad.symbolic import Dim
 from tests.passes.programs import input_, node
-
-
-def test_arenas_are_aligned():
-    for nbytes in (0, 1, 1000):
-        arena = Arena(nbytes)
-        assert arena.address % ALIGN == 0
-        assert arena.start + nbytes <= arena.memory.nbytes
-
-
-def test_pools_lend_large_enough_arenas():
-    pool = ArenaPool()
-    first = pool.borrow(800)
-    assert first.size == 800
-    pool.give_back(first)
-    assert pool.borrow(500) is first
-    assert pool.borrow(500) is not first, "the first is lent"
-    pool.give_back(first)
-    assert pool.borrow(1600).size == 1800, "an eighth larger than needed, since sizes change"
 
 
 def test_executables_of_several_sizes():

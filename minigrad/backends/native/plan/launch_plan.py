@@ -19,7 +19,7 @@ from ....passes.schedule import Plan, nbytes, row_bytes
 from ....primitive import PART
 from ....symbolic import Dim, Shape, Symbol, size_of
 from ....views import dense_strides
-from ...arena import ALIGN, allocate
+from ...arena import ALIGN, SPARE, allocate
 from ..codegen.kernel import Kernel
 from ..codegen.kernel_emitter import HEAD, Memory, Param
 from ..codegen.loop_groups import space_of
@@ -31,7 +31,6 @@ from .size_table import SizeTable
 ARENA, FLAG = 0, 1  # the first two bases; the graph's inputs follow, its outputs, and the results of Python's steps
 BLOCK = 8192  # elements of the widest loop in one block of rows
 SERIAL = 32768  # elements times statements below which the threads' pool does not pay
-SPARE = 8  # memory that has to grow grows by one part in so many more
 KNOWN = 4  # layouts that a program keeps
 
 

@@ -10,14 +10,11 @@ import numpy as np
 
 from ...graph import ArrayType, Node
 from ...interpreters import concrete
-from ...ops.einsum import einsum
 from ...ops.subgraph import signature
-from ...passes.lower_einsum import canonical
 from ...symbolic import Symbol, value
 from ...views import SAME
 from .. import numpy as numpy_backend
 from ..arena import Arena, ArenaPool
-from ..numpy_text import fits_matmul
 from ..subgraph import NodePrograms
 from ..workspace import owning
 from .codegen.kernel import Kernel
@@ -176,26 +173,10 @@ class BoundProgram:
 
     def _getter(self, n: Node) -> Callable[[], np.ndarray]:
         """Return a function that returns a value as an array, for Python's steps."""
-        root = n
-        while self.roles.is_view(root):
-            root = root.inputs[0]
-        parent = self._root_getter(root)
-        if root is n:
-            return parent
-        chain = []
-        v = n
-        while self.roles.is_view(v):
-            if v.prim.view is not SAME:
-                chain.append(partial(_view, v, concrete(v.params, self.sizes)))
-            v = v.inputs[0]
-
-        def get() -> Any:
-            x = parent()
-            for f in reversed(chain):
-                x = f(x)
-            return x
-
-        return get
+        if not self.roles.is_view(n):
+            return self._root_getter(n)
+        get = self._getter(n.inputs[0])
+        return get if n.prim.view is SAME else partial(_view, n, concrete(n.params, self.sizes), get)
 
     def _root_getter(self, root: Node) -> Callable[[], Any]:
         inputs, schedule = self.graph.inputs, self.plan.schedule
@@ -282,13 +263,8 @@ class BoundProgram:
 
     def _python(self, node: Node) -> None:
         xs = [self._getter(i) for i in node.inputs]
-        evaluation: Callable[..., Any]
-        if node.prim is einsum and canonical(node.params["subscripts"]) and node in self.plan.schedule.place:
-            evaluation = partial(_matmul, [fits_matmul(i) for i in node.inputs])
-        elif node in self.held:
-            evaluation = self.held[node].bind(self.sizes)
-        else:
-            evaluation = partial(node.prim.eval, np, **concrete(node.params, self.sizes))
+        evaluation: Callable[..., Any] = self.held[node].bind(self.sizes) if node in self.held else partial(
+            node.prim.eval, np, **concrete(node.params, self.sizes))
         if node in self.plan.schedule.place:
             out = self._root_getter(node)
             self._stretches.append(lambda: np.copyto(out(), evaluation(*(x() for x in xs))))
@@ -310,11 +286,5 @@ def _dense(x: np.ndarray) -> np.ndarray:
     return x if x.flags.c_contiguous else np.ascontiguousarray(x)
 
 
-def _view(node: Node, params: dict[str, Any], x: Any) -> Any:
-    return node.prim.eval(np, x, *[None] * (len(node.inputs) - 1), **params)
-
-
-def _matmul(fits: list[bool], x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    x, y = (a if fit else np.ascontiguousarray(a) for a, fit in zip((x, y), fits, strict=True))
-    product: np.ndarray = np.matmul(x, y)
-    return product
+def _view(node: Node, params: dict[str, Any], get: Callable[[], Any]) -> Any:
+    return node.prim.eval(np, get(), *[None] * (len(node.inputs) - 1), **params)

@@ -34,14 +34,6 @@ SERIAL = 32768  # elements times statements below which the threads' pool does n
 KNOWN = 4  # layouts that a program keeps
 
 
-class Place(NamedTuple):
-    """Where a value begins: a base, a piece of the arena (0: none), and a formula of the bytes behind that."""
-
-    base: int
-    piece: int
-    offset: int
-
-
 class ViewForm(NamedTuple):
     """A view before sizes are known: all numbers but the base and the piece are formulas."""
 
@@ -238,24 +230,24 @@ class LaunchPlan:
         first = [self.piece["scratch", self._kernels[i][0]] for i, *_ in self._inside_of]
         return offsets + [offsets[p] + inside for p, inside in zip(first, partition.inside, strict=True)]
 
-    def _base(self, value: Node) -> Place:
-        """Return where the memory of a value begins."""
+    def _base(self, value: Node) -> tuple[int, int]:
+        """Return where the memory of a value begins: a base, and a piece of the arena (0: none)."""
         if value in self.base_of:
-            return Place(self.base_of[value], 0, 0)
+            return self.base_of[value], 0
         buffer = None if value in self.leaves.early else self.schedule.place.get(value)
         if buffer is not None and value in self.schedule.outputs:
-            return Place(self.first_output + self.schedule.outputs[value], 0, 0)
+            return self.first_output + self.schedule.outputs[value], 0
         if buffer is not None:
-            return Place(ARENA, self.piece["buffer", buffer], 0)
+            return ARENA, self.piece["buffer", buffer]
         if value.prim.view is PART:
             source, index = value.inputs[0], value.params["index"]
             piece = self.piece.get(("part", source, index))
             if piece is not None:
-                return Place(ARENA, piece, 0)
+                return ARENA, piece
             self.python_results[source].append((index, self.bases))
         else:
             self.leaves.add(value)
-        return Place(self._new_base(value), 0, 0)
+        return self._new_base(value), 0
 
     def _new_base(self, n: Node) -> int:
         self.base_of[n] = self.bases
@@ -352,8 +344,8 @@ class LaunchPlan:
             return self._formula(self._strides(view)[1][axis]), 0
         if memory.kind == "parts":
             return (self._formula(ARENA), 0) if kind == "base" else (0, self.piece["parts", memory.node])
-        base, piece, _ = (self._base(memory.node) if memory.kind == "value"
-                          else Place(ARENA, self._inside[k, memory], 0))
+        base, piece = (self._base(memory.node) if memory.kind == "value"
+                          else (ARENA, self._inside[k, memory]))
         return (self._formula(base), 0) if view is None else (self._formula(self._strides(view)[0]), piece)
 
     def arguments(self, numbers: np.ndarray, places: np.ndarray, partition: Partition) -> np.ndarray:
@@ -379,7 +371,7 @@ class LaunchPlan:
         """List operands and result of a step that is not a kernel."""
         for n in (*node.inputs, *([node] if isinstance(node.type, ArrayType) else [])):
             if n not in self.views:
-                base, piece, _ = self._base(root_of(n, self.schedule.roles))
+                base, piece = self._base(root_of(n, self.schedule.roles))
                 offset, strides = self._strides(n)
                 self.views[n] = ViewForm(base, piece, self._formula(offset), self._shape(n.shape),
                                          self._shape(strides))

@@ -24,6 +24,7 @@ from .values import (
     I64,
     PTR,
     VOID,
+    any_lane,
     constant,
     declared,
     element,
@@ -135,13 +136,36 @@ class Emitter:
     def get(self, variable: ir.Value) -> ir.Value:
         return self.b.load(variable, typ=variable.allocated_type)
 
-    def repeated(self, condition: Callable[[], ir.Value]) -> AbstractContextManager[None]:
+    @contextmanager
+    def repeated(self, condition: Callable[[], ir.Value]) -> Iterator[None]:
         """Write a loop that goes on while a condition holds: the ``with`` block emits its body."""
-        return repeated(self.b, condition)
+        b = self.b
+        test, body, end = (b.append_basic_block(name) for name in ("test", "loop", "end"))
+        b.branch(test)
+        b.position_at_end(test)
+        b.cbranch(condition(), body, end)
+        b.position_at_end(body)
+        yield
+        b.branch(test)
+        b.position_at_end(end)
 
     def counting(self, start: ir.Value, end: ir.Value, by: ir.Value = ONE) -> AbstractContextManager[ir.Value]:
         """Write a loop over ``range(start, end, by)``: the ``with`` block emits its body."""
-        return counting(self.b, self.variable(start), end, by)
+        return self._counting(self.variable(start), end, by)
+
+    @contextmanager
+    def _counting(self, variable: ir.Value, stop: ir.Value, by: ir.Value) -> Iterator[ir.Value]:
+        """Write a loop while a variable is less than `stop`; each turn adds `by` to it."""
+        i: ir.Value = None
+
+        def goes_on() -> ir.Value:
+            nonlocal i
+            i = self.get(variable)
+            return self.b.icmp_signed("<", i, stop)
+
+        with self.repeated(goes_on):
+            yield i
+            self.b.store(self.b.add(i, by), variable)
 
     def chunks(self, start: ir.Value, end: ir.Value, widths: Sequence[int]) -> Iterator[tuple[ir.Value, int]]:
         """Write loops over a range, one for each width of a vector: yield the position and the width.
@@ -151,7 +175,7 @@ class Emitter:
         position = self.variable(start)
         for width in widths:
             last = self.b.sub(end, I64(width - 1))
-            with counting(self.b, position, last, I64(width)) as i:
+            with self._counting(position, last, I64(width)) as i:
                 yield i, width
 
     # -- memory ------------------------------------------------------------------------------------------
@@ -202,6 +226,18 @@ class Emitter:
 
     def _from_memory(self, x: ir.Value, dtype: np.dtype) -> ir.Value:
         return self.b.icmp_unsigned("!=", x, constant(x.type, 0)) if dtype.kind == "b" else x
+
+    def index(self, i: ir.Value, length: ir.Value, flag: ir.Value, reading: str | None = None,
+              null: Sequence[ir.Value] = (), mask: ir.Value | None = None) -> ir.Value:
+        """Return an index counted from 0; one out of range sets the flag, and is replaced by 0."""
+        b = self.b
+        i = counted(b, i, length, reading, null)
+        bad = wrong = b.icmp_unsigned(">=", i, length)
+        if mask is not None:
+            wrong = b.and_(bad, mask)
+        with b.if_then(any_lane(b, wrong), likely=False):
+            b.store(I64(1), flag, align=8)
+        return b.select(bad, constant(i.type, 0), i)
 
     def intrinsic(self, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
         return declared(self.module, name, result, arguments)
@@ -278,34 +314,6 @@ def least(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
 
 def most(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.select(b.icmp_signed(">", x, y), x, y)
-
-
-@contextmanager
-def repeated(b: ir.IRBuilder, condition: Callable[[], ir.Value]) -> Iterator[None]:
-    """Write a loop with a condition: the ``with`` block emits its body."""
-    test, body, end = (b.append_basic_block(name) for name in ("test", "loop", "end"))
-    b.branch(test)
-    b.position_at_end(test)
-    b.cbranch(condition(), body, end)
-    b.position_at_end(body)
-    yield
-    b.branch(test)
-    b.position_at_end(end)
-
-
-@contextmanager
-def counting(b: ir.IRBuilder, variable: ir.Value, stop: ir.Value, by: ir.Value = ONE) -> Iterator[ir.Value]:
-    """Write a loop while a variable is less than `stop`; each turn adds `by` to it."""
-    i: ir.Value = None
-
-    def goes_on() -> ir.Value:
-        nonlocal i
-        i = b.load(variable, typ=I64)
-        return b.icmp_signed("<", i, stop)
-
-    with repeated(b, goes_on):
-        yield i
-        b.store(b.add(i, by), variable)
 
 
 def counted(b: ir.IRBuilder, i: ir.Value, length: ir.Value, reading: str | None, null: Sequence[ir.Value] = ()

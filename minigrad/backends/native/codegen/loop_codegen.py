@@ -25,11 +25,11 @@ from ....primitive import Primitive
 from ....symbolic import Dim, size_of
 from . import expressions as ex
 from .chained_sums import InMemory, InRegisters, in_chains
-from .emit import at, counted
+from .emit import at
 from .kernel_emitter import KernelEmitter, Memory
 from .loop_groups import Loop, behind, by_index
 from .strides import Access, access, whole
-from .values import I32, I64, any_lane, constant, lane_numbers, splat, vector_type
+from .values import I32, I64, constant, lane_numbers, splat, vector_type
 
 
 @dataclass(eq=False)
@@ -424,14 +424,8 @@ class LoopWriter:
         if lanes < self.lanes:
             i = b.extract_element(i, I32(0))
         i = ex.cast(b, i, dtype, np.dtype(np.int64))
-        length = splat(b, self.k.size(size), lanes)
-        zero = constant(i.type, 0)
-        i = counted(b, i, length, reading, [constant(i.type, x) for x in null])
-        bad = b.icmp_unsigned(">=", i, length)
-        wrong = bad if self.mask is None or lanes == 1 else b.and_(bad, self.mask)
-        with b.if_then(any_lane(b, wrong), likely=False):
-            b.store(I64(1), self.k.flag())
-        return b.select(bad, zero, i)
+        return self.k.index(i, splat(b, self.k.size(size), lanes), self.k.flag(), reading,
+                            [constant(i.type, x) for x in null], None if lanes == 1 else self.mask)
 
     def _gathered(self, n: Node) -> ir.Value:
         k, b = self.k, self.k.b

@@ -28,7 +28,7 @@ from ....primitive import Combiner
 from ....symbolic import Dim, size_of
 from ..codegen import expressions as ex
 from ..codegen import step_codegen
-from ..codegen.emit import Emitter, at, counted, least
+from ..codegen.emit import Emitter, at, least
 from ..codegen.step_codegen import HEAD, Request, Step, step, step_code, widths
 from ..codegen.strides import View
 from ..codegen.values import I1, I32, I64, PTR, VOID, any_lane, constant, splat
@@ -68,14 +68,10 @@ def _position(dtype: np.dtype, read: str | None, has_null: bool, code: Emitter, 
     first = code.e.icmp_signed("!=", first, I64(0))
     for k, width in code.chunks(ranges[0], ranges[1], (_LANES, 1)):
         i = ex.cast(b, code.load(dtype, code.element(source, k, dtype.itemsize), width), dtype, wide)
-        zero, length = constant(i.type, 0), splat(b, size, width)
-        i = counted(b, i, length, read, [splat(b, n, width) for n in null])
-        bad = b.icmp_unsigned(">=", i, length)
-        with b.if_then(any_lane(b, bad), likely=False):
-            code.store(I64(1), wide, flag)
+        i = code.index(i, splat(b, size, width), flag, read, [splat(b, n, width) for n in null])
         address = code.element(to, k, POSITION)
-        old = b.select(first, zero, code.load(wide, address, width))
-        code.store(b.add(old, b.mul(b.select(bad, zero, i), splat(b, stride, width))), wide, address)
+        old = b.select(first, constant(i.type, 0), code.load(wide, address, width))
+        code.store(b.add(old, b.mul(i, splat(b, stride, width))), wide, address)
 
 
 def take(r: Request) -> list[Step]:

@@ -13,7 +13,7 @@ from llvmlite import ir
 from ....graph import Node
 from ....ops.accumulators import RUN
 from .emit import VectorEmitter, at, least
-from .values import I64, PTR, vector_type
+from .values import I1, I64, PTR, vector_type
 
 _WAITING = 8  # levels of chains, that is `RUN` to that power of vectors: more than any loop has
 
@@ -148,21 +148,16 @@ def _carry(k: VectorEmitter, n: Node, count: ir.Value) -> ir.Function:
         b, (first, total, number, *_, limit) = k.b, f.args
         count = known or number
         nbytes = b.mul(count, I64(n.dtype.itemsize))
-        level, turn, turns = places = [k.e.alloca(t) for t in (PTR, I64, I64)]
-        for place, start in zip(places, (first, *f.args[3:5]), strict=True):
-            b.store(start, place)
-        body, end = (b.append_basic_block(name) for name in ("level", "carried"))
-        b.branch(body)
-        b.position_at_end(body)
-        row, i, n_sums = (b.load(place, typ=t) for place, t in zip(places, (PTR, I64, I64), strict=True))
-        last = b.icmp_signed("<=", n_sums, limit)
-        to = b.select(last, total, at(b, row, nbytes))
-        begins = b.and_(b.not_(last), b.icmp_signed("==", b.srem(i, I64(RUN)), I64(1)))
-        k.combine(n, to, row, to, count, begins)
-        b.store(at(b, row, nbytes), level)
-        for place, x in ((turn, i), (turns, n_sums)):
-            b.store(b.sdiv(b.add(x, I64(RUN - 1)), I64(RUN)), place)
-        full = b.or_(b.icmp_signed("==", b.srem(i, I64(RUN)), I64(0)), b.icmp_signed("==", i, n_sums))
-        b.cbranch(b.and_(full, b.not_(last)), body, end)
-        b.position_at_end(end)
+        level, turn, turns, goes_on = map(k.variable, (first, *f.args[3:5], I1(1)))
+        with k.repeated(lambda: k.get(goes_on)):
+            row, i, n_sums = map(k.get, (level, turn, turns))
+            last = b.icmp_signed("<=", n_sums, limit)
+            to = b.select(last, total, at(b, row, nbytes))
+            begins = b.and_(b.not_(last), b.icmp_signed("==", b.srem(i, I64(RUN)), I64(1)))
+            k.combine(n, to, row, to, count, begins)
+            b.store(at(b, row, nbytes), level)
+            for place, x in ((turn, i), (turns, n_sums)):
+                b.store(b.sdiv(b.add(x, I64(RUN - 1)), I64(RUN)), place)
+            full = b.or_(b.icmp_signed("==", b.srem(i, I64(RUN)), I64(0)), b.icmp_signed("==", i, n_sums))
+            b.store(b.and_(full, b.not_(last)), goes_on)
     return f

@@ -125,6 +125,23 @@ class Emitter:
         base = self.base(self.number(i))
         return at(self.e, base, self.number(i + 1))
 
+    def offsets(self, index: ir.Value, axes: ir.Value, first: int, count: int) -> list[ir.Value]:
+        """Return variables with the offsets of an element of a stack in `count` arrays.
+
+        The argument block has, from number `first` on, the size of each axis and the strides of the arrays along it.
+        """
+        b = self.b
+        left, offsets = self.variable(index), [self.variable(I64(0)) for _ in range(count)]
+        with self.counting(I64(0), axes) as turn:  # the last axis first
+            axis = b.add(b.mul(b.sub(b.sub(axes, ONE), turn), I64(1 + count)), I64(first))
+            entry = self.element(self.args, axis, 8)
+            size, *strides = (b.load(at(b, entry, 8 * i), typ=I64) for i in range(1 + count))
+            position = b.urem(self.get(left), size)
+            b.store(b.udiv(self.get(left), size), left)
+            for offset, stride in zip(offsets, strides, strict=True):
+                b.store(b.add(self.get(offset), b.mul(position, stride)), offset)
+        return offsets
+
     # -- loops -------------------------------------------------------------------------------------------
 
     def variable(self, start: ir.Value) -> ir.Value:

@@ -82,7 +82,7 @@ class LoopWriter:
 
     def _operands(self, n: Node) -> None:
         if by_index(n):
-            _BY_INDEX[n.prim].operands(self, n)
+            _BY_INDEX[n.prim][0](self, n)
             return
         for k, i in enumerate(n.inputs):
             self.reads[n, k] = self._read(i)
@@ -92,10 +92,12 @@ class LoopWriter:
         node = behind(operand)
         if node in self.members and not self.roles.is_view(node) and node.prim.kind != "reduce":
             return node
-        if self.roles.root[node].prim is full:
-            return self.roles.root[node]
-        a = access(node, self.roles)
-        return self._reference(a, node, tuple(range(node.ndim)))
+        return self._place(node, range(node.ndim))
+
+    def _place(self, operand: Node, axes: Sequence[int | None]) -> Reference | Node:
+        """Return an operand whose axis ``axes[k]`` is the space's axis k: in memory, or a number that it is full of."""
+        root = self.roles.root[operand]
+        return root if root.prim is full else self._reference(access(operand, self.roles), operand, axes)
 
     def _reference(self, a: Access, view: Node, axes: Sequence[int | None], parts: Memory | None = None) -> Reference:
         """Return the reference to a view whose axis ``axes[k]`` is the space's axis k."""
@@ -123,18 +125,15 @@ class LoopWriter:
         self.reads[n, 0] = self._reference(a, array, trailing)
         for k, i in enumerate(indices, 1):
             if k > 1 or not own:
-                view = access(i, self.roles)
-                self.reads[n, k] = self._reference(view, i, [*range(ndim), *[None] * (n.ndim - ndim)]) \
-                    if self.roles.root[i].prim is not full else self.roles.root[i]
+                self.reads[n, k] = self._place(i, [*range(ndim), *[None] * (n.ndim - ndim)])
 
     def _scatter_operands(self, n: Node) -> None:
         update, _, *indices = n.inputs
         count = 1 + len(indices)
         spread = [0, *[None] * (count - 1), *range(1, update.ndim)]
-        for k, i in [(0, update), *enumerate(indices, 2)]:
-            axes = spread if not k else [0, *[None] * (n.ndim - 1)]
-            self.reads[n, k] = self.roles.root[i] if self.roles.root[i].prim is full else self._reference(
-                access(i, self.roles), i, axes)
+        self.reads[n, 0] = self._place(update, spread)
+        for k, i in enumerate(indices, 2):
+            self.reads[n, k] = self._place(i, [0, *[None] * (n.ndim - 1)])
         self.indexed |= set(range(1, count))
 
     def _result(self, n: Node) -> Reference:
@@ -252,7 +251,7 @@ class LoopWriter:
             self.sums[n] = k.e.alloca(vector_type(n.dtype, self.lanes))
             b.store(k.identity(n, self.lanes), self.sums[n])
         if depth == len(self.axes):
-            self._element(addresses)
+            self._body(None, None, None, addresses, {})  # a single element
         elif depth == len(self.axes) - 1:
             self._vectors(depth, addresses)
         else:
@@ -277,10 +276,6 @@ class LoopWriter:
         if self._in_memory(n):
             x = k.combined(n, k.load(n.dtype, addresses[r], lanes, mask), x)
         k.store(x, n.dtype, addresses[r], mask)
-
-    def _element(self, addresses: dict[Reference, ir.Value]) -> None:
-        """Write the body of a space without axes: one element."""
-        self._body(None, None, None, addresses, {})
 
     def _vectors(self, depth: int, addresses: dict[Reference, ir.Value]) -> None:
         """Write the innermost loop, vector by vector."""
@@ -357,7 +352,7 @@ class LoopWriter:
                 self._accumulate(n)
                 continue
             if by_index(n):
-                value = _BY_INDEX[n.prim].value(self, n)
+                value = _BY_INDEX[n.prim][1](self, n)
             else:
                 value = ex.emit(self.k.b, n, [self._value(self.reads[n, j]) for j in range(len(n.inputs))])
             self.values[n] = value
@@ -469,14 +464,7 @@ class LoopWriter:
         return update if hit is None else b.select(hit, update, constant(update.type, 0))
 
 
-@dataclass(frozen=True)
-class ByIndex:
-    """The methods of statements with indices: their operands, and the value of one vector."""
-
-    operands: Callable[[LoopWriter, Node], None]
-    value: Callable[[LoopWriter, Node], ir.Value]
-
-
-_BY_INDEX: dict[Primitive, ByIndex] = {
-    gather: ByIndex(LoopWriter._gather_operands, LoopWriter._gathered),
-    scatter_add: ByIndex(LoopWriter._scatter_operands, LoopWriter._scattered)}
+# Of statements with indices: the methods that list their operands, and that return the value of one vector.
+_BY_INDEX: dict[Primitive, tuple[Callable[[LoopWriter, Node], None], Callable[[LoopWriter, Node], ir.Value]]] = {
+    gather: (LoopWriter._gather_operands, LoopWriter._gathered),
+    scatter_add: (LoopWriter._scatter_operands, LoopWriter._scattered)}

@@ -79,7 +79,7 @@ def _copy(unit: int, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     steps = number(_N_TO), number(_N_FROM)
     n = number(_N)
     with code.counting(low, high) as plane:
-        starts = _plane(code, plane, axes)
+        starts = code.offsets(plane, axes, _SIZES, 2)
         with code.counting(first, end) as row:
             x, y = (at(b, at(b, p, code.get(s)), b.mul(row, stride))
                     for p, s, stride in zip((to, source), starts, row_strides, strict=True))
@@ -89,24 +89,6 @@ def _copy(unit: int, code: Emitter, ranges: Sequence[ir.Value]) -> None:
                 with one_by_one, code.counting(I64(0), n) as i:
                     p, q = (at(b, z, b.mul(i, s)) for z, s in zip((x, y), steps, strict=True))
                     b.store(b.load(q, typ=word, align=1), p, align=1)
-
-
-def _plane(code: Emitter, plane: ir.Value, axes: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Return variables with the offsets of a plane in target and source."""
-    b = code.b
-    left, starts = code.variable(plane), (code.variable(I64(0)), code.variable(I64(0)))
-    axis = code.variable(axes)
-    with code.repeated(lambda: b.icmp_signed(">", code.get(axis), I64(0))):
-        k = b.sub(code.get(axis), I64(1))
-        b.store(k, axis)
-        entry = at(b, code.args, b.add(b.mul(k, I64(24)), I64(8 * _SIZES)))
-        size, *strides = (b.load(at(b, entry, 8 * j), typ=I64) for j in range(3))
-        number = code.get(left)
-        i = b.urem(number, size)
-        b.store(b.udiv(number, size), left)
-        for start, stride in zip(starts, strides, strict=True):
-            b.store(b.add(code.get(start), b.mul(i, stride)), start)
-    return starts
 
 
 def _clear(code: Emitter, ranges: Sequence[ir.Value]) -> None:

@@ -341,17 +341,7 @@ class _Gemm(Emitter):
         """Store the addresses of the operands and the result of one product of the stack."""
         with self.function("product_operands", [PTR, PTR, I64, PTR]) as f:
             b, (self.args, bases, index, addresses) = self.b, f.args
-            left = self.variable(index)
-            offsets = [self.variable(I64(0)) for _ in range(3)]
-            axes = self.arg(plan.AXES)
-            with self.counting(I64(0), axes) as step:  # the last axis first
-                axis = b.add(I64(HEAD), b.mul(I64(4), b.sub(b.sub(axes, ONE), step)))
-                size, *strides = (b.load(b.gep(self.args, [b.add(axis, I64(i))], source_etype=I64), typ=I64)
-                                  for i in range(4))
-                quotient, position = b.udiv(self.get(left), size), b.urem(self.get(left), size)
-                b.store(quotient, left)
-                for offset, stride in zip(offsets, strides, strict=True):
-                    b.store(b.add(self.get(offset), b.mul(position, stride)), offset)
+            offsets = self.offsets(index, self.arg(plan.AXES), HEAD, 3)
             for i, (base, offset) in enumerate(zip((plan.A_BASE, plan.B_BASE, plan.C_BASE), offsets, strict=True)):
                 start = b.load(b.gep(bases, [self.arg(base)], source_etype=PTR), typ=PTR)
                 start = at(b, start, self.arg(base + 1))

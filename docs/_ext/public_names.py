@@ -6,6 +6,7 @@ import types
 
 import numpy as np
 from docutils import nodes
+from sphinx.addnodes import desc_signature
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -46,7 +47,7 @@ def entry(name: str) -> list[str]:
     if isinstance(value, types.FunctionType | types.BuiltinFunctionType):
         return [f".. autofunction:: minigrad.{name}", ""]
     text = inspect.getdoc(value) or inspect.getdoc(type(value)) or ""
-    return [f".. py:data:: {name}", "", *(f"   {line}" for line in text.splitlines()), ""]
+    return [f".. py:data:: {name.rpartition('.')[2]}", "", *(f"   {line}" for line in text.partition("\n\n")[0].splitlines()), ""]
 
 
 class Public(SphinxDirective):
@@ -59,9 +60,15 @@ class Public(SphinxDirective):
         names = [line.strip() for line in self.content if line.strip()]
         lines = [".. autosummary::", "   :nosignatures:", "", *(f"   {name}" for name in names), ""]
         for name in names:
-            lines += entry(name)
+            lines += [f".. py:currentmodule:: {f'minigrad.{name}'.rpartition('.')[0]}", "", *entry(name)]
         text = "\n".join([".. py:currentmodule:: minigrad", "", *lines])
-        return self.parse_text_to_nodes(f"````{{eval-rst}}\n{text}\n````")
+        result = self.parse_text_to_nodes(f"````{{eval-rst}}\n{text}\n````")
+        for signature in (s for node in result for s in node.findall(desc_signature)):
+            # The listing of a module, compiler.py say, links back under the package's name alone.
+            module, name = signature.get("module"), signature.get("fullname")
+            if f"minigrad.{name}" not in signature["ids"] and module == "minigrad.compiler":
+                signature["ids"].append(f"minigrad.{name}")
+        return result
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -46,8 +46,8 @@ def entry(name: str) -> list[str]:
         return [f".. automodule:: minigrad.{name}", "   :no-index:", ""]
     if isinstance(value, types.FunctionType | types.BuiltinFunctionType):
         return [f".. autofunction:: minigrad.{name}", ""]
-    text = inspect.getdoc(value) or inspect.getdoc(type(value)) or ""
-    return [f".. py:data:: {name.rpartition('.')[2]}", "", *(f"   {line}" for line in text.partition("\n\n")[0].splitlines()), ""]
+    summary, _, _ = (inspect.getdoc(value) or inspect.getdoc(type(value)) or "").partition("\n\n")
+    return [f".. py:data:: {name.rpartition('.')[2]}", "", *(f"   {line}" for line in summary.splitlines()), ""]
 
 
 class Public(SphinxDirective):

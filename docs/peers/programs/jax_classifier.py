@@ -5,7 +5,8 @@ import numpy as np
 rng = np.random.default_rng(0)
 X = rng.normal(size=(200, 8)).astype(np.float32)
 labels = (X[:, 0] * X[:, 1] > 0).astype(int)
-params = {"W1": rng.normal(size=(8, 16)).astype(np.float32) / 3, "W2": rng.normal(size=(16, 2)).astype(np.float32) / 4}
+params = {"W1": rng.normal(size=(8, 16)).astype(np.float32) / 3,
+          "W2": rng.normal(size=(16, 2)).astype(np.float32) / 4}
 
 
 def loss(params, X, labels):

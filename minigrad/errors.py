@@ -213,10 +213,15 @@ def printable(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
+def notebook_shell() -> object:
+    """Return IPython's shell, if this process runs in one."""
+    return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+
+
 def file_name(path: str) -> str:
     """Return a file's name without its folder, or ``In[3]`` for a cell of a notebook."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    cell = getattr(getattr(shell, "compile", None), "format_code_name", lambda path: None)(path)  # IPython 8 has it
+    # IPython has `format_code_name` since version 8.
+    cell = getattr(getattr(notebook_shell(), "compile", None), "format_code_name", lambda path: None)(path)
     return str(cell[1]) if cell else path.replace("\\", "/").rsplit("/", 1)[-1]
 
 

@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "minigrad"
 
 # Each may import what stands before it, and within itself. `__init__` is the package's public face.
-ORDER = ("errors", "locks", "expression", "tracebacks", "symbolic", "tracing", "size_queries", "sizes", "graph",
-         "argument_sizes", "axes", "primitive", "families", "parameters", "combiners", "views", "interpreters",
+ORDER = ("errors", "locks", "progress", "expression", "tracebacks", "symbolic", "tracing", "size_queries", "sizes",
+         "graph", "argument_sizes", "axes", "primitive", "families", "parameters", "combiners", "views", "interpreters",
          "debugging", "text", "codec", "draw", "ops", "ragged", "traced_array", "labels", "numpy", "segment", "sparse",
          "transforms", "registry", "passes", "backends", "compiler", "optim", "random", "per_example", "testing",
          "report", "explorer", "__init__", "cli", "__main__")
@@ -31,8 +31,8 @@ NATIVE = ("runtime", "codegen", "kernels", "plan")
 
 # What a function may import when it runs, and why not at once.
 _EXTRA, _SLOW = "an optional package", "takes long to import, and the first gradient does not need it"
-LAZY = {**dict.fromkeys(("array_api_compat", "cairosvg", "cuda", "cupy", "cupyx", "llvmlite", "networkx", "scipy",
-                         "sklearn", "threadpoolctl", "torch", "torch_geometric"), _EXTRA),
+LAZY = {**dict.fromkeys(("IPython", "array_api_compat", "cairosvg", "cuda", "cupy", "cupyx", "llvmlite", "networkx",
+                         "scipy", "sklearn", "threadpoolctl", "torch", "torch_geometric"), _EXTRA),
         **dict.fromkeys(("hashlib", "minigrad.draw", "opt_einsum", "rich"), _SLOW)}
 CORE = {"numpy", "opt_einsum", "optree", "rich"}
 # What is wholly about an extra: its modules import that at once, and are themselves imported inside functions only,

@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import BatchError, at_user_line
 from ..graph import PyTree
 from ..locks import Lock
+from ..progress import in_notebook, notebook_bar
 from ..tracebacks import boundary, for_user
 from .axes import Axis
 from .dataset import Dataset, as_dataset, sizes_of
@@ -357,9 +358,15 @@ def _delivered(items: Iterable[Item]) -> Iterator[Item]:
 
 def _shown(items: Iterable[Item], total: int, text: str) -> Iterator[Item]:
     """Yield items, with a progress bar."""
-    from rich.progress import track
+    if in_notebook():
+        with notebook_bar(text, total) as update:
+            for count, item in enumerate(items, 1):
+                yield item
+                update(count, "")
+    else:
+        from rich.progress import track
 
-    return iter(track(items, text, total))
+        yield from track(items, text, total)
 
 
 def _size(sizes: Mapping[Axis | str, np.ndarray], axis: Axis | str) -> np.ndarray:

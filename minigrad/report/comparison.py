@@ -57,7 +57,7 @@ def compare(loss: Callable[..., Any], params: PyTree, examples: PyTree, *, in_ax
     copies : int
         The most examples of the unrolled graph, which is compared with the loop on the same examples.
     progress : bool
-        Whether to show a progress bar, if the standard error is a terminal and `rich` is installed.
+        Whether to show a progress bar, in a notebook or if the standard error is a terminal.
     backend : str
         As in `compile`. On a device each variant has two rows: ``vmapped`` is the host's, and ``vmapped, cupy`` the
         GPU's, which is compared with the host's loop as well. The timings include the copies of the results to the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sys
 import time
 import tracemalloc
@@ -17,6 +18,7 @@ from .. import backends
 from ..compiler import Compiled, compile
 from ..graph import Graph, InAxes, PyTree
 from ..primitive import on_host
+from ..progress import in_notebook, notebook_bar
 from ..symbolic import size_of, value
 from ..transforms.in_axes import mapped_axes
 from ..transforms.trace import flatten_arguments
@@ -216,7 +218,12 @@ def doubling(n: int) -> list[int]:
 
 @contextmanager
 def progress_bar(enabled: bool, title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Yield a function that takes the name of the next step, and shows it on a terminal's progress bar."""
+    """Yield a function that takes the name of the next step, and shows it on a bar in a terminal or a notebook."""
+    if enabled and in_notebook():
+        with notebook_bar(title, total, transient=True) as update:
+            steps = itertools.count()
+            yield lambda step: update(next(steps), step)
+        return
     if not enabled or not sys.stderr.isatty() or importlib.util.find_spec("rich") is None:
         yield lambda step: None
         return

@@ -51,9 +51,7 @@ def picture(graph: Graph, room: int = ROOM, words: Words | None = None) -> Pictu
     nodes = [n for n in graph.nodes if not is_literal(n)]
     inputs = set(graph.inputs)
     head = _heads(nodes, set(graph.outputs)) if len(nodes) > room else {n: n for n in nodes}
-    members: dict[Node, list[Node]] = {}
-    for n in nodes:
-        members.setdefault(head[n], []).append(n)
+    members = _members(head)
     shown = _shown([n for n in nodes if n in members], members, inputs, room)
     index = {n: i for i, n in enumerate(shown)}
     outputs = [(label, n) for label, n in zip(graph.out_names, graph.outputs, strict=True)
@@ -102,7 +100,15 @@ def _heads(nodes: Sequence[Node], outputs: set[Node]) -> dict[Node, Node]:
     for n in reversed(nodes):
         one = users[n] == 1 and n not in outputs and n.prim.kind == user[n].prim.kind == "elementwise"
         head[n] = head[user[n]] if one else n
-    return head
+    return {n: head[n] for n in nodes}
+
+
+def _members(head: dict[Node, Node]) -> dict[Node, list[Node]]:
+    """Return the nodes in each box, in order."""
+    members: dict[Node, list[Node]] = {}
+    for n, last in head.items():
+        members.setdefault(last, []).append(n)
+    return members
 
 
 def _shown(heads: Sequence[Node], members: dict[Node, list[Node]], inputs: set[Node], room: int) -> list[Node]:

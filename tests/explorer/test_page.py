@@ -409,7 +409,13 @@ def test_frames_are_one_picture_per_step(show):
         tab.get_by_role("button", name="frames").click()
     with zipfile.ZipFile(saved.value.path()) as archive:
         assert archive.testzip() is None
-        assert len(archive.namelist()) == 3
+        assert [name[-9:] for name in archive.namelist()] == ["-0001.png", "-0002.png", "-0003.png"]
         pictures = [archive.read(name) for name in archive.namelist()]
     assert all(p[:8] == b"\x89PNG\r\n\x1a\n" for p in pictures)
     assert len(set(pictures)) == 3
+    assert len({p[16:24] for p in pictures}) == 1  # equal widths and heights, as an animation needs
+    for picture in pictures:
+        tab.keyboard.press("ArrowRight")
+        with tab.expect_download() as saved:
+            tab.get_by_role("button", name="PNG").click()
+        assert pathlib.Path(saved.value.path()).read_bytes() == picture

@@ -87,27 +87,13 @@ Rule = Callable[["Rewriter", ArrayType, tuple[Node, ...], Params], "Node | None"
 
 @dataclass(frozen=True)
 class Laws:
-    """Algebraic laws of an operation that hold exactly, NaN and infinity included.
+    """Algebraic laws of an operation that hold exactly, NaN and infinity included."""
 
-    Attributes
-    ----------
-    commutative : bool
-        ``f(x, y) = f(y, x)``.
-    idempotent : bool
-        ``f(x, x) = x``; a reduction of equal elements returns one of them.
-    involution : bool
-        ``f(f(x)) = x``.
-    neutral : mapping of int to number
-        ``f(x, e) = x``: by operand, its value `e` at which the result is the other operand.
-    compose : callable or None
-        ``compose(inner, outer)`` returns the static parameters of one operation equal to two in a row.
-    """
-
-    commutative: bool = False
-    idempotent: bool = False
-    involution: bool = False
-    neutral: Mapping[int, float] = field(default_factory=dict)
-    compose: Callable[[Params, Params], Params] | None = None
+    commutative: bool = False  # f(x, y) = f(y, x)
+    idempotent: bool = False  # f(x, x) = x; a reduction of equal elements returns one of them
+    involution: bool = False  # f(f(x)) = x
+    neutral: Mapping[int, float] = field(default_factory=dict)  # by operand, its value at which f is the other operand
+    compose: Callable[[Params, Params], Params] | None = None  # of inner and outer: those of one operation for the two
 
 
 Size = int | Dim
@@ -115,29 +101,14 @@ Size = int | Dim
 
 @dataclass(frozen=True, eq=False)
 class Combiner:
-    """An associative operation of two values.
+    """An associative operation of two values."""
 
-    Attributes
-    ----------
-    name : str
-        The name in axis rules.
-    identity : callable
-        ``identity(dtype)`` returns the neutral element among the values of `dtype`.
-    functor : str
-        The struct of the CUDA prelude.
-    ufunc : numpy.ufunc
-    kernel : str
-        The scalar expression, as of elementwise primitives. The first operand wins a tie.
-    position : bool
-        Whether the result is the position of the winning value; ufunc and kernel then select the value.
-    """
-
-    name: str
-    identity: Callable[[np.dtype], Number]
-    functor: str
+    name: str  # in axis rules
+    identity: Callable[[np.dtype], Number]  # the neutral element among the values of a dtype
+    functor: str  # the struct of the CUDA prelude
     ufunc: np.ufunc
-    kernel: str
-    position: bool = False
+    kernel: str  # the scalar expression, as of elementwise primitives; the first operand wins a tie
+    position: bool = False  # the result is the position of the value that ufunc and kernel select
 
 
 class Window(NamedTuple):
@@ -163,22 +134,12 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The declaration of a view.
+    """The declaration of a view."""
 
-    Attributes
-    ----------
-    window : callable or None
-        ``window(node)`` returns the node's `Window`.
-        None: the elements keep their row-major order, or are a part of a tuple.
-    free : bool
-        Whether any operand has such a view; otherwise only an operand whose elements lie in one piece.
-    in_order : bool
-        Whether element k of the result, in row-major order, is element k of the operand, for all parameters.
-    """
-
+    # The node's window; None: the elements keep their row-major order, or are a part of a tuple.
     window: Callable[[Node], Window] | None = None
-    free: bool = True
-    in_order: bool = False
+    free: bool = True  # any operand has such a view; otherwise only one whose elements lie in one piece
+    in_order: bool = False  # element k of the result, in row-major order, is element k of the operand
 
 
 IN_ORDER = View(free=False, in_order=True)  # the operand's elements in row-major order, in another shape

@@ -46,71 +46,28 @@ class Tagged(int):
 
 @dataclass(slots=True)
 class Guards:
-    """The sizes that a trace maps, and the numbers and equalities of sizes that its code relies on.
+    """The sizes that a trace maps, and those that its code relies on: numbers and equalities. None: not recorded."""
 
-    Attributes
-    ----------
-    mapped : list of tuple of origins, or None
-        The axes of arguments that a `vmap` maps together, each as the origin of a `Tagged` size. None: not recorded.
-    named : dict of origin to str
-        The ragged axis that such an axis runs along.
-    insisted : dict of Symbol to location, or None
-        The symbols whose number the code needs, each with the line. None: not recorded.
-    merged : list of (Symbol, Symbol)
-        Symbols that the code takes to be one size.
-    """
-
+    # The axes of arguments that a `vmap` maps together, each as the origin of a `Tagged` size.
     mapped: list[tuple[Origin, ...]] | None = None
-    named: dict[Origin, str] | None = None
-    insisted: dict[Symbol, tuple[str, int] | None] | None = None
-    merged: list[tuple[Symbol, Symbol]] | None = None
-
-    @classmethod
-    def of_axes(cls) -> Guards:
-        """Return guards that record mapped axes."""
-        return cls(mapped=[], named={})
-
-    @classmethod
-    def of_symbols(cls) -> Guards:
-        """Return guards that record the use of symbolic sizes."""
-        return cls(insisted={}, merged=[])
+    named: dict[Origin, str] | None = None  # the ragged axis that such an axis runs along
+    insisted: dict[Symbol, tuple[str, int] | None] | None = None  # symbols whose number the code needs, with the line
+    merged: list[tuple[Symbol, Symbol]] | None = None  # symbols that the code takes to be one size
 
 
 class Trace:
-    """A run of a function on traced values. Outside of all traces, it holds the provenance of nodes alone.
+    """A run of a function on traced values. Outside of all traces, it holds the provenance of nodes alone."""
 
-    Attributes
-    ----------
-    outer : Trace or None
-        The enclosing trace; None outside of all traces.
-    guards : Guards
-        Shared with the outer trace, unless given.
-    constants : dict of int to (object, Node), or None
-        Large constants by identity, so that each is copied once; shared by nested traces.
-    values : list of Node or None
-        The nodes of all values that the function has made.
-    read : int
-        The serial number of the last node that reads by indices, here or in an inner trace; -1: none.
-    rule, source : str or None, Node or None
-        The rule that makes new nodes, and its source node: the provenance of each node.
-    needed : set of Node or None
-        The nodes whose cotangents the running vjp needs; None: of all.
-    scope : str
-        The author's names for the operations that run now, from the outermost, with slashes between.
-    ruled : tuple of callable
-        The functions whose own derivative rules are being traced.
-    """
-
-    outer: Trace | None = None
-    guards = Guards()
-    constants: dict[int, tuple[object, Node]] | None = None
-    values: list[Node] | None = None
-    read = -1
-    rule: str | None = None
+    outer: Trace | None = None  # the enclosing trace
+    guards = Guards()  # shared with the outer trace, unless given
+    constants: dict[int, tuple[object, Node]] | None = None  # large ones by identity, shared by nested traces
+    values: list[Node] | None = None  # the nodes of all values that the function has made
+    read = -1  # the serial number of the last node that reads by indices, here or in an inner trace
+    rule: str | None = None  # the rule that makes new nodes, and its source node: the provenance of each node
     source: Node | None = None
-    needed: Collection[Node] | None = None
-    scope = ""
-    ruled: tuple[Callable[..., object], ...] = ()
+    needed: Collection[Node] | None = None  # the nodes whose cotangents the running vjp needs; None: of all
+    scope = ""  # the author's names for the operations that run now, from the outermost, with slashes between
+    ruled: tuple[Callable[..., object], ...] = ()  # the functions whose own derivative rules are being traced
 
     def __init__(self, outer: Trace | None = None, guards: Guards | None = None):
         if outer is not None:
@@ -177,11 +134,6 @@ def note_batch(sizes: Iterable[object], name: str = "") -> None:
         guards.mapped.append(origins)
         if name:
             guards.named |= dict.fromkeys(origins, name)
-
-
-def differs(n: int | Dim) -> bool:
-    """Return whether a size differs between examples, so that no guard can fix it to a number."""
-    return isinstance(n, Dim) and n.hint is None and all(s.rows for s in n.symbols)
 
 
 def number(n: int | Dim) -> int:

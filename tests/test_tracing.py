@@ -44,7 +44,7 @@ def test_a_trace_ends_with_its_block_also_by_an_error():
 
 def test_each_thread_has_its_own_trace():
     seen = []
-    with new_trace(Guards.of_symbols()):
+    with new_trace(Guards(insisted={}, merged=[])):
         worker = threading.Thread(target=lambda: seen.append((tracing(), thread.trace.guards)))
         worker.start()
         worker.join()
@@ -53,13 +53,13 @@ def test_each_thread_has_its_own_trace():
 
 def test_nested_traces_share_guards_and_large_constants_but_not_values():
     large = np.zeros(1 << 14)
-    with new_trace(Guards.of_symbols()) as outer:
+    with new_trace(Guards(insisted={}, merged=[])) as outer:
         a = as_array(large)
         with new_trace() as inner:
             assert inner.guards is outer.guards
             assert as_array(large)._node is a._node
             assert inner.values == [a._node]
-            with new_trace(Guards.of_axes()) as own:
+            with new_trace(Guards(mapped=[], named={})) as own:
                 assert own.guards is not outer.guards
         assert outer.values == [a._node]
     assert as_array(large)._node is not as_array(large)._node
@@ -95,7 +95,7 @@ def test_provenance_goes_into_nested_traces_and_ends_with_its_block():
 def test_a_number_of_a_symbol_is_a_guard_with_its_line():
     n = Dim.new("n", 3)
     assert number(n) == 3
-    with new_trace(Guards.of_symbols()) as trace:
+    with new_trace(Guards(insisted={}, merged=[])) as trace:
         assert number(5) == 5
         assert number(n + 1) == 4
     (symbol, (file, _)), = trace.guards.insisted.items()
@@ -108,13 +108,13 @@ def test_a_number_of_a_symbol_is_a_guard_with_its_line():
 def test_equal_sizes_of_an_example_are_guards():
     n, m, k = Dim.new("n", 3), Dim.new("m", 3), Dim.new("k", 4)
     assert not guard_equal(n, m)  # nothing is recorded here, so nothing is assumed
-    with new_trace(Guards.of_symbols()) as trace:
+    with new_trace(Guards(insisted={}, merged=[])) as trace:
         assert guard_equal(n, n)
         assert guard_equal(2, 2)
-        assert trace.guards == Guards.of_symbols()
+        assert trace.guards == Guards(insisted={}, merged=[])
         assert not guard_equal(n, k)
         assert not guard_equal(n, Dim.new("unknown"))
-        assert trace.guards == Guards.of_symbols()
+        assert trace.guards == Guards(insisted={}, merged=[])
         assert guard_equal_shapes((n, 2), (m, 2))
         assert (trace.guards.merged, trace.guards.insisted) == ([(n.symbol, m.symbol)], {})
         assert guard_equal(n, 3)
@@ -124,7 +124,7 @@ def test_equal_sizes_of_an_example_are_guards():
 
 def test_axes_that_are_mapped_together_are_one_group():
     note_batch([Tagged(3, "x")])  # no trace wants to know
-    with new_trace(Guards.of_axes()) as trace:
+    with new_trace(Guards(mapped=[], named={})) as trace:
         note_batch([Tagged(3, "x"), 3, Tagged(3, "y")])
         note_batch([3])
         note_batch([Tagged(5, "z")], "node")

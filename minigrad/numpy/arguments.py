@@ -156,6 +156,11 @@ def as_ints(values: object, name: str, parameter: str) -> np.ndarray:
     return integers.astype(np.int64)
 
 
+def differs(n: int | Dim) -> bool:
+    """Return whether a size differs between examples, so that no guard can fix it to a number."""
+    return isinstance(n, Dim) and n.hint is None and all(s.rows for s in n.symbols)
+
+
 def masks(where: ArrayLike) -> bool:
     """Return whether the argument `where` of a reduction may leave elements out."""
     return where is not True and given(where)

@@ -10,8 +10,8 @@ from ..ops import elementwise as ew
 from ..ops.shape import concatenate as concatenate_nodes
 from ..ops.shape import section
 from ..traced_array import TABLE, Array, ArrayLike, as_array
-from ..tracing import differs, number
-from .arguments import Axes, as_axes, as_axis, as_int, broadcast_node, checked_cast, given, one_axis
+from ..tracing import number
+from .arguments import Axes, as_axes, as_axis, as_int, broadcast_node, checked_cast, differs, given, one_axis
 from .data_types import as_floating
 from .dispatch import implements
 from .elementwise import clip, where

@@ -14,8 +14,8 @@ from ..ops.constants import constant, iota
 from ..primitive import on_host
 from ..sizes import Size, shown
 from ..traced_array import TABLE, Array, ArrayLike, as_array, hooks
-from ..tracing import differs, number
-from .arguments import ShapeLike, as_int, as_shape, broadcast_node, checked_cast
+from ..tracing import number
+from .arguments import ShapeLike, as_int, as_shape, broadcast_node, checked_cast, differs
 from .data_types import as_floating, astype, result_type
 from .dispatch import any_traced, implements
 from .joining import concatenate, stack

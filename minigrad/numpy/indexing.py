@@ -19,8 +19,8 @@ from ..primitive import move_axis
 from ..sizes import Size
 from ..symbolic import Dim, format_shape
 from ..traced_array import Array, ArrayLike, as_array, hooks
-from ..tracing import differs, guard_equal_shapes, number
-from .arguments import as_axis, as_int, broadcast_node, broadcast_shapes
+from ..tracing import guard_equal_shapes, number
+from .arguments import as_axis, as_int, broadcast_node, broadcast_shapes, differs
 from .dispatch import any_traced, implements
 from .elementwise import clip, where
 from .joining import concatenate, stack

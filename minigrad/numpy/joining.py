@@ -16,8 +16,8 @@ from ..ops.constants import iota
 from ..sizes import shown
 from ..symbolic import Dim
 from ..traced_array import Array, ArrayLike, as_array
-from ..tracing import differs, guard_equal_shapes, number
-from .arguments import Axes, Casting, as_axis, as_int, as_ints, broadcast_node, checked_cast, several
+from ..tracing import guard_equal_shapes, number
+from .arguments import Axes, Casting, as_axis, as_int, as_ints, broadcast_node, checked_cast, differs, several
 from .data_types import same_dtype
 from .dispatch import any_traced, implements
 from .manipulation import (

@@ -65,13 +65,13 @@ def trace_symbolic(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: d
     types = call.types
     tagged = [ArrayType(tuple(n if isinstance(n, Dim) else Tagged(n, (i, a)) for a, n in enumerate(t.shape)),
                         t.dtype) for i, t in enumerate(types)]
-    guards = Guards.of_axes()
+    guards = Guards(mapped=[], named={})
     staged = call.trace(tagged, guards=guards)
     groups, names = _merge(guards.mapped or []), guards.named or {}
     notes: list[str] = []
     again = bool(groups)
     while again:
-        guards = Guards.of_symbols()
+        guards = Guards(insisted={}, merged=[])
         dims: dict[Origin, Dim] = {}
         used: list[str] = []
         for group in groups:

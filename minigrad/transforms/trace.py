@@ -119,14 +119,7 @@ def flatten_arguments(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs
 class Call:
     """A call of a function that a transform rewrites.
 
-    Attributes
-    ----------
-    f : callable
-    args, kwargs : tuple, dict
-    leaves : list
-        The values of the graph's inputs: the leaves of ``(args, kwargs)``, unless the rewrite changes them.
-    tree : optree.PyTreeSpec
-    types : list of ArrayType
+    A rewrite may change `leaves`, the values of the graph's inputs: first those of ``(args, kwargs)``.
     """
 
     def __init__(self, f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree] | None = None,
@@ -176,25 +169,14 @@ class Call:
 
 @dataclass
 class Staged:
-    """A function, traced on fresh inputs.
-
-    Attributes
-    ----------
-    call : Call
-    inputs : list of Node
-        A fresh input per leaf of the arguments, of the type that the function saw.
-    result : pytree of arrays
-        The pytree that it returned, with `Array` leaves.
-    since : int
-        Nodes with smaller serial numbers were made before the function was traced.
-    """
+    """A function, traced on fresh inputs."""
 
     call: Call
-    inputs: list[Node]
-    result: PyTree
+    inputs: list[Node]  # one per leaf of the arguments, of the type that the function saw
+    result: PyTree  # as the function returned it, with `Array` leaves
     outputs: list[Node]
     out_tree: optree.PyTreeSpec
-    since: int
+    since: int  # nodes with smaller serial numbers were made before the function was traced
 
     @property
     def scalars(self) -> tuple[bool, ...]:

@@ -131,7 +131,7 @@ def test_slicing_a_symbolic_axis_guards_its_number(name, count, params):
     with pytest.raises(ShapeError, match="number behind the symbolic size n"):
         derived(Dim.new("n"))
     n = Dim.new("n", 3)
-    with new_trace(Guards.of_symbols()) as trace:
+    with new_trace(Guards(insisted={}, merged=[])) as trace:
         derived(n)
     assert list(trace.guards.insisted) == [n.symbol]
 

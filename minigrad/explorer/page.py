@@ -17,7 +17,7 @@ from .columns import Tables
 from .record import Record
 
 EDITABLE = 1_000_000  # elements of all nodes of a stage that the page evaluates anew after each edit
-SCRIPTS = ("engine.js", "data.js", "examples.js", "layout.js", "archive.js", "view.js")
+SCRIPTS = ("engine.js", "data.js", "examples.js", "layers.js", "layout.js", "archive.js", "view.js")
 
 
 def _asset(name: str) -> str:
@@ -59,8 +59,6 @@ def page(title: str, stages: Sequence[Record], arrays: Sequence[Record], prims: 
 <div id="explorer"></div>
 <noscript>This page draws a graph by JavaScript, which is switched off.</noscript>
 <script type="application/json" id="data">{text}</script>
-<script>/* dagre: {escape(_asset("dagre.LICENSE").splitlines()[0])}, MIT License */
-{_asset("dagre.min.js")}</script>
 <script>const KERNELS = {kernels.functions(prims)};</script>
 {"".join(f"<script>{_asset(name)}</script>" for name in SCRIPTS)}
 </body>

@@ -133,8 +133,8 @@
     const view = layout(s), picture = svg("svg", {role: "group", "aria-label": `graph: ${s.title}`}), world = svg("g");
     picture.append(world);
     pane.replaceChildren(html("div", {class: "title"}, `${s.title}${s.kind === "one" || s.kind === "first" ? ` · example ${examples.members(s, state.example)[0]}` : ""} · ${view.order.filter((n) => !n.input).length} operations`, lack(s) ? html("div", {class: "error"}, `no values of this batch: ${lack(s)}`) : null), picture);
-    const lines = view.paths.map(({points}) => svg("path", {class: "edge", d: points.map((p, k) => `${k ? "L" : "M"}${p.x.toFixed(1)} ${p.y.toFixed(1)}`).join("")}));
-    world.append(...lines);
+    const lines = view.lines.map(({path}) => svg("path", {class: "edge", d: path}));
+    world.append(...lines, svg("path", {class: "head", d: view.lines.filter((l) => l.head).map((l) => `M${f(l.to)} ${f(l.end)}l-3 -6h6z`).join("")}));
     const drawn = view.boxes.map((box) => {
       const n = box.nodes[0], folded = box.group !== null;
       const g = svg("g", {tabindex: 0, role: "button", transform: `translate(${(box.x - box.width / 2).toFixed(1)} ${(box.y - box.height / 2).toFixed(1)})`, "data-node": n.index});
@@ -150,7 +150,7 @@
       g.setAttribute("aria-label", folded ? `${box.lines.join(" of ")}, folded` : `${n.name}, ${n.input ? "input" : n.call}, ${n.type}${value ? `, ${brief(value)}` : ""}`);
       const results = s.outputs.filter(([, o]) => box.nodes.some((m) => m.index === o)).map(([name]) => name);
       if (results.length) g.append(svg("text", {x: box.width / 2, y: box.height + 12, class: "small", "text-anchor": "middle"}, `→ ${results.slice(0, 2).join(", ")}`));
-      const choose = () => { if (folded) { state.open.add(`${s.index} ${box.group}`); draw(); } else select(n); };
+      const choose = () => { if (folded) { state.open.add(`${s.index} ${box.group.slice(1)}`); draw(); } else select(n); };
       g.addEventListener("click", choose);
       g.addEventListener("keydown", (e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); choose(); } });
       world.append(g);
@@ -191,8 +191,8 @@
       }
     }
     lines.forEach((line, k) => {
-      const {a, b} = view.paths[k];
-      line.setAttribute("class", near ? (close.has(a) && close.has(b) ? "edge related" : "edge unrelated") : "edge");
+      const both = near && view.lines[k].edges.some(([a, b]) => close.has(a) && close.has(b));
+      line.setAttribute("class", near ? (both ? "edge related" : "edge unrelated") : "edge");
     });
   }
 
@@ -209,8 +209,8 @@
   function zoomable(picture, world, view, name) {
     const box = picture.parentNode.getBoundingClientRect();
     const fit = () => {
-      const k = Math.min(1.4, (box.width || 800) / view.width, (box.height || 500) / view.height);
-      return {k: Math.max(k, 0.12), x: Math.max(0, ((box.width || 800) - view.width * k) / 2), y: 8};
+      const k = Math.min(1.4, (box.width || 800) / view.width, ((box.height || 500) - 12) / view.height);
+      return {k: Math.max(k, 0.12), x: Math.max(0, ((box.width || 800) - view.width * k) / 2), y: 6};
     };
     const key = `${name} ${Math.round(box.width)} ${Math.round(box.height)}`, at = views.get(key) || fit();
     views.set(key, at);
@@ -253,7 +253,7 @@
       packed.forEach((rows, k) => { const b = examples.batch[k]; strip.append(html("span", {title: `example ${b}: ${rows} rows`, style: `flex: ${rows}; background: ${hue(b)}`, class: b === state.example ? "picked" : false})); });
       strip.style[flat ? "width" : "height"] = canvas.style[flat ? "width" : "height"];
       parts.push(html("div", {class: flat ? "" : "beside"}, strip, canvas), html("div", {class: "note"}, `rows of ${packed.length} examples: offsets ${shortened(sums(packed)).join(" ")}`));
-    } else parts.push(canvas);
+    } else parts.push(outlined(s, n, a, canvas));
     parts.push(html("div", {class: "note"}, `${word(low, 4)} to ${word(high, 4)}${gradient ? ", symmetric about 0" : ""}`));
     if (a.part) parts.push(html("div", {class: "note"}, `shown: the first ${a.part.join(" × ")} of ${a.shape.join(" × ")} elements`));
     if (a.stats) {
@@ -262,6 +262,14 @@
     }
     if (state.table) parts.push(table(s, n, a));
     return parts;
+  }
+
+  // A picture with the rows of the chosen example in a frame.
+  function outlined(s, n, a, canvas) {
+    const rows = a.part ? null : span(s, n, state.example), across = rows && rows[0] === a.shape.length - 1;
+    if (!rows || !(across || rows[0] === 0)) return canvas;
+    const [from, to] = [rows[1], rows[2]].map((at) => `${100 * at / a.shape[rows[0]]}%`), wide = `calc(${to} - ${from})`;
+    return html("div", {class: "outlined"}, canvas, html("div", {style: across ? `left: ${from}; width: ${wide}; top: 0; height: 100%` : `top: ${from}; height: max(${wide}, 3px); left: 0; width: 100%`}));
   }
 
   function table(s, n, a) {
@@ -701,8 +709,9 @@
     return found;
   }
 
-  window.minigradExplorer = {state, stages, examples, valueOf, move, select, edit, draw, refresh, drawing};
+  window.minigradExplorer = {state, stages, examples, layout, valueOf, move, select, edit, draw, refresh, drawing};
   draw();
+  performance.mark("drawn");
 
   // Prepare the other stages while nobody waits.
   const idle = window.requestIdleCallback || ((work) => setTimeout(work, 50));

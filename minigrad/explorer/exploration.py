@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..draw import open_in_browser
 from ..draw.notebook import cell, framed, image
 from ..draw.values import input_arrays, input_sizes
 from ..errors import BatchError, TraceError, at_user_line
-from ..graph import Graph, InAxes, PyTree
+from ..graph import Graph, InAxes, Node, PyTree, held_graphs
 from ..ragged.batch import Batch, batch
 from ..tracebacks import boundary
 from ..transforms.mean import mean_loss
@@ -248,6 +248,14 @@ def _lengths(axis: InAxes, tree: PyTree) -> set[int]:
     return {n for a, part in _pairs(axis, tree) for n in _lengths(a, part)}
 
 
+def _all_nodes(graph: Graph) -> Iterator[Node]:
+    """Return the nodes of a graph and of those that its nodes hold."""
+    for node in graph.nodes:
+        yield node
+        for _, inner in held_graphs(node):
+            yield from _all_nodes(inner)
+
+
 def _leaf_axes(axis: InAxes, tree: PyTree) -> list[int | None]:
     """Return the axis of examples of each leaf of an argument."""
     if axis is None or isinstance(axis, int):
@@ -278,6 +286,6 @@ def _page(title: str, stages: list[GraphStage], feeds: Sequence[Sequence[np.ndar
         if stage.before is not None:
             records[-1]["before"] = stages.index(stage.before)
         records[-1]["kind"] = kinds[k] if k < len(kinds) else "batch"
-    prims = {n.prim for s in stages for n in s.graph.nodes}
+    prims = {n.prim for s in stages for n in _all_nodes(s.graph)}
     html = page.page(title, records, pool.records, prims, stages[-1].graph.source(), bodies, examples)
     return Exploration(title, tuple(stages), html, stages[0].graph.with_values(*feeds[0]).to_svg())

@@ -6,11 +6,11 @@ import functools
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 
-from ..graph import Graph
+from ..graph import Graph, held_graphs
 from ..primitive import Primitive
 from . import kernels
 from .columns import Tables
@@ -45,7 +45,7 @@ def page(title: str, stages: Sequence[Record], arrays: Sequence[Record], prims: 
     prims, tables = set(prims), Tables()
     data = {"title": title, "arrays": list(arrays), "program": program, "examples": examples, "limit": EDITABLE,
             "stages": [_packed(s, tables) for s in stages], "bodies": [_packed(s, tables) for s in bodies],
-            "tables": tables.records, "play": [_editable(stage, arrays, prims) for stage in stages]}
+            "tables": tables.records, "play": [_editable(stage, arrays, prims, bodies) for stage in stages]}
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return f"""<!doctype html>
 <html lang="en">
@@ -71,29 +71,36 @@ def _packed(stage: Record, tables: Tables) -> Record:
 
 
 def evaluable(graph: Graph) -> bool:
-    """Return whether the page has functions for all operations of a graph."""
+    """Return whether the page has functions for all operations of a graph, and of the graphs that its nodes hold."""
     prims = {n.prim for n in graph.nodes} - {n.prim for n in graph.inputs}
-    return all(p.name in operations() or kernels.javascript(p) is not None for p in prims)
+    return all(map(_known, prims)) and all(evaluable(g) for n in graph.nodes for _, g in held_graphs(n))
 
 
-def _editable(stage: Record, arrays: Sequence[Record], prims: set[Primitive]) -> bool:
+def _known(prim: Primitive) -> bool:
+    return prim.name in operations() or kernels.javascript(prim) is not None
+
+
+def _editable(stage: Record, arrays: Sequence[Record], prims: set[Primitive], bodies: Sequence[Record]) -> bool:
     """Tell whether the page can evaluate a stage: it knows all operations, and holds inputs and constants in full."""
-    by_name = {p.name: p for p in prims}
-    for node in stage["nodes"]:
-        held, prim = node.get("value"), by_name[node["op"]]
-        if held is None or "wide" in node:
-            return False
-        if "input" in node:
-            if "part" in arrays[held]:
+    if any("part" in arrays[stage["nodes"][i]["value"]] for i in stage["inputs"]):
+        return False
+    size: int = sum(math.prod(node.get("shape", ())) for node in stage["nodes"])
+    return size <= EDITABLE and _evaluable(stage["nodes"], {p.name: p for p in prims}, bodies)
+
+
+def _evaluable(nodes: Sequence[Record], prims: Mapping[str, Primitive], bodies: Sequence[Record]) -> bool:
+    for node in nodes:
+        prim, held = prims[node["op"]], node.get("held", ())
+        if "input" not in node:
+            if not _known(prim) or (node.get("dtype") in _NARROW and prim.kind not in ("leaf", "view")):
                 return False
-        elif not (node["op"] in operations() or kernels.javascript(prim) is not None):
+            if node["op"] == "const" and not isinstance(node.get("params", {}).get("value"), dict):
+                return False
+        if "wide" in node or any("body" not in h for h in held):
             return False
-        if "input" not in node and node["dtype"] in _NARROW and prim.kind not in ("leaf", "view"):
+        if not all(_evaluable(bodies[h["body"]]["nodes"], prims, bodies) for h in held):
             return False
-        if node["op"] == "const" and not isinstance(node.get("params", {}).get("value"), dict):
-            return False
-    size: int = sum(math.prod(node["shape"]) for node in stage["nodes"])
-    return size <= EDITABLE
+    return True
 
 
 @functools.cache

@@ -119,14 +119,14 @@ def recorded_runs() -> Iterator[list[tuple[Graph, Sequence[np.ndarray]]]]:
 
 
 def stage_record(stage: GraphStage, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int], pool: Arrays,
-                 bodies: list[Record]) -> Record:
+                 bodies: list[Record], words: Words | None = None) -> Record:
     """Return one stage: its nodes in order, with values, lines, keys and cotangents.
 
     The graphs that nodes hold go into `bodies`, with the values of each of their runs. The text of a call has ⟦0⟧
     in place of its first operand's name.
     """
     graph = stage.graph
-    words, names = Words(), node_names(graph)
+    words, names = words or Words(), node_names(graph)
     copies = stage.copy_of()
     values = node_values(graph, arrays, sizes)
     index = {n: i for i, n in enumerate(graph.nodes)}
@@ -161,7 +161,7 @@ def stage_record(stage: GraphStage, arrays: Sequence[np.ndarray], sizes: Mapping
         if node in copies:
             one["copy"] = copies[node]
         if held := list(held_graphs(node)):
-            one["held"] = _held(stage, node, held, [values[i] for i in node.inputs], sizes, pool, bodies)
+            one["held"] = _held(stage, node, held, [values[i] for i in node.inputs], sizes, pool, bodies, words)
         record["nodes"].append(one)
     return record
 
@@ -192,7 +192,7 @@ def _provenance(node: Node, stage: GraphStage, index: Mapping[Node, int]) -> Rec
 
 
 def _held(stage: GraphStage, node: Node, held: Sequence[tuple[str, Graph]], operands: Sequence[np.ndarray],
-          sizes: Mapping[Symbol, int], pool: Arrays, bodies: list[Record]) -> list[Record]:
+          sizes: Mapping[Symbol, int], pool: Arrays, bodies: list[Record], words: Words) -> list[Record]:
     """Return each graph that a node holds: its name, and its place among the bodies where it ran."""
     params = interpreters.concrete(node.params, sizes)
     turns: dict[Graph, list[Sequence[np.ndarray]]] = {}
@@ -209,7 +209,7 @@ def _held(stage: GraphStage, node: Node, held: Sequence[tuple[str, Graph]], oper
             inner = GraphStage(one["name"], f"{len(turns[ran])} runs; the page holds the first {len(rows)}.", graph)
             number([inner])
             operands_of = [[np.asarray(x, n.dtype) for x, n in zip(row, graph.inputs, strict=True)] for row in rows]
-            record = stage_record(inner, operands_of[0], sizes, pool, bodies)
+            record = stage_record(inner, operands_of[0], sizes, pool, bodies, words)
             record["turns"] = []
             for arguments in operands_of:
                 values = node_values(graph, arguments, sizes)

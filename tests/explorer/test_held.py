@@ -154,13 +154,64 @@ def test_batches_are_chosen_by_the_keyboard(show):
     assert tab.locator(".formula").inner_text() == "a batch has at least one example"
 
 
-def test_loops_say_why_their_batch_stays(show):
-    def rnn(w, x):
-        return np.sum(mg.scan(lambda h, u: (np.tanh(h * w + u), None), np.zeros(2), x)[0])
+def rnn(p, xs, y):
+    def read(h, x):
+        h = np.tanh(h @ p["W"] + x * p["u"])
+        return h, h[0]
 
-    tab = show(mg.explore(rnn, np.ones(2), (np.ones((30, 4, 2)),)))
+    h, firsts = mg.scan(read, np.zeros(2), xs)
+    return (np.sum(h) + np.sum(firsts**2) - y) ** 2
+
+
+def test_batches_of_loops_have_the_library_s_values(show):
+    rng = np.random.default_rng(0)
+    params = {"W": rng.normal(size=(2, 2)), "u": rng.normal(size=2)}
+    X, Y = rng.normal(size=(20, 4)), rng.normal(size=20)
+    exploration = mg.explore(rnn, params, (X, Y))
+    tab = show(exploration)
+    axes = (None, 0, 0)
+    for some in ([1, 17], [3], list(range(20))):
+        choose(tab, some)
+        value, gradient = mg.value_and_grad(mg.mean_loss(rnn, in_axes=axes))(params, X[some], Y[some])
+        each = mg.per_example_grad(rnn, in_axes=axes)(params, X[some], Y[some])
+        wanted = {"mean": [value], "each gradient": [each["W"], each["u"]],
+                  **{title: [value, gradient["W"], gradient["u"]] for title in titles(exploration)[6:]}}
+        for title, arrays in wanted.items():
+            for have, want in zip(outputs(tab, exploration, title), arrays, strict=True):
+                np.testing.assert_allclose(have, want, rtol=1e-9, atol=1e-12, err_msg=f"{some} {title}")
+    choose(tab, [2, 5])
+    tab.get_by_role("tab", name="batch").click()
+    tab.get_by_role("button", name="scan(").click()
+    tab.get_by_role("button", name="open").first.click()
+    body = tab.evaluate("minigradExplorer.state.stage")
+    h = np.zeros((2, 2))
+    for t in range(4):
+        tab.get_by_label("run", exact=True).fill(str(t))
+        h = np.tanh(h @ params["W"] + X[[2, 5], t, None] * params["u"])
+        assert any(v is not None and v.shape == h.shape and np.allclose(v, h, rtol=1e-12) for v in numbers(tab, body))
+
+
+def test_while_loops_follow_edits(show):
+    def grow(w, x):
+        return mg.while_loop(lambda s: s < 100, lambda s: s * w, x)
+
+    exploration = mg.explore(grow, 2.0, (np.array([3.0, 5.0]),))
+    tab = show(exploration)
+    tab.get_by_role("button", name="w, input").click()
+    field = tab.get_by_label("w", exact=True)
+    field.fill("7")
+    field.press("Enter")
+    (result,) = outputs(tab, exploration, "one example")
+    assert result == grow(7.0, 3.0) == 147
+
+
+def test_branches_say_why_their_batch_stays(show):
+    def loss(w, x):
+        return mg.cond(x > 0, lambda x: x * w, lambda x: -x, x)
+
+    tab = show(mg.explore(loss, 2.0, (np.linspace(-1, 1, 30),)))
     tab.locator(".batchbox summary").click()
-    assert "The batch cannot be changed: the page has no function for scan." in tab.locator(".batchbox").inner_text()
+    assert "The batch cannot be changed: the page has no function for switch." in tab.locator(".batchbox").inner_text()
     assert tab.get_by_label("example", exact=True).locator("option").count() == 17
 
 

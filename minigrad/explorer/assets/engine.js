@@ -121,7 +121,16 @@ const number = (v) => ({inf: Infinity, "-inf": -Infinity, nan: NaN}[v] ?? +v);
 
 const wrap = (i, n) => { if (i < 0) i += n; if (i < 0 || i >= n) throw new Error(`an index is out of range: ${i} of ${n}`); return i; };
 
-// Operations by name: (operands, parameters, the node's record) => array.
+const rowAt = (x, t) => { const size = x.data.length / x.shape[0]; return {shape: x.shape.slice(1), data: x.data.subarray(t * size, (t + 1) * size)}; };
+
+function stack(rows) {
+  const data = new Float64Array(rows.length * rows[0].data.length);
+  rows.forEach((row, t) => data.set(row.data, t * row.data.length));
+  return {shape: [rows.length, ...rows[0].shape], data};
+}
+
+// Operations by name: (operands, parameters, the node's record, how to run a graph that it holds) => array; those with
+// several results return their parts.
 const OPERATIONS = {
   full: (xs, p, n) => { const v = number(p.value); return filled(n.shape, () => v); },
   const: (xs, p, n) => ({shape: n.shape, data: new Float64Array(Uint8Array.from(atob(p.value.array), (c) => c.charCodeAt(0)).buffer)}),
@@ -176,6 +185,25 @@ const OPERATIONS = {
       for (let j = 0; j < width; j++) out.data[target + j] += x.data[source + j];
     });
     return out;
+  },
+  proj: ([x], p) => x.parts[p.index],
+  scan: (xs, p, n, run) => {
+    const [shared, carried] = p.counts, slices = xs.slice(shared + carried), turns = [];
+    let carry = xs.slice(shared, shared + carried);
+    for (let k = 0; k < p.length; k++) {
+      const t = p.reverse ? p.length - 1 - k : k;
+      const out = run(0, [...xs.slice(0, shared), ...carry, ...slices.map((x) => rowAt(x, t))]);
+      carry = out.slice(0, carried);
+      turns[t] = out.slice(carried);
+    }
+    if (!turns.length) throw new Error("a loop of no turn is not evaluated here");
+    return {parts: [...carry, ...turns[0].map((_, j) => stack(turns.map((out) => out[j])))]};
+  },
+  while: (xs, p, n, run) => {
+    const shared = xs.slice(0, p.count);
+    let state = xs.slice(p.count);
+    while (run(0, [...shared, ...state])[0].data[0]) state = run(1, [...shared, ...state]);
+    return {parts: state};
   },
   einsum: (xs, p) => einsum(p.subscripts, xs),
   block_einsum: ([x, y, ...lengths], p, n) => {
@@ -253,20 +281,29 @@ function sized(n, sizes) {
   return {...n, params, shape: n.dims ? n.shape.map((k, a) => (n.dims[a] ? sizeAt(n.dims[a], sizes) : k)) : n.shape};
 }
 
-// Return the arrays of all nodes, given those of the inputs by the index of the node.
-function evaluate(stage, inputs, kernels, limit = Infinity) {
-  const values = [], sizes = sizesOf(stage, inputs), nodes = stage.nodes.map((n) => sized(n, sizes));
-  const count = nodes.reduce((sum, n) => sum + sizeOf(n.shape), 0);
-  if (count > limit) throw new Error(`${count} elements are more than the page evaluates`);
+// Return the arrays of all nodes, given those of the inputs by the index of the node. `bodies` are the stages of the
+// graphs that nodes hold; each of their runs goes to `ran(stage, values)`. `left` counts the elements down.
+function evaluate(stage, inputs, kernels, {bodies = [], left = {elements: Infinity}, sizes: outer = {}, ran = () => {}} = {}) {
+  const values = [], sizes = {...outer, ...sizesOf(stage, inputs)}, nodes = stage.nodes.map((n) => sized(n, sizes));
+  left.elements -= nodes.reduce((sum, n) => sum + (n.shape ? sizeOf(n.shape) : 1), 0);
+  if (left.elements < 0) throw new Error("this takes more elements than the page evaluates");
   nodes.forEach((n, i) => {
     if (n.input) { values.push(inputs[i]); return; }
     const xs = n.inputs.map((j) => values[j]);
+    const run = (k, arrays) => {
+      const body = bodies[n.held[k].body], given = [];
+      if (!body) throw new Error(`the page lacks a graph that did not run: ${n.held[k].name}`);
+      body.inputs.forEach((input, j) => { given[input] = arrays[j]; });
+      const inner = evaluate(body, given, kernels, {bodies, left, sizes, ran});
+      ran(body, inner);
+      return body.outputs.map(([, o]) => inner[o]);
+    };
     let out;
     if (n.op in kernels) {
       const f = kernels[n.op];
       out = {shape: n.shape, data: new Float64Array(sizeOf(n.shape))};
       for (let k = 0; k < out.data.length; k++) out.data[k] = f(...xs.map((x) => x.data[k]));
-    } else out = OPERATIONS[n.op](xs, n.params || {}, n);
+    } else out = OPERATIONS[n.op](xs, n.params || {}, n, run);
     const round = ROUND[n.dtype];
     if (round) out.data = out.data.map(round);
     if (n.dtype === "int64" && out.data.some((v) => Math.abs(v) > 2 ** 53)) throw new Error(`an integer is beyond 2^53: ${n.name} = ${n.call}`);

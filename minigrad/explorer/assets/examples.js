@@ -5,10 +5,12 @@
 const sums = (lengths) => lengths.reduce((all, n) => [...all, all[all.length - 1] + n], [0]);
 const range = (n) => Array.from({length: n}, (_, k) => k);
 
+const TURNS = 12; // runs of a held graph whose values are kept
+
 class Examples {
-  constructor(data, stages, arrays, kernels) {
+  constructor(data, stages, bodies, arrays, kernels) {
     const record = data.examples || {arrays: [], leaves: [], lengths: {"": []}, total: 0, shown: 0};
-    Object.assign(this, {record, stages, kernels, play: data.play, limit: data.limit, leaves: record.leaves, lengths: record.lengths});
+    Object.assign(this, {record, stages, bodies, kernels, play: data.play, limit: data.limit, leaves: record.leaves, lengths: record.lengths});
     this.count = record.lengths[""].length;
     this.initial = record.arrays.map((k) => arrays[k]);
     this.ragged = Object.keys(record.lengths).length > 1;
@@ -116,13 +118,17 @@ class Examples {
     return inputs;
   }
 
+  evaluated(s, inputs, ran) { return evaluate(s, inputs, this.kernels, {bodies: this.bodies, left: {elements: this.limit}, ran}); }
+
   // The values of all nodes of a stage as {values}, or {error}.
   results(s, focus) {
     const name = `${s.index} ${this.members(s, focus)[0]}`;
     if (!this.known.has(name)) {
       try {
         if (!this.play[s.index]) throw new Error(unable(s, this.kernels) ? `the page has no function for ${unable(s, this.kernels)}` : "the page holds arrays in part");
-        this.known.set(name, {values: evaluate(s, this.inputs(s, focus), this.kernels, this.limit)});
+        const turns = new Map(); // the first runs of each graph that a node holds
+        const ran = (body, values) => { if (!turns.has(body)) turns.set(body, []); if (turns.get(body).length < TURNS) turns.get(body).push(values); };
+        this.known.set(name, {values: this.evaluated(s, this.inputs(s, focus), ran), turns});
       } catch (error) {
         this.known.set(name, {error: error.message});
       }
@@ -135,7 +141,7 @@ class Examples {
 
   // Take new arrays for inputs of a stage; an error leaves all as it was.
   change(s, inputs, focus) {
-    evaluate(s, inputs, this.kernels, this.limit);
+    this.evaluated(s, inputs);
     const held = [...this.held];
     s.inputs.forEach((i, place) => { const j = this.argument(s, place); held[j] = this.put(j, this.members(s, focus), inputs[i]); });
     Object.assign(this, {held, edited: true});

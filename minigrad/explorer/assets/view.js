@@ -5,21 +5,38 @@
   const arrays = data.arrays.map((record) => new HeldArray(record));
   const stages = [...data.stages, ...data.bodies].map((record, k) => new Stage({...record, arrays}, k, k >= data.stages.length, data.tables));
   const listed = stages.slice(0, data.stages.length); // without the bodies of loops
-  const examples = new Examples(data, listed, arrays, kernels);
+  const examples = new Examples(data, listed, stages.slice(listed.length), arrays, kernels);
   const state = {stage: 0, second: -1, selected: null, step: null, example: null, trivial: false, open: new Set(), turn: 0, from: null, table: false, find: ""};
 
   // -- values ------------------------------------------------------------------------------------
 
   const shapeHeld = (a) => a.part || a.shape;
 
+  // The arrays of a stage's nodes, where they are others than those that the library computed; null where there are none.
+  function evaluatedValues(s) {
+    const parent = s.body ? ownerOf(s) : s, {values, turns} = examples.results(parent, state.example);
+    if (!s.body) return values || null;
+    const runs = turns && turns.get(s);
+    return runs ? runs[Math.min(state.turn, runs.length - 1)] : null;
+  }
+
+  // The listed stage in which a graph is held.
+  const owners = new Map();
+  function ownerOf(body) {
+    if (!owners.size) {
+      const visit = (s, owner) => s.nodes.forEach((n) => (n.held || []).forEach((h) => { if (h.body !== undefined) { const inner = stages[listed.length + h.body]; owners.set(inner, owner); visit(inner, owner); } }));
+      listed.forEach((s) => visit(s, s));
+    }
+    return owners.get(body);
+  }
+
+  const altered = (s) => examples.altered(s.body ? ownerOf(s) : s, state.example);
+
   // The array of a node, or null where it has none.
   function valueOf(s, n) {
-    if (s.turns) return examples.changed ? null : arrays[s.turns[Math.min(state.turn, s.turns.length - 1)][n.index]];
-    if (!s.body && examples.altered(s, state.example)) {
-      const {values} = examples.results(s, state.example);
-      return values ? values[n.index] : null;
-    }
-    return n.value === undefined ? null : arrays[n.value];
+    if (altered(s)) { const all = evaluatedValues(s), a = all && all[n.index]; return a && a.data ? a : null; }
+    const k = s.turns ? s.turns[Math.min(state.turn, s.turns.length - 1)][n.index] : n.value;
+    return k === undefined || k === null ? null : arrays[k];
   }
 
   // A number as NumPy prints it, shortened to some digits.
@@ -31,13 +48,13 @@
   }
 
   // Why a stage has no values for the chosen batch, or null.
-  const lack = (s) => (s.body ? (examples.changed ? "a loop has those of the first batch alone" : null) : examples.altered(s, state.example) ? examples.results(s, state.example).error || null : null);
+  const lack = (s) => (altered(s) ? examples.results(s.body ? ownerOf(s) : s, state.example).error || null : null);
 
   // The rows of example b in a node's value, as [axis, first, behind], or null where it has none.
   function span(s, n, b) {
-    const axis = n.axes.findIndex(Boolean);
-    if (b === null || axis < 0 || s.body || s.kind === "one" || s.kind === "first") return null;
-    const place = examples.count ? examples.members(s, b).indexOf(b) : b < s.size ? b : -1;
+    const axis = n.axes.findIndex(Boolean), whole = s.body ? ownerOf(s) : s;
+    if (b === null || axis < 0 || whole.kind === "one" || whole.kind === "first") return null;
+    const place = examples.count ? examples.members(whole, b).indexOf(b) : b < s.size ? b : -1;
     if (place < 0) return null;
     const lengths = examples.ragged && examples.lengthsOf(n.axes[axis]);
     if (lengths) { const ends = sums(lengths); return [axis, ends[place], ends[place + 1]]; }

@@ -99,8 +99,6 @@ def arrange(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge], ranks: 
     unordered : collection of int
         Boxes whose edges may enter in any order.
     """
-    if not sizes:
-        return Layout([], [], 0.0, 0.0, [], [])
     first, last = detached(edges, ranks)
     if len(first) <= _ROW and len(last) <= _ROW:
         return _layered(sizes, edges, ranks, unordered)
@@ -117,12 +115,9 @@ def arrange(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge], ranks: 
     below, below_height = shelves(last, sizes, width, _APART, _GAP)
     down = above_height + _GAP if first else 0.0
     under = down + inner.height + (_GAP if last else 0.0)
-    x, y = [0.0] * len(sizes), [0.0] * len(sizes)
-    for v, i in place.items():
-        x[v], y[v] = inner.x[i], inner.y[i] + down
-    for corners, shift in ((above, 0.0), (below, under)):
-        for v, (left, top) in corners.items():
-            x[v], y[v] = left, top + shift
+    corners = {v: (inner.x[i], inner.y[i] + down) for v, i in place.items()} | above
+    corners |= {v: (left, top + under) for v, (left, top) in below.items()}
+    x, y = ([corners[v][axis] for v in range(len(sizes))] for axis in (0, 1))
     curves = [(a, start + down, low + down, b, high + down, end + down) for a, start, low, b, high, end in inner.curves]
     heads = [(a, end + down) for a, end in inner.heads]
     for u, v in edges:
@@ -130,7 +125,7 @@ def arrange(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge], ranks: 
             start, middle = y[u] + sizes[u][1], x[u] + sizes[u][0] / 2
             curves.append((middle, start, start, middle, y[v], y[v]))
             heads.append((middle, y[v]))
-    right = max(x[v] + sizes[v][0] for v in range(len(sizes)))
+    right = max(left + w for left, (w, _) in zip(x, sizes, strict=True))
     return Layout(x, y, max(right, inner.width), under + below_height, curves, heads)
 
 

@@ -22,11 +22,13 @@ from collections.abc import Callable
 import numpy as np
 import optree
 
+from .errors import BatchError, at_user_line
 from .graph import InAxes, PyTree
 from .traced_array import Array
 from .transforms.grad import grad
 from .transforms.graph_forms import Argnums
 from .transforms.pickling import picklable
+from .transforms.trace import function_name
 from .transforms.vmap import vmap
 
 __all__ = ["clipped_mean", "gram", "noise_scale", "norms", "squared_norms"]
@@ -225,6 +227,11 @@ def noise_scale(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes 
     callable
         From the arguments of the batch to a number.
 
+    Raises
+    ------
+    BatchError
+        If there is one example. A compiled program that serves other sizes, too, returns NaN for it.
+
     Examples
     --------
     >>> def loss(w, x):
@@ -238,6 +245,8 @@ def noise_scale(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes 
     def compute(*args: PyTree) -> PyTree:
         each = squares(*args)
         n = each.size
+        if isinstance(n, int) and n < 2:
+            raise BatchError(at_user_line(f"noise_scale({function_name(f)}) needs at least two examples, got {n}"))
         of_mean = sum((g.mean(axis=0) ** 2).sum() for g in optree.tree_leaves(gradients(*args)))
         trace = (each.mean() - of_mean) * (n / (n - 1.0))
         return trace / (of_mean - trace / n)

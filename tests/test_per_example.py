@@ -46,6 +46,12 @@ class TestAgainstTheLoop:
                                    rtol=1e-9)
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, mg.compile], ids=["walked", "compiled"])
+def test_the_noise_scale_of_one_example_is_refused(wrap):
+    with pytest.raises(mg.BatchError, match="needs at least two examples, got 1"):
+        wrap(mg.per_example.noise_scale(loss, in_axes=AXES))(PARAMS, X[:1], LABELS[:1])
+
+
 def network(torch):
     layers = torch.nn.Linear(7, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3)
     for layer, w, b in ((layers[0], "W1", "b1"), (layers[2], "W2", "b2")):

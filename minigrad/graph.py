@@ -617,7 +617,8 @@ class Graph:
         try:
             return PRINTERS[backend or next(iter(PRINTERS))](self)
         except KeyError:
-            raise GraphError(f"no backend {backend!r}; there are {sorted(PRINTERS)}") from None
+            raise GraphError(f"no backend {backend!r} prints a graph; these do: {', '.join(sorted(PRINTERS))}. "
+                             "Compiled functions show their programs: mg.compile(f).source and .llvm") from None
 
     def to_json(self) -> str:
         """Return the graph as JSON text; `from_json` reads it back exactly."""

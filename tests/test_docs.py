@@ -52,6 +52,19 @@ def test_code_on_pages_is_python(page):
         compile(code, str(page), "exec")
 
 
+@pytest.mark.parametrize("name", ["quickstart", "tiny", "slides"])
+def test_notebooks_hold_the_cells_of_their_pages(name):
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("myst_nb")
+    page = (DOCS / "tutorials" / f"{name}.md").read_text()
+    notebook = runpy.run_path(str(DOCS / "_ext" / "notebooks.py"))["as_notebook"](page)
+    nbformat.validate(notebook)
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    cells = [cell for _, cell in re.findall(BLOCK.format("code-cell"), page, re.DOTALL | re.MULTILINE)]
+    assert code == [re.sub(r"^(?::.*\n)*\n*", "", cell).rstrip("\n") for cell in cells]
+    assert notebook.metadata["kernelspec"]["name"] == "python3"
+
+
 def test_stored_answers_of_peers_are_complete():
     conventions = runpy.run_path(str(DOCS / "peers" / "conventions.py"))
     stored = json.loads((DOCS / "peers" / "conventions.json").read_text())

@@ -15,21 +15,17 @@ from .graph import Number
 from .primitive import Combiner
 
 
-def _least(dtype: np.dtype) -> Number:
-    if dtype.kind in "fb":
-        return -math.inf if dtype.kind == "f" else False
-    return np.iinfo(dtype).min
-
-
-def _largest(dtype: np.dtype) -> Number:
-    if dtype.kind in "fb":
-        return math.inf if dtype.kind == "f" else True
-    return np.iinfo(dtype).max
+def _end(dtype: np.dtype, upper: bool) -> Number:
+    """Return the largest or the least value of a dtype."""
+    if dtype.kind == "b":
+        return upper
+    least, largest = (-math.inf, math.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return largest if upper else least
 
 
 ADD = Combiner("add", lambda dtype: 0, "Sum", np.add, "{0} + {1}")
-MAX = Combiner("max", _least, "Max", np.maximum, "max({0}, {1})")
-MIN = Combiner("min", _largest, "Min", np.minimum, "min({0}, {1})")
+MAX = Combiner("max", lambda dtype: _end(dtype, False), "Max", np.maximum, "max({0}, {1})")
+MIN = Combiner("min", lambda dtype: _end(dtype, True), "Min", np.minimum, "min({0}, {1})")
 FMAX = Combiner("fmax", lambda dtype: math.nan, "FMax", np.fmax, "{0} >= {1} || isnan({1}) ? {0} : {1}")
 FMIN = Combiner("fmin", lambda dtype: math.nan, "FMin", np.fmin, "{0} <= {1} || isnan({1}) ? {0} : {1}")
 ANY = Combiner("any", lambda dtype: False, "Any", np.logical_or, "{0} | {1}")

@@ -93,11 +93,18 @@ def _scale(g: Node, partial: Node | float) -> Node:
     return g * partial
 
 
+def uniform(low: float, high: float, arity: int = 1, order: int = 2) -> Callable[[], list[Sample]]:
+    """Return the function of samples whose operands are uniform in a range."""
+    def samples() -> list[Sample]:
+        rng = np.random.default_rng(arity)
+        return [Sample(tuple(rng.uniform(low, high, s) for _ in range(arity)), order=order) for s in ((3, 2), ())]
+
+    return samples
+
+
 def _default_samples(arity: int, domain: str, order: int) -> list[Sample]:
     rng = np.random.default_rng(arity)
-    out = []
-    if "f" in domain:
-        out += [Sample(tuple(rng.uniform(0.2, 0.9, s) for _ in range(arity)), order=order) for s in ((3, 2), ())]
+    out = uniform(0.2, 0.9, arity, order)() if "f" in domain else []
     if "i" in domain:
         out.append(Sample(tuple(rng.integers(1, 6, (4,)) for _ in range(arity)), order=0))
     if "b" in domain:

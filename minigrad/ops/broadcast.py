@@ -61,6 +61,11 @@ expand = linear(
                      Sample((np.array(1.5),), {"shape": (2,), "axes": (0,)})])
 
 
+def make(name: str, *inputs: Node, **params: object) -> Node:
+    """Return a node of the primitive called `name`, as the rewriter of a pass does."""
+    return PRIMITIVES[name](*inputs, **params)
+
+
 def broadcast_along(x: Node, shape: Shape, axes: Axes) -> Node:
     """Return `x` with `axes` of `shape` added; nothing at all where there are none."""
     if not axes:

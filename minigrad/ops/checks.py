@@ -16,9 +16,9 @@ import numpy as np
 from ..axes import POINTWISE, axis_rule, rearranges
 from ..families import discrete
 from ..graph import ArrayType, Node, TupleType
-from ..primitive import FIRST, ArrayNamespace, Sample, fail
+from ..primitive import FIRST, ArrayNamespace, Sample
 from ..symbolic import Dim
-from .refusals import first_where
+from .refusals import first_where, require_ints
 from .subgraph import graphs_of
 
 # An index with the size of its axis, or a node that holds a graph with checks, and None.
@@ -35,14 +35,9 @@ def _in_range_eval(xp: ArrayNamespace, index: np.ndarray, *, size: int) -> np.nd
     return index
 
 
-def _in_range_type(index: ArrayType, *, size: int | Dim) -> ArrayType:
-    if index.dtype.kind not in "iu":
-        raise fail("in_range", "needs integers", index)
-    return index
-
-
 in_range = discrete(
-    "in_range", _in_range_type, _in_range_eval, axes=POINTWISE, picks=FIRST,
+    "in_range", lambda index, *, size: require_ints("in_range", index), _in_range_eval, axes=POINTWISE, picks=FIRST,
+    params={"size": int | Dim},
     samples=lambda: [Sample((np.array([[0, 2], [-3, 1]]),), {"size": 4}, order=0)])
 
 

@@ -203,13 +203,9 @@ def _chunked_batch(batch_size: int | Dim, mapped: Sequence[bool], *xs: Node, gra
                    ) -> Node | tuple[Node, ...]:
     # `others` holds the size of a chunk, hence the name of the size of the batch.
     if any(mapped[:len(packed)]):  # each batch has rows of its own, so that no cut fits all
-        body = _as_one_chunk(graph, {"packed": packed, **others})
-        pairs = list(zip(body.inputs, xs, mapped, strict=True))
-        outputs = interpreters.batch(
-            body.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, batch_size
-        )
-        return tuple(interpreters.broadcast_unmapped(o, m, batch_size) for o, m in outputs)
-    body, _ = batch_graph(graph, mapped, batch_size, [True] * len(graph.outputs))
+        whole = _as_one_chunk(graph, {"packed": packed, **others})
+        return tuple(apply_graph(batch_graph(whole, mapped, batch_size, [True] * len(out_axes))[0], xs))
+    body, _ = batch_graph(graph, mapped, batch_size, [True] * len(out_axes))
     in_axes = tuple(a if a is None else a + m for a, m in zip(in_axes, mapped, strict=True))
     return chunked(*xs, graph=body, in_axes=in_axes, packed=packed,
                    out_axes=tuple(a if a is None else a + 1 for a in out_axes), **others)

@@ -109,7 +109,7 @@ def _cofactor_slope_batch(size: int | Dim, mapped: Sequence[bool], g: Node, a: N
 
 
 def _cofactor_slope_by_division(g: Node, a: Node) -> Node:
-    lead = tuple(range(g.ndim - a.ndim))
+    lead = _directions(g, a)
     c = broadcast_along(cofactor(a), g.shape, lead)
     d = broadcast_along(det(a), g.shape, (*lead, g.ndim - 2, g.ndim - 1))
     return (_times(inner(c, g), c) - product(product(c, transposed(g)), c)) / d
@@ -121,17 +121,14 @@ def _directions(g: Node, a: Node) -> tuple[int, ...]:
 
 
 def _cofactor_slope_vjp(c: Node, out: Node, g: Node, a: Node) -> list[Node]:
-    return [cofactor_slope(c, a), _summed(cofactor_bend(c, g, a), _directions(g, a))]
+    back, axes = cofactor_bend(c, g, a), _directions(g, a)
+    return [cofactor_slope(c, a), sum_(back, axes=axes) if axes else back]
 
 
 def _cofactor_slope_jvp(ts: Sequence[Node | None], out: Node, g: Node, a: Node) -> Node:
     moved = [] if ts[0] is None else [cofactor_slope(ts[0], a)]
     moved += [] if ts[1] is None else [cofactor_bend(g, broadcast_along(ts[1], g.shape, _directions(g, a)), a)]
     return functools.reduce(operator.add, moved)
-
-
-def _summed(x: Node, axes: tuple[int, ...]) -> Node:
-    return sum_(x, axes=axes) if axes else x
 
 
 # The second derivative of `det` in the direction `g`: linear in it and symmetric, so it is forward and reverse mode at

@@ -16,10 +16,11 @@ import numpy as np
 
 from ..axes import REDUCE, AxisRule, Declared, Factor
 from ..errors import DtypeError, at_user_line
-from ..graph import PRIMITIVES, ArrayType, Node, Params
+from ..graph import ArrayType, Node, Params
 from ..primitive import ArrayNamespace, Primitive, Rewriter, Sample, broadcast_axes, fail, unbroadcast
 from ..symbolic import Dim
 from ..tracing import guard_equal
+from .broadcast import make
 from .reduce import by_count
 from .shape import transpose
 
@@ -192,11 +193,6 @@ einsum = Primitive(
                          ("ij,jk->ik", (2, 3), (3, 4)), ("i,i->", (3,), (3,)), ("i,j->ij", (2,), (3,)),
                          ("bij,bjk->bik", (2, 2, 3), (2, 3, 2)), ("ij,ij->i", (2, 3), (2, 3)),
                          ("ij->ji", (2, 3)), ("ij,jk,kl->il", (2, 3), (3, 2), (2, 2)), ("ij,j->ji", (2, 3), (3,)))])
-
-
-def make(name: str, *inputs: Node, **params: object) -> Node:
-    """Return a node of the primitive called `name`."""
-    return PRIMITIVES[name](*inputs, **params)
 
 
 def contract(operands: Sequence[tuple[str, Node]], out: str, make: Callable[..., Node] = make) -> Node:

@@ -24,7 +24,7 @@ import numpy as np
 
 from ..axes import POINTWISE
 from ..errors import DtypeError, at_user_line
-from ..families import elementwise
+from ..families import elementwise, uniform
 from ..graph import PRIMITIVES, ArrayType, Node, Params, constant_of, full, zeros_like
 from ..primitive import FIRST, ArrayNamespace, Laws, Primitive, Rewriter, Sample, fail, free
 from ..tracing import guard_equal_shapes
@@ -48,14 +48,6 @@ def of_ufunc(ufunc: np.ufunc, kernel: str = "", *, name: str = "", **attributes:
     call = f"{standard}({', '.join(f'{{{i}}}' for i in range(ufunc.nin))})"
     return elementwise(name or ufunc.__name__, lambda xp, *xs: getattr(xp, standard)(*xs), kernel or call, ufunc=ufunc,
                        **attributes)
-
-
-def _uniform(low: float, high: float, arity: int = 1, order: int = 2) -> Callable[[], list[Sample]]:
-    def samples() -> list[Sample]:
-        rng = np.random.default_rng(7)
-        return [Sample(tuple(rng.uniform(low, high, s) for _ in range(arity)), order=order) for s in ((3, 2), ())]
-
-    return samples
 
 
 # -- arithmetic --------------------------------------------------------------------------------------
@@ -313,7 +305,7 @@ def _arccosh_slope_eval(xp: ArrayNamespace, x: np.ndarray) -> np.ndarray:
 _SQUARED = 1e18
 arccosh_slope = elementwise(
     "arccosh_slope", _arccosh_slope_eval, "seldom(!({0} > 0 && {0} < 1.0e18), 1 / sqrt(({0} - 1) * ({0} + 1)), "
-    "1 / (sqrt({0} - 1) * sqrt({0} + 1)))", d=lambda out, x: (-(x * out * out * out),), samples=_uniform(1.5, 3.0))
+    "1 / (sqrt({0} - 1) * sqrt({0} + 1)))", d=lambda out, x: (-(x * out * out * out),), samples=uniform(1.5, 3.0))
 
 
 def _hypot_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
@@ -345,7 +337,7 @@ sinh = of_ufunc(np.sinh, d=lambda out, x: (cosh(x),))
 cosh: Primitive = of_ufunc(np.cosh, d=lambda out, x: (sinh(x),))
 tanh = of_ufunc(np.tanh, d=lambda out, x: (tanh_slope(out, x),))
 arcsinh = of_ufunc(np.arcsinh, d=lambda out, x: (reciprocal_hypot(x),))
-arccosh = of_ufunc(np.arccosh, d=lambda out, x: (arccosh_slope(x),), samples=_uniform(1.5, 3.0))
+arccosh = of_ufunc(np.arccosh, d=lambda out, x: (arccosh_slope(x),), samples=uniform(1.5, 3.0))
 arctanh = of_ufunc(np.arctanh, d=lambda out, x: (1.0 / one_minus_square(x),))
 arctan2 = of_ufunc(np.arctan2, d=_arctan2_partials)
 hypot = of_ufunc(np.hypot, d=_hypot_partials, laws=Laws(commutative=True))

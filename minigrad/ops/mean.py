@@ -11,26 +11,16 @@ from ..primitive import Primitive, Rewriter, broadcast_axes, require_float, unbr
 from ..symbolic import Dim, size_of
 from ..tracing import made_by
 from .accumulators import accumulator
-from .broadcast import Axes, broadcast_along
-from .constants import size_scalar
+from .broadcast import Axes, broadcast_along, make
 from .differences import is_difference
-from .elementwise import cast_to
 from .reduce import by_count, reduce_type, reduction_samples
 
 Terms = tuple[Node | None, Node | None]  # a term that varies along the axes of a mean, and one that does not
 
 
-def per_count(x: Node, n: int | Dim | Node) -> Node:
+def per_count(x: Node, n: int | Dim) -> Node:
     """Divide `x` by a count in the accumulator's dtype, which holds the count."""
-    wide = accumulator(x.dtype)
-    count = (cast_to(n, wide) if isinstance(n, Node)
-             else broadcast_along(size_scalar(n, wide), x.shape, tuple(range(x.ndim))))
-    return cast_to(cast_to(x, wide) / count, x.dtype)
-
-
-def _mean_type(t: ArrayType, *, axes: Axes) -> ArrayType:
-    require_float("mean", t)
-    return reduce_type("mean")(t, axes=axes)
+    return by_count(make, "div", x, n)
 
 
 def _mean_transpose(g: Node, x: Node, *, axes: Axes) -> Node:
@@ -52,7 +42,7 @@ def _simpler_mean(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: Params) ->
 
 
 mean = linear(
-    "mean", _mean_type, lambda xp, x, *, axes: xp.mean(x, axis=axes), _mean_transpose,
+    "mean", reduce_type("mean", check=require_float), lambda xp, x, *, axes: xp.mean(x, axis=axes), _mean_transpose,
     axes=along("axes", REDUCE, "mean", kept=False), simplify=_simpler_mean, samples=reduction_samples())
 
 

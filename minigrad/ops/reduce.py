@@ -19,10 +19,11 @@ from .elementwise import mul, neg, power_of_two
 from .extremes import extreme_rules
 
 
-def reduce_type(name: str, result: Callable[[np.dtype], np.dtype] = lambda d: d, empty: bool = True
-                ) -> Callable[..., ArrayType]:
-    """Return the type rule of a reduction; `empty` allows empty axes."""
+def reduce_type(name: str, result: Callable[[np.dtype], np.dtype] = lambda d: d, empty: bool = True,
+                check: Callable[[str, ArrayType], object] = lambda name, t: None) -> Callable[..., ArrayType]:
+    """Return the type rule of a reduction; `empty` allows empty axes, and `check` raises errors of dtypes."""
     def type_rule(t: ArrayType, *, axes: Axes) -> ArrayType:
+        check(name, t)
         if not all(0 <= a < t.ndim for a in axes) or len(set(axes)) != len(axes):
             raise fail(name, f"no axes {axes}", t)
         if not empty and any(t.shape[a] == 0 for a in axes):
@@ -52,10 +53,6 @@ def require_number(name: str, t: ArrayType) -> ArrayType:
     return t
 
 
-def _sum_type(t: ArrayType, *, axes: Axes) -> ArrayType:
-    return reduce_type("sum")(require_number("sum", t), axes=axes)
-
-
 def reduced_once(s: Rewriter, name: str, x: Node, over: Axes, axes: Axes) -> Node:
     """Reduce `x` over `axes`, those of `over` excepted, along which it repeats."""
     left = tuple(a - sum(o < a for o in over) for a in axes if a not in over)
@@ -63,7 +60,7 @@ def reduced_once(s: Rewriter, name: str, x: Node, over: Axes, axes: Axes) -> Nod
     return s(name, x, axes=left) if left else x
 
 
-def by_count(s: Rewriter, name: str, x: Node, n: int | Dim) -> Node:
+def by_count(s: Callable[..., Node], name: str, x: Node, n: int | Dim) -> Node:
     """Return `x` times (divided by) a count, in the accumulator's dtype."""
     wide, dtype = accumulator(x.dtype), x.dtype
     x = x if wide == dtype else s("cast", x, dtype=wide)
@@ -71,7 +68,7 @@ def by_count(s: Rewriter, name: str, x: Node, n: int | Dim) -> Node:
         count = s("size", size=n, dtype=wide)
         count = s("expand", count, shape=x.shape, axes=tuple(range(x.ndim))) if x.ndim else count
     else:
-        count = s.full(n, x.shape, wide)
+        count = s("full", value=wide.type(n).item(), shape=x.shape, dtype=wide)
     x = s(name, x, count)
     return x if wide == dtype else s("cast", x, dtype=dtype)
 
@@ -93,7 +90,7 @@ def _simpler_sum(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: Params) -> 
 
 
 sum_ = linear(
-    "sum", _sum_type,
+    "sum", reduce_type("sum", check=require_number),
     lambda xp, x, *, axes: summed(xp, x, axes),
     lambda g, x, *, axes: broadcast_along(g, x.shape, axes), **_reduces(ADD), kind="reduce", simplify=_simpler_sum,
     samples=reduction_samples())

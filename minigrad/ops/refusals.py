@@ -1,4 +1,4 @@
-"""The position and value of the first element that an evaluation refuses."""
+"""Refusals of indices: types that are not integers, and the first element that an evaluation refuses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from ..primitive import ArrayNamespace, on_host
+from ..graph import ArrayType
+from ..primitive import ArrayNamespace, fail, on_host
+
+
+def require_ints(name: str, *types: ArrayType) -> ArrayType:
+    """Return the first type, or raise `ShapeError` unless all are of integers."""
+    for t in types:
+        if t.dtype.kind not in "iu":
+            raise fail(name, "needs integers", *types)
+    return types[0]
 
 
 def first_where(xp: ArrayNamespace, mask: np.ndarray, *arrays: np.ndarray) -> list[Any] | None:

@@ -21,16 +21,10 @@ from .broadcast import broadcast_along
 from .constants import iota, size_scalar
 from .elementwise import cast_to
 from .reduce import require_number
-from .refusals import first_where
+from .refusals import first_where, require_ints
 from .shape import reshape
 
 _INT = np.dtype(np.int64)
-
-
-def _require_ints(name: str, *types: ArrayType) -> None:
-    for t in types:
-        if t.dtype.kind not in "iu":
-            raise fail(name, "needs integers", *types)
 
 
 def _rank(n: int | Dim, shape: tuple[int | Dim, ...]) -> Node:
@@ -42,7 +36,7 @@ def _rank(n: int | Dim, shape: tuple[int | Dim, ...]) -> Node:
 
 
 def _ids_type(lengths: ArrayType, *, size: int | Dim) -> ArrayType:
-    _require_ints("segment_ids", lengths)
+    require_ints("segment_ids", lengths)
     if lengths.ndim != 1:
         raise fail("segment_ids", "needs one length per example", lengths)
     return ArrayType((size,), _INT)
@@ -73,7 +67,7 @@ def _checked_eval(xp: ArrayNamespace, index: np.ndarray, length: np.ndarray) -> 
 
 
 def _checked_type(index: ArrayType, length: ArrayType) -> ArrayType:
-    _require_ints("checked_index", index, length)
+    require_ints("checked_index", index, length)
     if index.shape != length.shape:
         raise fail("checked_index", "shapes differ", index, length)
     return ArrayType(index.shape, _INT)
@@ -90,13 +84,9 @@ def _nonempty_eval(xp: ArrayNamespace, lengths: np.ndarray, *, message: str) -> 
     return lengths
 
 
-def _nonempty_type(lengths: ArrayType, *, message: str) -> ArrayType:
-    _require_ints("nonempty", lengths)
-    return lengths
-
-
 nonempty = discrete(
-    "nonempty", _nonempty_type, _nonempty_eval, axes=POINTWISE, picks=FIRST,
+    "nonempty", lambda lengths, *, message: require_ints("nonempty", lengths), _nonempty_eval, axes=POINTWISE,
+    picks=FIRST, params={"message": str},
     samples=lambda: [Sample((np.array([2, 3]),), {"message": "example {} has no rows"}, order=0)])
 
 
@@ -104,7 +94,7 @@ nonempty = discrete(
 
 
 def _fits(name: str, x: ArrayType, ids: ArrayType) -> ArrayType:
-    _require_ints(name, ids)
+    require_ints(name, ids)
     if ids.ndim != 1 or not x.ndim or x.shape[0] != ids.shape[0]:
         raise fail(name, "the ids do not fit the rows", x, ids)
     return x

@@ -28,14 +28,10 @@ def _samples(order: int = 2) -> Callable[[], list[Sample]]:
     return samples
 
 
-def _reverse_cumsum(g: Node, axis: int) -> Node:
-    return flip(cumsum(flip(g, axes=(axis,)), axis=axis), axes=(axis,))
-
-
-cumsum = linear(
+cumsum: Primitive = linear(
     "cumsum", lambda t, *, axis: require_axes("cumsum", require_number("cumsum", t), axis),
     lambda xp, x, *, axis: running(xp, x, axis),
-    lambda g, x, *, axis: _reverse_cumsum(g, axis),
+    lambda g, x, *, axis: flip(cumsum(flip(g, axes=(axis,)), axis=axis), axes=(axis,)),
     axes=along("axis", ORDERED), combiner=ADD, params={"axis": int}, samples=_samples())
 
 

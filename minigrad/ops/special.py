@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import MinigradError
-from ..families import elementwise
+from ..families import elementwise, uniform
 from ..graph import Graph, Node, Params, full, zeros_like
 from ..locks import importing
 from ..primitive import ArrayNamespace, Primitive, Sample, on_host, placeholder
@@ -29,14 +29,6 @@ from .elementwise import abs_, eq, exp, log, log1p, lt, over_or_zero, reciprocal
 from .reduce import max_, sum_
 
 _ROOT = math.sqrt(math.pi)
-
-
-def _uniform(low: float, high: float, arity: int = 1) -> Callable[[], list[Sample]]:
-    def samples() -> list[Sample]:
-        rng = np.random.default_rng(9)
-        return [Sample(tuple(rng.uniform(low, high, s) for _ in range(arity))) for s in ((3, 2), ())]
-
-    return samples
 
 
 def by_scipy(name: str, *arrays: np.ndarray, **params: float) -> Any:
@@ -85,23 +77,23 @@ def _xlogy_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 expit = elementwise("expit", _expit_eval, "1 / (1 + exp(-{0}))", d=lambda out, x: (expit_slope(x),),
-                    samples=_uniform(-2, 2))
+                    samples=uniform(-2, 2))
 # expit(x) * expit(-x), whose derivative has no difference of products.
 expit_slope: Primitive = elementwise("expit_slope", lambda xp, x: 0.5 / (1 + xp.cosh(x)), "0.5 / (1 + cosh({0}))",
-                                     d=lambda out, x: (-(out * tanh(x * 0.5)),), samples=_uniform(-2, 2))
+                                     d=lambda out, x: (-(out * tanh(x * 0.5)),), samples=uniform(-2, 2))
 log_expit = elementwise("log_expit", lambda xp, x: xp.where(x < 0, x, xp.zeros_like(x)) - xp.log1p(xp.exp(-xp.abs(x))),
-                        "min({0}, 0) - log1p(exp(-abs({0})))", d=lambda out, x: (expit(-x),), samples=_uniform(-2, 2))
+                        "min({0}, 0) - log1p(exp(-abs({0})))", d=lambda out, x: (expit(-x),), samples=uniform(-2, 2))
 xlogy = elementwise("xlogy", _xlogy_eval, "{0} == 0 && {1} == {1} ? 0 : {0} * log({1})",
-                    d=lambda out, x, y: (log(y), over_or_zero(x, y)), samples=_uniform(0.2, 2, 2))
+                    d=lambda out, x, y: (log(y), over_or_zero(x, y)), samples=uniform(0.2, 2, 2))
 xlog1py = elementwise("xlog1py", lambda xp, x, y: xp.where((x == 0) & ~xp.isnan(y), xp.zeros_like(x), x * xp.log1p(y)),
                       "{0} == 0 && {1} == {1} ? 0 : {0} * log1p({1})",
-                      d=lambda out, x, y: (log1p(y), over_or_zero(x, y + 1.0)), samples=_uniform(0.2, 2, 2))
+                      d=lambda out, x, y: (log1p(y), over_or_zero(x, y + 1.0)), samples=uniform(0.2, 2, 2))
 
 # log(x / y), each of whose slopes depends on one operand alone.
 _log_ratio = elementwise("log_ratio", lambda xp, x, y: xp.log(x / y), "log({0} / {1})",
-                         d=lambda out, x, y: (1.0 / x, -1.0 / y), samples=_uniform(0.2, 2, 2))
+                         d=lambda out, x, y: (1.0 / x, -1.0 / y), samples=uniform(0.2, 2, 2))
 xlog_ratio = elementwise("xlog_ratio", lambda xp, x, y: xp.where(x == 0, xp.zeros_like(x), x * xp.log(x / y)),
-                         "{0} == 0 ? 0 : {0} * log({0} / {1})", samples=_uniform(0.2, 2, 2),
+                         "{0} == 0 ? 0 : {0} * log({0} / {1})", samples=uniform(0.2, 2, 2),
                          d=lambda out, x, y: (_log_ratio(x, y) + 1.0, -(x / y)))
 
 # -- sin(pi x) / (pi x) ------------------------------------------------------------------------------------
@@ -153,7 +145,7 @@ def _series_text() -> str:
 
 
 sinc = elementwise("sinc", _sinc_eval, f"{{0}} == 0 ? 1 : sin({{0}} * {math.pi}) / ({{0}} * {math.pi})",
-                   d=lambda out, x: (sinc_slope(x, out),), samples=_uniform(-2, 2))
+                   d=lambda out, x: (sinc_slope(x, out),), samples=uniform(-2, 2))
 # The derivative of y = sinc(x), of both.
 sinc_slope: Primitive = elementwise(
     "sinc_slope", _sinc_slope_eval,
@@ -166,7 +158,7 @@ sinc_slope: Primitive = elementwise(
 _sine_of_slope = elementwise(
     "sine_of_slope", lambda xp, x: xp.where(xp.isinf(x), xp.sign(x), x / xp.hypot(x, xp.ones_like(x))),
     "isinf({0}) ? sign({0}) : {0} / hypot({0}, 1)",
-    d=lambda out, x: (_cubed(reciprocal_hypot(x)),), samples=_uniform(-2, 2))
+    d=lambda out, x: (_cubed(reciprocal_hypot(x)),), samples=uniform(-2, 2))
 
 
 def _cubed(x: Node) -> Node:
@@ -184,11 +176,11 @@ pseudo_huber = elementwise(
     "pseudo_huber", lambda xp, d, r: xp.where(xp.isinf(r / d), d * xp.abs(r), r * (
         r / (1 + xp.hypot(r / d, xp.ones_like(r))))),
     "isinf({1} / {0}) ? {0} * abs({1}) : {1} * ({1} / (1 + hypot({1} / {0}, 1)))",
-    d=lambda out, d, r: (_huber_by_scale(d, r), _huber_slope(d, r)), samples=_uniform(0.5, 3, 2))
+    d=lambda out, d, r: (_huber_by_scale(d, r), _huber_slope(d, r)), samples=uniform(0.5, 3, 2))
 _huber_slope: Primitive = elementwise(
     "huber_slope", lambda xp, d, r: xp.where(xp.isinf(r / d), d * xp.sign(r), r / xp.hypot(r / d, xp.ones_like(r))),
     "isinf({1} / {0}) ? {0} * sign({1}) : {1} / hypot({1} / {0}, 1)",
-    d=lambda out, d, r: (_cubed(_sine_of_slope(r / d)), _cubed(reciprocal_hypot(r / d))), samples=_uniform(0.5, 3, 2))
+    d=lambda out, d, r: (_cubed(_sine_of_slope(r / d)), _cubed(reciprocal_hypot(r / d))), samples=uniform(0.5, 3, 2))
 
 
 # -- compositions with a derivative rule that takes fewer passes over the data ------------------------------
@@ -236,15 +228,15 @@ def _density(x: Node) -> Node:
     return exp(square(x) * -0.5) * (1 / math.sqrt(2 * math.pi))
 
 
-erf = _declare("erf", lambda out, x: (_bell(x),), _uniform(-2, 2))
-erfc = _declare("erfc", lambda out, x: (-_bell(x),), _uniform(-2, 2))
-erfcx = _declare("erfcx", lambda out, x: (out * erfcx_ratio(x) * -2.0,), _uniform(-1, 2))
-erfinv = _declare("erfinv", lambda out, x: (exp(square(out)) * (_ROOT / 2),), _uniform(-0.8, 0.8))
-erfcinv = _declare("erfcinv", lambda out, x: (exp(square(out)) * (-_ROOT / 2),), _uniform(0.2, 1.8))
-ndtr = _declare("ndtr", lambda out, x: (_density(x),), _uniform(-2, 2), "0.5 * erfc(-{0} * 0.70710678118654752)")
-log_ndtr = _declare("log_ndtr", lambda out, x: (log_ndtr_slope(x, out),), _uniform(-3, 2))
-ndtri = _declare("ndtri", lambda out, x: (exp(square(out) * 0.5) * math.sqrt(2 * math.pi),), _uniform(0.1, 0.9))
-dawsn = _declare("dawsn", lambda out, x: (dawsn_slope(x),), _uniform(-2, 2))
+erf = _declare("erf", lambda out, x: (_bell(x),), uniform(-2, 2))
+erfc = _declare("erfc", lambda out, x: (-_bell(x),), uniform(-2, 2))
+erfcx = _declare("erfcx", lambda out, x: (out * erfcx_ratio(x) * -2.0,), uniform(-1, 2))
+erfinv = _declare("erfinv", lambda out, x: (exp(square(out)) * (_ROOT / 2),), uniform(-0.8, 0.8))
+erfcinv = _declare("erfcinv", lambda out, x: (exp(square(out)) * (-_ROOT / 2),), uniform(0.2, 1.8))
+ndtr = _declare("ndtr", lambda out, x: (_density(x),), uniform(-2, 2), "0.5 * erfc(-{0} * 0.70710678118654752)")
+log_ndtr = _declare("log_ndtr", lambda out, x: (log_ndtr_slope(x, out),), uniform(-3, 2))
+ndtri = _declare("ndtri", lambda out, x: (exp(square(out) * 0.5) * math.sqrt(2 * math.pi),), uniform(0.1, 0.9))
+dawsn = _declare("dawsn", lambda out, x: (dawsn_slope(x),), uniform(-2, 2))
 
 
 _LOG_ROOT = 0.5 * math.log(2 * math.pi)
@@ -328,7 +320,7 @@ def _ratio_slope(out: Node, x: Node, n: int) -> Node:
 erfcx_ratio: Primitive = elementwise(
     "erfcx_ratio", lambda xp, x: _on_host(xp, _erfcx_ratios, x, n=1),
     f"{{0}} < {_FIRST_CUT} ? {1 / _ROOT} / erfcx({{0}}) - {{0}} : {_ratio_text()}",
-    d=lambda out, x: (_ratio_slope(out, x, 1),), samples=_uniform(-1, 4))
+    d=lambda out, x: (_ratio_slope(out, x, 1),), samples=uniform(-1, 4))
 erfcx_ratios = elementwise(
     "erfcx_ratios", lambda xp, x, *, n: _on_host(xp, _erfcx_ratios, x, n=n), "erfcx_ratios({0})",
     d=lambda out, x, *, n: (_ratio_slope(out, x, n),),
@@ -336,9 +328,9 @@ erfcx_ratios = elementwise(
 
 # -- the gamma function ------------------------------------------------------------------------------------
 
-gammaln = _declare("gammaln", lambda out, x: (digamma(x),), _uniform(0.5, 4), "lgamma({0})")
-gamma = _declare("gamma", lambda out, x: (out * digamma(x),), _uniform(0.5, 3), "tgamma({0})")
-digamma: Primitive = _declare("digamma", lambda out, x: (polygamma(x, n=1),), _uniform(0.5, 4))
+gammaln = _declare("gammaln", lambda out, x: (digamma(x),), uniform(0.5, 4), "lgamma({0})")
+gamma = _declare("gamma", lambda out, x: (out * digamma(x),), uniform(0.5, 3), "tgamma({0})")
+digamma: Primitive = _declare("digamma", lambda out, x: (polygamma(x, n=1),), uniform(0.5, 4))
 polygamma: Primitive = _declare("polygamma", lambda out, x, *, n: (polygamma(x, n=n + 1),),
                                 lambda: [Sample((np.array([0.7, 1.6, 3.1]),), {"n": n}) for n in (1, 2)],
                                 params={"n": int})
@@ -383,8 +375,8 @@ def _beta_slopes(x: Node, y: Node) -> tuple[Node, Node]:
     return polygamma_drop(x, y, n=0), polygamma_drop(y, x, n=0)
 
 
-betaln = _declare("betaln", lambda out, x, y: _beta_slopes(x, y), _uniform(0.5, 3, 2), arity=2)
-beta = _declare("beta", lambda out, x, y: tuple(out * slope for slope in _beta_slopes(x, y)), _uniform(0.5, 3, 2),
+betaln = _declare("betaln", lambda out, x, y: _beta_slopes(x, y), uniform(0.5, 3, 2), arity=2)
+beta = _declare("beta", lambda out, x, y: tuple(out * slope for slope in _beta_slopes(x, y)), uniform(0.5, 3, 2),
                 arity=2)
 
 # -- Bessel functions, integrals ---------------------------------------------------------------------------
@@ -416,7 +408,7 @@ def _over_x(name: str, bessel: str, sign: int) -> Primitive:
 
     return elementwise(name, evaluate, f"{name}({{0}})",
                        d=lambda out, x: (x * hyp0f1(square(x) * (sign / 4), b=3.0) * (sign / 8),),
-                       samples=_uniform(-3, 3))
+                       samples=uniform(-3, 3))
 
 
 i1_over_x = _over_x("i1_over_x", "i1", 1)
@@ -436,7 +428,7 @@ def _i0e_bend(x: Node) -> Node:
 
 # The derivative of i0e(|x|) by |x|: i1e - i0e, which cancels, or by an integral of one sign, -hyp1f1(-2 |x|, 3/2, 2).
 i0e_slope = elementwise("i0e_slope", lambda xp, x: _on_host(xp, _i0e_slope_eval, x), "i0e_slope({0})",
-                        d=lambda out, x: (sign(x) * _i0e_bend(x),), samples=_uniform(0.3, 2))
+                        d=lambda out, x: (sign(x) * _i0e_bend(x),), samples=uniform(0.3, 2))
 
 
 def _dawsn_slope_eval(x: np.ndarray) -> np.ndarray:
@@ -446,17 +438,17 @@ def _dawsn_slope_eval(x: np.ndarray) -> np.ndarray:
 
 dawsn_slope: Primitive = elementwise(
     "dawsn_slope", lambda xp, x: _on_host(xp, _dawsn_slope_eval, x), "dawsn_slope({0})",
-    d=lambda out, x: (x * hyp1f1(-square(x), a=2.0, b=1.5) * -4.0,), samples=_uniform(-2, 2))
-i0 = _declare("i0", lambda out, x: (i1(x),), _uniform(-2, 2))
-i1: Primitive = _declare("i1", lambda out, x: (i0(x) - i1_over_x(x),), _uniform(-2, 2))
-i0e = _declare("i0e", lambda out, x: (sign(x) * i0e_slope(x),), _uniform(0.3, 2))
+    d=lambda out, x: (x * hyp1f1(-square(x), a=2.0, b=1.5) * -4.0,), samples=uniform(-2, 2))
+i0 = _declare("i0", lambda out, x: (i1(x),), uniform(-2, 2))
+i1: Primitive = _declare("i1", lambda out, x: (i0(x) - i1_over_x(x),), uniform(-2, 2))
+i0e = _declare("i0e", lambda out, x: (sign(x) * i0e_slope(x),), uniform(0.3, 2))
 # For positive x it is the sum of i0e and its derivative.
-i1e = _declare("i1e", lambda out, x: (i0e_slope(x) + _i0e_bend(x),), _uniform(0.3, 2))
-j0 = _declare("j0", lambda out, x: (-j1(x),), _uniform(-3, 3))
-j1: Primitive = _declare("j1", lambda out, x: (j0(x) - j1_over_x(x),), _uniform(-3, 3))
-expi = _declare("expi", lambda out, x: (exp(x) / x,), _uniform(0.3, 2))
-exp1 = _declare("exp1", lambda out, x: (-exp(-x) / x,), _uniform(0.3, 2))
-spence = _declare("spence", lambda out, x: (-log_quotient(x),), _uniform(0.2, 0.8))
+i1e = _declare("i1e", lambda out, x: (i0e_slope(x) + _i0e_bend(x),), uniform(0.3, 2))
+j0 = _declare("j0", lambda out, x: (-j1(x),), uniform(-3, 3))
+j1: Primitive = _declare("j1", lambda out, x: (j0(x) - j1_over_x(x),), uniform(-3, 3))
+expi = _declare("expi", lambda out, x: (exp(x) / x,), uniform(0.3, 2))
+exp1 = _declare("exp1", lambda out, x: (-exp(-x) / x,), uniform(0.3, 2))
+spence = _declare("spence", lambda out, x: (-log_quotient(x),), uniform(0.2, 0.8))
 
 
 def _log_quotients(x: np.ndarray, n: int) -> np.ndarray:
@@ -474,7 +466,7 @@ def _log_quotients(x: np.ndarray, n: int) -> np.ndarray:
 log_quotient: Primitive = elementwise(
     "log_quotient", lambda xp, x: xp.where(x == 1, xp.ones_like(x), xp.log(x) / xp.where(x == 1, xp.ones_like(x),
                                                                                          x - 1)),
-    "{0} == 1 ? 1 : log({0}) / ({0} - 1)", d=lambda out, x: (-log_quotients(x, n=1),), samples=_uniform(0.2, 3))
+    "{0} == 1 ? 1 : log({0}) / ({0} - 1)", d=lambda out, x: (-log_quotients(x, n=1),), samples=uniform(0.2, 3))
 log_quotients: Primitive = elementwise(
     "log_quotients", lambda xp, x, *, n: _on_host(xp, _log_quotients, x, n=n), "log_quotients({0})",
     d=lambda out, x, *, n: (log_quotients(x, n=n + 1) * -(n + 1.0),),

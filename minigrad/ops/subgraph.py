@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -206,6 +206,14 @@ def held_in_order(node: Node) -> tuple[list[Graph], list[Graph]]:
     held, p = HELD[node.prim.name], node.params
     bodies = p[held.bodies]
     return [p[held.test]] if held.test else [], [*bodies] if isinstance(bodies, tuple) else [bodies]
+
+
+def with_graphs(params: Params, new: Callable[[Graph], Graph]) -> dict[str, Any]:
+    """Return static parameters with each held graph replaced by ``new(graph)``."""
+    def one(v: object) -> object:
+        return tuple(map(one, v)) if isinstance(v, tuple) else new(v) if isinstance(v, Graph) else v
+
+    return {k: one(v) for k, v in params.items()}
 
 
 Access = str | tuple[str, int]

@@ -10,7 +10,7 @@ from ..graph import Graph, Node, TupleType, held_graphs, reachable
 from ..ops.control import barrier, parts
 from ..ops.loops import scan
 from ..ops.results import waits_for_check
-from ..ops.subgraph import signature
+from ..ops.subgraph import signature, with_graphs
 from ..primitive import placeholder
 from ..tracing import made_by
 from .factorize import elements
@@ -139,12 +139,10 @@ def rewrite_scans(graph: Graph, name: str, rewritten: Callable[[Loop], list[Node
 
 
 def _rewritten(graph: Graph, name: str, rewritten: Callable[[Loop], list[Node] | None], notes: list[str]) -> Graph:
-    def inside(value: object) -> object:
-        if isinstance(value, Graph) and holds_graphs(value):
-            return keep_index_checks(lambda held: _rewritten(held, name, rewritten, notes), value)
-        if isinstance(value, tuple) and any(isinstance(v, Graph) for v in value):
-            return tuple(map(inside, value))
-        return value
+    def inside(held: Graph) -> Graph:
+        if not holds_graphs(held):
+            return held
+        return keep_index_checks(lambda graph: _rewritten(graph, name, rewritten, notes), held)
 
     def rule(node: Node, inputs: tuple[Any, ...]) -> Node | list[Node] | None:
         if inputs and isinstance(inputs[0], list):  # the results of a scan
@@ -152,7 +150,7 @@ def _rewritten(graph: Graph, name: str, rewritten: Callable[[Loop], list[Node] |
             return result
         if not any(held_graphs(node)):
             return None
-        params = {k: inside(v) for k, v in node.params.items()}
+        params = with_graphs(node.params, inside)
         new = interpreters.rebuilt(node, inputs, None if params == node.params else params)
         if new.prim is not scan:
             return new

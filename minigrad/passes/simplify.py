@@ -18,6 +18,7 @@ from ..graph import ArrayType, Graph, Node, Params, constant_of
 from ..ops.broadcast import expand
 from ..ops.constants import full
 from ..ops.reduce import reduced_once
+from ..ops.subgraph import with_graphs
 from ..primitive import Primitive, Rewriter, unbroadcast
 from ..symbolic import Shape
 from .keep_index_checks import keep_index_checks
@@ -173,18 +174,13 @@ def _hold(prim: Primitive) -> PassRule:
     """Simplify the graphs that a node holds."""
 
     def rule(s: Rewrite, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
-        fresh = [g for v in p.values() for g in (v if isinstance(v, tuple) else (v,))
-                 if isinstance(g, Graph) and s.held.get(g) is not g]
-        for g in fresh:
-            if g not in s.held:
-                s.held[g] = keep_index_checks(s.inner, g)
-                s.held[s.held[g]] = s.held[g]
-        if all(s.held[g] is g for g in fresh):
-            return None
+        def simplified(graph: Graph) -> Graph:
+            if graph not in s.held:
+                s.held[graph] = new = keep_index_checks(s.inner, graph)
+                s.held[new] = new
+            return s.held[graph]
 
-        def simplified(v: object) -> object:
-            return tuple(map(simplified, v)) if isinstance(v, tuple) else s.held[v] if isinstance(v, Graph) else v
-
-        return s(prim.name, *xs, **{k: simplified(v) for k, v in p.items()})
+        params = with_graphs(p, simplified)
+        return None if params == p else s(prim.name, *xs, **params)
 
     return rule

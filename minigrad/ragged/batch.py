@@ -153,10 +153,9 @@ class Batch:
 
     def __len__(self) -> int:
         if self._size is None:
-            lengths = [len(n) for n in self._lengths]
-            lengths += [len(v) for n, v in self._fields.items()
-                        if v is not None and not (t := self.schema.fields[n]).axes and not t.shared]
-            self._size = lengths[0]
+            stacked = (v for n, v in self._fields.items()
+                       if v is not None and not (t := self.schema.fields[n]).axes and not t.shared)
+            self._size = len(next(itertools.chain(self._lengths, stacked)))
         return self._size
 
     def __repr__(self) -> str:

@@ -28,7 +28,6 @@ from ..ops.custom import Later, ruled
 from ..ops.einsum import LETTERS, contract, parse
 from ..ops.elementwise import cast_to, eq, isnan, logical_not, logical_or, lt, where
 from ..ops.index import counts_along, gather, scatter_add
-from ..ops.mean import per_count
 from ..ops.reduce import max_, min_, min_or_largest, sum_
 from ..ops.scatter import scatter_max, scatter_min
 from ..ops.segments import checked_index, nonempty, segment_argsort, segment_cumsum
@@ -235,7 +234,7 @@ def _mean(b: Batching, node: Node, xs: Inputs) -> Node:
     (x,), axes, since = node.inputs, node.params["axes"], moment()
     total = sum_(cast_to(x, accumulator(node.dtype)), axes=axes)
     count = broadcast_along(size_scalar(size_of(x.shape[a] for a in axes), _INT), total.shape, tuple(range(total.ndim)))
-    return b.composed(cast_to(per_count(total, count), node.dtype), since)
+    return b.composed(cast_to(total / cast_to(count, total.dtype), node.dtype), since)
 
 
 @_rule("argmax", "argmin")
@@ -372,17 +371,14 @@ def _concatenate(b: Batching, node: Node, xs: Inputs) -> Node:
             x = reshape(x, shape=(x.shape[0] * x.shape[1], *x.shape[2:]))
         begin = gather(end, owner)
         own = [c - begin if i == position else c for i, c in enumerate(coordinates)]
-        rows = _plus(b.rows.row(tuple(old.shape[a] for a in ragged), own, owner), preceding)
+        rows = b.rows.row(tuple(old.shape[a] for a in ragged), own, owner)
+        rows = rows + broadcast_along(size_scalar(preceding, _INT), rows.shape, tuple(range(rows.ndim)))
         source = rows if source is None else where(lt(coordinates[position], begin), source, rows)
         operands.append(x)
         end = end + b.rows.length((old.shape[axis],))
         preceding = preceding + x.shape[0]
     assert source is not None
     return gather(concatenate(*operands, axis=0) if len(operands) > 1 else operands[0], source)
-
-
-def _plus(x: Node, n: int | Dim) -> Node:
-    return x + broadcast_along(size_scalar(n, x.dtype), x.shape, tuple(range(x.ndim)))
 
 
 @_rule("flip")

@@ -303,17 +303,14 @@ def _as_declared(value: Any, t: FieldType, label: str) -> Any:
     elif array.dtype != t.dtype and not (convertible and np.can_cast(array.dtype, t.dtype, "same_kind")):
         raise DtypeError(at_user_line(
             f"{label}: expected {t}, got {array.dtype}. Convert it with .astype(np.{t.dtype.name})"))
-    if array.ndim != len(t.shape) and not (not array.size and array.ndim == 1 and t.shape and _is_list(value)):
+    empty = isinstance(value, (list, tuple)) and array.shape == (0,) and t.shape
+    if array.ndim != len(t.shape) and not empty:
         raise ShapeError(at_user_line(f"{label}: expected {t}, with {len(t.shape)} axes, got {array.ndim}: "
                                       f"{list(array.shape)}"))
     if array.ndim != len(t.shape):  # an empty list fits every rank
         array = np.zeros(tuple(0 if isinstance(n, Axis) else n for n in t.shape), t.dtype)
     array = array.astype(t.dtype, copy=False)
     return array if array.ndim else array[()]
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, (list, tuple))
 
 
 def check_range(value: np.ndarray, size: int, t: FieldType, label: str) -> None:

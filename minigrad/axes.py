@@ -56,7 +56,6 @@ An expand broadcasts:
 
 from __future__ import annotations
 
-import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -94,7 +93,7 @@ class Factor:
     by: str | int = ""
 
 
-LETTERS = string.ascii_lowercase[8:] + string.ascii_lowercase[:8] + string.ascii_uppercase  # from i on
+LETTERS = "ijklmnopqrstuvwxyzabcdefghABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Axis = tuple[Factor, ...]  # several factors: merged axes
 Axes = tuple[Axis, ...]
 Order = Sequence["int | None"]

@@ -111,9 +111,9 @@ def _ufunc_method(ufunc: np.ufunc, method: str) -> Callable[..., object]:
 
 def _without_out(function: F, label: str) -> F:
     """Refuse ``out=`` for every function of the table alike: an array of the caller's is not written to."""
-    parameters = inspect.signature(function).parameters.values()
-    place = next((i for i, p in enumerate(parameters) if p.name == "out" and p.kind is p.POSITIONAL_OR_KEYWORD),
-                 sys.maxsize)
+    code = inspect.unwrap(function).__code__
+    positional = code.co_varnames[:code.co_argcount]
+    place = positional.index("out") if "out" in positional else sys.maxsize
 
     @functools.wraps(function)
     def checked(*args: object, **kwargs: object) -> object:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 import operator
-import string
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -24,7 +23,7 @@ from .broadcast import make
 from .reduce import by_count
 from .shape import transpose
 
-LETTERS = string.ascii_lowercase + string.ascii_uppercase
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def parse(subscripts: str) -> tuple[list[str], str]:

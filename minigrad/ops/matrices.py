@@ -6,7 +6,6 @@ Axes before the last two are batches, so `vmap` adds one more.
 from __future__ import annotations
 
 import math
-import string
 from collections.abc import Callable
 from functools import partial
 
@@ -18,7 +17,7 @@ from ..primitive import Primitive, Sample, fail
 from ..tracing import guard_equal
 from .broadcast import broadcast_along
 from .constants import iota
-from .einsum import contract
+from .einsum import LETTERS, contract
 from .elementwise import eq, where
 from .reduce import sum_
 from .shape import transpose
@@ -26,13 +25,13 @@ from .shape import transpose
 
 def product(a: Node, b: Node) -> Node:
     """Return the matrix product over equal leading axes."""
-    lead = string.ascii_uppercase[:a.ndim - 2]
+    lead = LETTERS[26:a.ndim + 24]
     return contract([(lead + "ij", a), (lead + "jk", b)], lead + "ik")
 
 
 def inner(a: Node, b: Node) -> Node:
     """Return the sum of the products of two matrices' elements."""
-    lead = string.ascii_uppercase[:a.ndim - 2]
+    lead = LETTERS[26:a.ndim + 24]
     return contract([(lead + "ij", a), (lead + "ij", b)], lead)
 
 

@@ -29,13 +29,13 @@ class Task:
     node : Node
     operands : tuple of Node
         Those of the node; of a sum, the terms.
-    kind : tuple
-        The operation with its parameters and the types of its operands.
+    kind : int
+        The number of the operation with its parameters and the types of its operands.
     summed : bool
         Whether the node is the last of a chain of additions, and the sum of `operands`.
     rows : int or None
         The axis along which each term of a sum fills one position, where the terms are cotangents of ``x[i]``.
-    key : tuple
+    key : (int, int)
         Equal for operations that one batch computes.
     depth : int
         The number of operations on the longest path that ends here.
@@ -43,10 +43,10 @@ class Task:
 
     node: Node
     operands: tuple[Node, ...]
-    kind: tuple[Hashable, ...]
+    kind: int
     summed: bool = False
     rows: int | None = None
-    key: tuple[Hashable, ...] = ()
+    key: tuple[int, int] = (0, 0)
     depth: int = 0
 
     @property
@@ -67,6 +67,7 @@ class Program:
 
     def __init__(self, graph: Graph):
         self._structures: dict[Graph, Hashable] = {}
+        self._ids: dict[Hashable, int] = {}
         nodes = [n for n in graph.nodes if n.inputs]
         self._kinds = {n: self._kind(n) for n in nodes}
         self._count = Counter(kind for kind, _ in {(self._kinds[n], n.inputs) for n in nodes})
@@ -83,14 +84,19 @@ class Program:
                 continue
             self.tasks[node] = self._sum(node, uses, absorbed) or Task(node, node.inputs, self._kinds[node])
         self._assign_keys()
-        for node in nodes:
-            if (task := self.tasks.get(node)) is not None:
-                task.depth = 1 + max((before.depth for before in self._before(task)), default=0)
+        self._before: dict[Task, set[Task]] = {}  # the operations whose results a task reads
+        for task in reversed(self.tasks.values()):
+            self._before[task] = before = self._sources(task)
+            task.depth = 1 + max((earlier.depth for earlier in before), default=0)
 
-    def _kind(self, node: Node) -> tuple[Hashable, ...]:
+    def _kind(self, node: Node) -> int:
+        """Return the number of an operation with its parameters and the types of its operands."""
         if node.prim.distinct:
-            return (node,)
-        return node.prim, self._structure(node.params), *(i.type for i in node.inputs)
+            return self._id(node)
+        return self._id(node.prim, self._structure(node.params), *[i.type for i in node.inputs])
+
+    def _id(self, *key: Hashable) -> int:
+        return self._ids.setdefault(key, len(self._ids))
 
     def _structure(self, value: object) -> Hashable:
         """Return a key of a parameter, equal for equal values, and for graphs of equal operations."""
@@ -115,12 +121,10 @@ class Program:
 
     def _number(self, nodes: Sequence[Node]) -> dict[Node, int]:
         """Number nodes by their operations, equally for equal programs on inputs of equal types."""
-        ids: dict[Hashable, int] = {}
         numbers: dict[Node, int] = {}
         for node in nodes:
-            key = node.type if node in self.elements else (
-                self._kinds[node], *(numbers.get(i, i.type) for i in node.inputs))
-            numbers[node] = ids.setdefault(key, len(ids))
+            operands = () if node in self.elements else [numbers.get(i, i.type) for i in node.inputs]
+            numbers[node] = self._id("value", node.type if node in self.elements else self._kinds[node], *operands)
         return numbers
 
     def _is_row(self, node: Node) -> bool:
@@ -154,14 +158,14 @@ class Program:
             return None
         absorbed.update(chain)
         if rows is None:
-            return Task(node, tuple(terms), ("sum", node.type), summed=True)
+            return Task(node, tuple(terms), self._id("sum", node.type), summed=True)
         absorbed.update(t for t in terms if uses[t] == 1)
-        return Task(node, tuple(terms), (node,), summed=True, rows=rows)
+        return Task(node, tuple(terms), self._id(node), summed=True, rows=rows)
 
     # -- keys ------------------------------------------------------------------------------------------------------
 
     def _assign_keys(self) -> None:
-        kinds: dict[tuple[Hashable, ...], list[Task]] = defaultdict(list)
+        kinds: dict[int, list[Task]] = defaultdict(list)
         for task in reversed(self.tasks.values()):
             kinds[task.kind].append(task)
         for kind, tasks in kinds.items():
@@ -192,8 +196,7 @@ class Program:
 
     # -- order -----------------------------------------------------------------------------------------------------
 
-    def _before(self, task: Task) -> set[Task]:
-        """Return the operations whose results a task reads."""
+    def _sources(self, task: Task) -> set[Task]:
         before = set()
         for node in task.read:
             while node.prim is proj or node in self.elements:
@@ -218,8 +221,7 @@ class Program:
                 heapq.heappush(heap, (average[task.key], task.key))
             ready[task.key].append(task)
 
-        for task in reversed(self.tasks.values()):
-            before = self._before(task)
+        for task, before in self._before.items():
             waiting[task] = len(before)
             for earlier in before:
                 after[earlier].append(task)

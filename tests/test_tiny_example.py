@@ -1,6 +1,7 @@
 """`examples/tiny.py` makes the graphs and the numbers that minigrad makes, in 200 lines and one import."""
 
 import ast
+import importlib
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+
+from .backends.cupy import cupy_on_numpy
 
 PATH = Path(__file__).parents[1] / "examples" / "tiny.py"
 AXES = (None, 0)
@@ -93,6 +96,12 @@ def test_another_array_namespace_runs_the_graphs(tiny):
     gradient = tiny.grad(tiny.mean(tiny.vmap(tiny.trace(seed, W, X[0]), AXES)), "w")
     found = tiny.evaluate(gradient, xp.asarray(W), xp.asarray(X), xp=xp)
     np.testing.assert_allclose(np.asarray(found), tiny.evaluate(gradient, W, X), rtol=1e-13)
+
+
+def test_main_runs_on_cupy(tiny, monkeypatch, capsys):
+    cupy_on_numpy.install(monkeypatch)
+    tiny.main(importlib.import_module("cupy"))
+    assert "mean gradient: batch and loop differ" in capsys.readouterr().out
 
 
 def test_a_broken_batch_rule_is_caught(tiny, monkeypatch):

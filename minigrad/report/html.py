@@ -38,8 +38,9 @@ def notebook_cell(report: Report) -> str:
     if report.training:
         sections.append((report.training.title, report.training.COLUMNS, report.training.cells(), []))
     tables = "".join(
-        f'<b>{xml(title)}</b><div style="overflow:auto;white-space:nowrap">{_rows(columns, rows)}</div>'
+        f'<b>{xml(title)}</b><div style="overflow:auto">{_rows(columns, rows)}</div>'
         + "".join(f"<small>{xml(note)}</small><br>" for note in notes) for title, columns, rows, notes in sections)
+    tables = tables.replace("<td>", '<td style="white-space:nowrap">')  # notebooks let cells wrap
     whole = f"<details><summary>curves, graphs and program</summary>{framed(page(report), report.title)}</details>"
     return tables + cell(whole)
 

@@ -70,13 +70,7 @@ def show(graph: Graph, path: str | os.PathLike[str] | None = None, values: Seque
         with open(path, "wb") as drawing:
             drawing.write(data)
         return path
-    svg = graph_svg(graph)
-    name = re.sub(r"[^A-Za-z0-9_]+", "-", graph.name)[:40]
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix=f"minigrad-{name}-", suffix=".svg",
-                                     delete=False) as file:
-        file.write(svg)
-    open_in_browser(file.name)
-    return file.name
+    return open_text(graph_svg(graph), graph.name, ".svg")
 
 
 def with_values(graph: Graph, values: Sequence[PyTree], method: str = "with_values") -> Graph:
@@ -128,8 +122,18 @@ def _converted(graph: Graph, path: str) -> bytes:
 
 
 _WRITERS: dict[str, Callable[[Graph, str], bytes]] = {
-    ending: lambda graph, path: graph_svg(graph).encode() for ending in ("", ".svg")}
-_WRITERS |= {".html": _page, ".htm": _page, ".png": _converted, ".pdf": _converted}
+    **dict.fromkeys(("", ".svg"), lambda graph, path: graph_svg(graph).encode()),
+    **dict.fromkeys((".html", ".htm"), _page), **dict.fromkeys((".png", ".pdf"), _converted)}
+
+
+def open_text(text: str, name: str, ending: str) -> str:
+    """Write a text to a temporary file, open it where there is a browser, and return its path."""
+    name = re.sub(r"[^A-Za-z0-9_]+", "-", name)[:40]
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix=f"minigrad-{name}-", suffix=ending,
+                                     delete=False) as file:
+        file.write(text)
+    open_in_browser(file.name)
+    return file.name
 
 
 def open_in_browser(path: str) -> None:

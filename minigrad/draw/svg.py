@@ -35,19 +35,18 @@ def render(picture: Picture, title: str, notes: tuple[str, ...] = ()) -> str:
     lines = [n for note in (*notes, *([picture.note] if picture.note else [])) for n in note.splitlines()]
     lines = [_cut(line, 110) for line in lines]
     title = _cut(title, 60)
-    parts, y = [], 18.0
-    parts.append(f'<text class="mg-title" x="0" y="14">{xml(title)}</text>')
+    parts, y = [_text("title", 0, 14, title)], 18.0
     x = _wide(title) * 8.5 + 26
     width = max([x, *(_wide(line) * _SECOND for line in lines)])
     for role in roles:
         w = len(role) * _SECOND + 2 * _PAD
         parts.append(f'<g class="mg-{_slug(role)}"><rect class="mg-box" x="{_f(x)}" y="0" width="{_f(w)}" height="19" '
-                     f'rx="9.5"/><text class="mg-small" x="{_f(x + _PAD)}" y="13.5">{xml(role)}</text></g>')
+                     f'rx="9.5"/>{_text("small", x + _PAD, 13.5, role)}</g>')
         x += w + 8
         width = max(width, x)
     for line in lines:
         y += 17
-        parts.append(f'<text class="mg-note" x="0" y="{_f(y - 2)}">{xml(line)}</text>')
+        parts.append(_text("note", 0, y - 2, line))
     y += 20
     width, height = max(width, body.width) + 24, y + body.height + 24
     parts.append(f'<g transform="translate({_f((width - 24 - body.width) / 2)} {_f(y)})">{body.svg}</g>')
@@ -98,30 +97,28 @@ def _draw_box(box: Box, x: float, y: float, w: float, h: float, held: list[tuple
     parts = [f"<title>{xml(box.tip)}</title>" if box.tip else "",
              f'<rect class="mg-box" width="{_f(w)}" height="{_f(h)}" rx="{_f(rx)}"/>']
 
-    def put(style: str, x: float, baseline: float, text: str, end: bool = False) -> None:
-        anchor = ' text-anchor="end"' if end else ""
-        parts.append(f'<text class="{style}" x="{_f(x)}" y="{_f(baseline)}"{anchor}>{xml(text)}</text>')
-
     if box.kind == "tag":
-        put("mg-small", 8, 13, _cut(box.label, 28))
+        parts.append(_text("small", 8, 13, _cut(box.label, 28)))
     else:
-        put("mg-label", _PAD, 18, _cut(box.label))
-        put("mg-small", _PAD, 33.5, _cut(box.type))
-        if box.name:
-            put("mg-faint", w - _PAD, 17.5, box.name, end=True)
-        if box.where:
-            put("mg-faint", w - _PAD, 33.5, _where(box.where), end=True)
+        parts += [_text("label", _PAD, 18, _cut(box.label)), _text("small", _PAD, 33.5, _cut(box.type))]
+        parts += [_text("faint", w - _PAD, y0, text, end=True)
+                  for y0, text in ((17.5, box.name), (33.5, _where(box.where))) if text]
     left = (w - sum(d.width + 24 for _, _, d in held) + 24) / 2
     for key, p, d in held:
         parts.append(f'<rect class="mg-inner" x="{_f(left - 10)}" y="44" width="{_f(d.width + 20)}" '
                      f'height="{_f(h - 54)}" rx="5"/>')
         note = p.note or (key if len(held) > 1 else "")
         if note:
-            put("mg-faint", left - 2, 55, _cut(note, int(d.width / _SECOND)))
+            parts.append(_text("faint", left - 2, 55, _cut(note, int(d.width / _SECOND))))
         parts.append(f'<g transform="translate({_f(left)} 60)">{d.svg}</g>')
         left += d.width + 24
     return (f'<g class="mg-node mg-{box.kind} mg-{_slug(box.role)}" transform="translate({_f(x)} {_f(y)})">'
             f"{''.join(parts)}</g>")
+
+
+def _text(style: str, x: float, y: float, text: str, end: bool = False) -> str:
+    anchor = ' text-anchor="end"' if end else ""
+    return f'<text class="mg-{style}" x="{_f(x)}" y="{_f(y)}"{anchor}>{xml(text)}</text>'
 
 
 def _roles(picture: Picture) -> list[str]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import optree
 
-from ..draw import open_in_browser
+from ..draw import open_text
 from ..draw.notebook import cell, framed, image
 from ..draw.values import input_arrays, input_sizes
 from ..errors import BatchError, TraceError, at_user_line
@@ -61,12 +60,7 @@ class Exploration:
 
     def open(self) -> str:
         """Write the page to a temporary file, open it where there is a browser, and return its path."""
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", prefix="minigrad-", suffix=".html", delete=False
-        ) as file:
-            file.write(self.html)
-        open_in_browser(file.name)
-        return file.name
+        return open_text(self.html, self.title, ".html")
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """Return the page in a frame, and the static drawing for notebooks that run no scripts."""

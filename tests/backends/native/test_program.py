@@ -13,6 +13,7 @@ from minigrad.backends.native.runtime import jit, threads
 from minigrad.graph import PRIMITIVES, Graph, full
 from minigrad.passes import run
 from minigrad.symbolic import Dim
+from tests.backends.native.machine_code import TARGETS, compile_ir
 from tests.backends.test_numpy import empty_axes, results_are_the_callers_own, several_threads_at_once, softmax_loss
 from tests.checks import program as program_of
 from tests.passes.programs import arrays_for, input_, node, random_graph
@@ -187,8 +188,8 @@ def test_arrays_need_not_be_contiguous():
 def test_kernels_compile_for_other_machines():
     graph, _ = softmax_loss("f4")
     for text in build(graph).texts:
-        for name, machine in jit.TARGETS.items():
-            assert jit.compile_ir(text, machine), name
+        for name, machine in TARGETS.items():
+            assert compile_ir(text, machine), name
 
 
 def test_unavailable_backend_is_an_error(monkeypatch):

@@ -51,15 +51,6 @@ class Target:
         return "aarch64" if arch.startswith("arm64") else arch
 
 
-TARGETS = {
-    "x86-64": Target("x86_64-unknown-linux-gnu", "x86-64"),
-    "x86-64-avx2": Target("x86_64-unknown-linux-gnu", "x86-64-v3"),
-    "x86-64-avx512": Target("x86_64-unknown-linux-gnu", "x86-64-v4", "-prefer-256-bit"),
-    "aarch64": Target("aarch64-unknown-linux-gnu", "generic", "+neon"),
-    "macos-arm64": Target("arm64-apple-macosx11.0.0", "apple-m1")}
-"""Machines that the kernels are checked to compile for, wherever the tests run."""
-
-
 @functools.cache
 def available() -> str | None:
     """Return None if native code can run, otherwise the reason, in words."""
@@ -99,22 +90,10 @@ def has_fma(target: Target | None = None) -> bool:
     return "+fma" in features or (target.cpu in ("x86-64-v3", "x86-64-v4") and "-fma" not in features)
 
 
-def compile_ir(text: str, target: Target | None = None) -> bytes:
-    """Return the object code of one module of LLVM IR for `target` (this machine), optimised.
-
-    The module needs no triple and no data layout: those of the target are set.
-
-    Raises
-    ------
-    RuntimeError
-        If the IR is malformed.
-    """
-    with lock:
-        return _emit(text, target or host())
-
-
 def compile_all(texts: Sequence[str], target: Target | None = None) -> list[bytes]:
-    """Return the object code of several modules, as `compile_ir` does, compiled by several threads at once.
+    """Return the object code of several modules of LLVM IR for `target` (this machine), optimised, by several threads.
+
+    A module needs no triple and no data layout: those of the target are set. Malformed IR raises RuntimeError.
 
     The texts are complete before that: each step of a compilation takes Python's lock, which a thread that runs Python
     gives away every 5 ms only. The threads are plain ones: an executor's have a lock that a fork takes before it waits
@@ -130,8 +109,8 @@ def compile_all(texts: Sequence[str], target: Target | None = None) -> list[byte
                 text = left.pop()
                 try:
                     results[text] = _emit(text, target)
-                except Exception as error:
-                    results[text] = error
+                except Exception as error:  # without frames: a cycle of them could free a module after its context
+                    results[text] = error.with_traceback(None)
 
     with lock:
         others = [threading.Thread(target=work) for _ in range(min(len(left), usable_cpus(), _COMPILERS) - 1)]
@@ -150,19 +129,13 @@ def compile_all(texts: Sequence[str], target: Target | None = None) -> list[byte
     return codes
 
 
-def assembly(text: str, target: Target | None = None) -> str:
-    """Return the assembly of one module of LLVM IR for `target` (this machine), optimised, to read."""
-    with lock:
-        return _emit(text, target or host(), as_text=True).decode()
-
-
 def load(objects: Iterable[bytes], symbols: Mapping[str, int] | None = None) -> "Library":
     """Link object code of this machine together and load it.
 
     Parameters
     ----------
     objects : iterable of bytes
-        Results of `compile_ir`. Each can use the definitions of the others, and none of other libraries.
+        Results of `compile_all`. Each can use the definitions of the others, and none of other libraries.
     symbols : mapping of name to address, optional
         Functions and data that the code declares and that the process has under another name or none: NumPy's BLAS,
         functions of other libraries. All others are looked up in the process: the C library, its mathematical
@@ -250,7 +223,7 @@ def _machine(target: Target, jit: bool = False) -> "binding.TargetMachine":
         cpu=target.cpu, features=target.features, **_CODE, jit=jit)
 
 
-def _emit(text: str, target: Target, as_text: bool = False) -> bytes:
+def _emit(text: str, target: Target) -> bytes:
     """Compile a module, in a context and with a machine of its own, so that several threads can do so at once."""
     llvm = _llvm()
     with _tools(target) as (machine, passes):
@@ -261,7 +234,7 @@ def _emit(text: str, target: Target, as_text: bool = False) -> bytes:
         builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
         _unlocked("LLVMPY_RunNewModulePassManager")(passes, module, builder)
         with llvm.ffi.OutputString() as error:
-            buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(machine, module, not as_text, error)
+            buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(machine, module, True, error)
             if not buffer:
                 raise RuntimeError(str(error))
     try:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 pytest.importorskip("llvmlite")
 
 from minigrad import backends
-from minigrad.backends.native.runtime import jit
 from minigrad.graph import Graph
+from tests.backends.native.machine_code import TARGETS, compile_ir
 from tests.passes.programs import input_, node
 
 from ..kernels.checks import NUMBERS, same
@@ -53,5 +53,5 @@ def test_division_of_random_floats(seed, dtype, scale):
 def test_division_compiles_for_other_machines(dtype):
     x, y = input_(7, dtype=dtype), input_(7, dtype=dtype)
     program = backends.build(Graph((x, y), (node("floor_divide", x, y), node("mod", x, y))), "native")
-    for machine in jit.TARGETS.values():
-        assert all(jit.compile_ir(text, machine) for text in program.texts)
+    for machine in TARGETS.values():
+        assert all(compile_ir(text, machine) for text in program.texts)

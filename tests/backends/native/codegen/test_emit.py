@@ -10,6 +10,7 @@ pytest.importorskip("llvmlite")
 from minigrad.backends.native.codegen.emit import ONE, Emitter, VectorEmitter, most
 from minigrad.backends.native.codegen.values import I64
 from minigrad.backends.native.runtime import jit, threads
+from tests.backends.native.machine_code import compile_ir
 
 pytestmark = pytest.mark.skipif(jit.available() is not None, reason=str(jit.available()))
 F8 = np.dtype("f8")
@@ -17,7 +18,7 @@ F8 = np.dtype("f8")
 
 def run(emitter, name, numbers, *arrays):
     """Run a step of a module on argument numbers and arrays."""
-    library = jit.load([jit.compile_ir(str(emitter.module))], threads.symbols())
+    library = jit.load([compile_ir(str(emitter.module))], threads.symbols())
     args = np.array([*numbers, 0], np.int64)
     bases = np.array([a.ctypes.data for a in arrays], np.int64)
     ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(library.address(name))(args.ctypes.data, bases.ctypes.data)

@@ -15,6 +15,7 @@ from minigrad.backends.numpy_text import MANAGED
 from minigrad.graph import Graph
 from minigrad.passes.schedule import schedule
 from minigrad.symbolic import Dim
+from tests.backends.native.machine_code import compile_ir
 from tests.passes.programs import input_, node
 
 pytestmark = pytest.mark.skipif(jit.available() is not None, reason=str(jit.available()))
@@ -30,7 +31,7 @@ def emitter_of(name):
 
 def run(emitter, name, numbers, *arrays):
     """Run a step on the numbers of its argument block and on arrays."""
-    library = jit.load([jit.compile_ir(str(emitter.module))], threads.symbols())
+    library = jit.load([compile_ir(str(emitter.module))], threads.symbols())
     args, bases = np.array(numbers), np.array([a.ctypes.data for a in arrays])
     ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(library.address(name))(args.ctypes.data, bases.ctypes.data)
 

@@ -14,6 +14,7 @@ pytest.importorskip("llvmlite")
 from minigrad.backends.native.codegen import strides
 from minigrad.backends.native.kernels import gemm, gemm_plan
 from minigrad.backends.native.runtime import blas, cache, jit, threads
+from tests.backends.native.machine_code import TARGETS
 
 if jit.available():
     pytest.skip(jit.available(), allow_module_level=True)
@@ -180,7 +181,7 @@ def test_infinities_stay_in_their_row():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_results_do_not_depend_on_threads_or_tiles(dtype):
     rng = np.random.default_rng(4)
-    machines = [jit.host(), jit.TARGETS["aarch64"]]  # the shape of that one's tiles, run on this one
+    machines = [jit.host(), TARGETS["aarch64"]]  # the shape of that one's tiles, run on this one
     before = threads.get_num_threads()
     try:
         for m, n, k in [(200, 300, 700), (33, 512, 784), (700, 9, 64)]:
@@ -207,9 +208,9 @@ def test_elements_are_chains_of_fused_multiplications():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("machine", jit.TARGETS)
+@pytest.mark.parametrize("machine", TARGETS)
 def test_compiles_for_other_machines(machine, dtype):
-    machine = jit.TARGETS[machine]
+    machine = TARGETS[machine]
     assert cache.object_code(gemm.module(dtype, 64, machine), machine)
 
 

@@ -3,6 +3,7 @@
 import ctypes
 
 from minigrad.backends.native.runtime import jit, threads
+from tests.backends.native.machine_code import compile_ir
 
 # The context of @count is a table: for each item, how often it was done, and by which thread. That of @claim is one
 # word for each thread, which must be free when a block of that thread begins, the number of clashes and the number of
@@ -89,7 +90,7 @@ class Code:
     """The functions above: ``f(array, items, times)``."""
 
     def __init__(self):
-        self.library = jit.load([jit.compile_ir(CODE)], threads.symbols())
+        self.library = jit.load([compile_ir(CODE)], threads.symbols())
         kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
         for name in ("counting", "claiming", "nesting", "upto"):
             setattr(self, name, self.of_array(kind(self.library.address(name))))

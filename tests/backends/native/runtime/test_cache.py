@@ -15,6 +15,7 @@ import pytest
 from minigrad.backends import code_cache
 from minigrad.backends.native.runtime import cache, jit
 from minigrad.primitive import Primitive
+from tests.backends.native.machine_code import TARGETS, compile_ir
 
 pytest.importorskip("llvmlite")
 pytestmark = pytest.mark.skipif(jit.available() is not None, reason=str(jit.available()))
@@ -60,7 +61,7 @@ def compiled(monkeypatch):
 
 def test_compiled_once(where, compiled):
     code = cache.object_code(ir(1))
-    assert code == jit.compile_ir(ir(1))
+    assert code == compile_ir(ir(1))
     assert cache.object_code(ir(1)) == code
     assert compiled == [ir(1)]
     assert len(code_cache.entries(where)) == 1
@@ -70,7 +71,7 @@ def test_several_at_once(where, compiled):
     cache.object_code(ir(2))
     del compiled[:]
     found = cache.object_codes([cache.verbatim(ir(k)) for k in (1, 2, 3, 1)])
-    assert found == [(None, jit.compile_ir(ir(k))) for k in (1, 2, 3, 1)]
+    assert found == [(None, compile_ir(ir(k))) for k in (1, 2, 3, 1)]
     assert compiled == [ir(1), ir(3)]
     assert cache.object_codes([]) == []
 
@@ -78,10 +79,10 @@ def test_several_at_once(where, compiled):
 def test_keys_depend_on_text_target_and_toolchain(where, compiled, monkeypatch):
     """The text, the CPU, its features, the compiler: each makes another entry."""
     host = jit.host()
-    others = [(ir(2), host), (ir(1), jit.TARGETS["x86-64"]), (ir(1), jit.TARGETS["aarch64"]),
+    others = [(ir(2), host), (ir(1), TARGETS["x86-64"]), (ir(1), TARGETS["aarch64"]),
               (ir(1), jit.Target(host.triple, host.cpu, host.features + ",-fma"))]
     for text, machine in [(ir(1), host), *others]:
-        assert cache.object_code(text, machine) == jit.compile_ir(text, machine)
+        assert cache.object_code(text, machine) == compile_ir(text, machine)
     assert len(compiled) == len(code_cache.entries(where)) == 5
     monkeypatch.setattr(jit, "_PASSES", ())
     cache.object_code(ir(1))
@@ -142,7 +143,7 @@ def test_damaged_entries_are_made_again(where, compiled, quiet, damage):
 def test_a_directory_that_cannot_be_made(where, tmp_path, compiled):
     (tmp_path / "deep").write_text("a file stands where the directory should be")
     for _ in range(2):
-        assert cache.object_code(ir(1)) == jit.compile_ir(ir(1))
+        assert cache.object_code(ir(1)) == compile_ir(ir(1))
     assert compiled == [ir(1)] * 2
     assert code_cache.unwritable(where)
     assert code_cache.entries(where) == []
@@ -154,7 +155,7 @@ def test_a_directory_that_may_not_be_written(where, compiled):
     where.mkdir(parents=True)
     where.chmod(0o500)
     try:
-        assert cache.object_code(ir(1)) == jit.compile_ir(ir(1))
+        assert cache.object_code(ir(1)) == compile_ir(ir(1))
         assert "denied" in code_cache.unwritable(where).lower()
     finally:
         where.chmod(0o700)
@@ -166,7 +167,7 @@ def test_a_full_disk(where, monkeypatch):
                                                                           str(where / "x.part")))
     (where / "x.part").parent.mkdir(parents=True)
     (where / "x.part").touch()
-    assert cache.object_code(ir(1)) == jit.compile_ir(ir(1))
+    assert cache.object_code(ir(1)) == compile_ir(ir(1))
     assert list(where.iterdir()) == [], "what could not be finished is taken away"
 
 
@@ -180,7 +181,7 @@ def test_switched_off(monkeypatch, compiled):
     for off in ("", " "):
         monkeypatch.setenv("MINIGRAD_CACHE_DIR", off)
         assert code_cache.directory() is None
-        assert cache.object_code(ir(1)) == jit.compile_ir(ir(1))
+        assert cache.object_code(ir(1)) == compile_ir(ir(1))
     assert len(compiled) == 2
 
 
@@ -189,7 +190,7 @@ def test_several_processes_share_a_directory(where):
 from minigrad.backends.native.runtime import cache, jit
 for k in range(30):
     text = f"define i64 @f() {{\\n ret i64 {k}\\n}}"
-    assert cache.object_code(text) == jit.compile_ir(text)
+    assert cache.object_code(text) == jit.compile_all([text])[0]
 """
     some = [subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)})
             for _ in range(3)]
@@ -210,7 +211,7 @@ def test_generated_code_is_written_once(monkeypatch, tmp_path):
         return cache.object_codes([cache.generated(what, write) for what in whats])
 
     first, again, other = (make(what) for what in ("one", "one", "another"))
-    assert first == again == other == [({"a": [1, "b"]}, jit.compile_ir(ir(1)))]
+    assert first == again == other == [({"a": [1, "b"]}, compile_ir(ir(1)))]
     assert len(written) == 2
     monkeypatch.setattr(cache, "_sources", lambda: "of another version")
     make("one")
@@ -229,7 +230,7 @@ def is_ignored(where, compiled, words):
     del compiled[:]
     with pytest.warns(RuntimeWarning, match=words) as caught:
         codes = [cache.object_code(ir(1)) for _ in range(3)]
-    assert codes == [jit.compile_ir(ir(1))] * 3
+    assert codes == [compile_ir(ir(1))] * 3
     assert len(caught) == 1
     assert str(caught[0].message).startswith("the cache of machine code in ")  # no line, as another thread may ask
     assert compiled == [ir(1)] * 3
@@ -263,7 +264,7 @@ def test_a_link_below_a_directory_that_others_may_write_is_ignored(where, compil
     link.symlink_to(where)
     monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(link))
     assert code_cache.unwritable(link) is None
-    assert cache.object_code(ir(1)) == jit.compile_ir(ir(1))
+    assert cache.object_code(ir(1)) == compile_ir(ir(1))
     assert compiled == [ir(1)]
     (tmp_path / "open").chmod(0o777)
     assert is_ignored(link, compiled, f"others may write to {tmp_path / 'open'}")

@@ -15,6 +15,8 @@ from minigrad.backends.native.runtime import jit, pool, threads
 
 pytest.importorskip("llvmlite")
 
+from tests.backends.native.machine_code import TARGETS, assembly, compile_ir
+
 from .pool_code import Code
 
 pytestmark = pytest.mark.skipif(jit.available() is not None, reason=str(jit.available()))
@@ -176,7 +178,7 @@ def test_fork_during_compilation(code):
 
     def work():
         while not stop.is_set():
-            jit.compile_ir("define i64 @f(i64 %x) {\n ret i64 %x\n}")
+            compile_ir("define i64 @f(i64 %x) {\n ret i64 %x\n}")
 
     worker = threading.Thread(target=work)
     worker.start()
@@ -209,10 +211,10 @@ def test_interpreter_exit_with_workers(more):
     assert (done.returncode, done.stdout, done.stderr) == (0, "the end\n", "")
 
 
-@pytest.mark.parametrize("name", jit.TARGETS)
+@pytest.mark.parametrize("name", TARGETS)
 def test_the_pool_compiles_for_other_machines(name):
-    other = jit.TARGETS[name]
-    text = jit.assembly(pool.text(other), other)
+    other = TARGETS[name]
+    text = assembly(pool.text(other), other)
     pause, atomic = ("pause", "lock") if other.arch == "x86_64" else ("isb", "ldaddal|ldaxr|stlxr|cas|ldadd")
     assert re.search(rf"^\s+{pause}\b", text, re.MULTILINE)
     assert re.search(atomic, text)

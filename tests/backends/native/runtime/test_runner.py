@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("llvmlite")
 
 from minigrad.backends.native.runtime import jit, runner
+from tests.backends.native.machine_code import compile_ir
 
 pytestmark = pytest.mark.skipif(jit.available() is not None, reason=str(jit.available()))
 
@@ -26,7 +27,7 @@ define void @add(ptr %args, ptr %bases) {
 
 
 def test_steps_run_in_order_on_the_given_arrays():
-    library = jit.load([jit.compile_ir(ADD)])
+    library = jit.load([compile_ir(ADD)])
     arguments = np.array([1, 2, 3])
     table = np.array([(library.address("add"), arguments[k:].ctypes.data) for k in range(3)], np.int64)
     bases, target = np.zeros(2, np.int64), np.array([7])
@@ -36,7 +37,7 @@ def test_steps_run_in_order_on_the_given_arrays():
 
 
 def test_symbols_call_the_same_steps():
-    library = jit.load([jit.compile_ir(ADD)])
+    library = jit.load([compile_ir(ADD)])
     target = np.array([0])
     arguments, bases = np.array([5]), np.array([0, target.ctypes.data])
     table = np.array([library.address("add"), arguments.ctypes.data])

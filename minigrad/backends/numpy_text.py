@@ -133,30 +133,6 @@ def _where(node: Node, xs: Sequence[str], out: str) -> list[str]:
     return ([] if y == out else [f"np.copyto({out}, {y})"]) + [f"np.copyto({out}, {x}, where={c})"]
 
 
-def _into(node: Node, xs: Sequence[str], out: str) -> list[str]:
-    return [f"{node.prim.name}_into({', '.join((*xs, out))})"]
-
-
-def _cast(node: Node, xs: Sequence[str], out: str) -> list[str]:
-    return [f"np.copyto({out}, {xs[0]}, casting=\"unsafe\")"]
-
-
-def _position(node: Node, xs: Sequence[str], out: str) -> list[str]:
-    return [f"np.{_combiner(node).name}({xs[0]}, axis={node.params['axis']}, out={out})"]
-
-
-def _reshape(node: Node, xs: Sequence[str], out: str) -> list[str]:
-    return [f"np.copyto({out}.reshape({xs[0]}.shape), {xs[0]})"]
-
-
-def _concatenate(node: Node, xs: Sequence[str], out: str) -> list[str]:
-    return [f"np.concatenate({tuple_text(xs)}, axis={node.params['axis']}, out={out})"]
-
-
-def _matmul(node: Node, xs: Sequence[str], out: str) -> list[str]:
-    return [f"np.matmul({xs[0]}, {xs[1]}, out={out})"]
-
-
 def _gather(node: Node, xs: Sequence[str], out: str) -> list[str]:
     if len(xs) == 2:
         return [f"take_rows({xs[0]}, {xs[1]}, {out}{_more(*node.params.get('read', ()))})"]
@@ -170,10 +146,6 @@ def _scatter_add(node: Node, xs: Sequence[str], out: str) -> list[str]:
     return [f"sum_rows({xs[0]}, ({index},), {out}{_more(node.params.get('read'))})"]
 
 
-def _gather_sum(node: Node, xs: Sequence[str], out: str) -> list[str]:
-    return [f"sum_gathered({', '.join((*xs, out))}{_more(node.params.get('read'))})"]
-
-
 def _pad(node: Node, xs: Sequence[str], out: str) -> list[str]:
     p = node.params
     cut = [f"{a}:{n - b}" + (f":{i + 1}" if i else "") if (a, b, i) != (0, 0, 0) else ":"
@@ -181,8 +153,10 @@ def _pad(node: Node, xs: Sequence[str], out: str) -> list[str]:
     return [f"{out}[...] = 0", f"{out}[{', '.join(cut)}] = {xs[0]}"]
 
 
-def _running(node: Node, xs: Sequence[str], out: str) -> list[str]:
+def _along(node: Node, xs: Sequence[str], out: str) -> list[str]:
     axis, by = node.params["axis"], _combiner(node)
+    if by.position:
+        return [f"np.{by.name}({xs[0]}, axis={axis}, out={out})"]
     if by is ADD:  # ``np.add.accumulate`` widens small integers
         return [f"np.cumsum({xs[0]}, axis={axis}, dtype={dtype_text(node.dtype)}, out={out})"]
     return [f"np.{by.ufunc.__name__}.accumulate({xs[0]}, axis={axis}, out={out})"]
@@ -194,11 +168,20 @@ def _more(value: Reading = None) -> str:
 
 
 Writer = Callable[[Node, Sequence[str], str], list[str]]
-_BY_ROWS: dict[Primitive, Writer] = {ew.where: _where, ew.cast: _cast, gather: _gather, **dict.fromkeys(INTO, _into)}
+_BY_ROWS: dict[Primitive, Writer] = {
+    ew.where: _where,
+    ew.cast: lambda node, xs, out: [f"np.copyto({out}, {xs[0]}, casting=\"unsafe\")"],
+    gather: _gather,
+    **dict.fromkeys(INTO, lambda node, xs, out: [f"{node.prim.name}_into({', '.join((*xs, out))})"])}
 _WHOLE: dict[Primitive, Writer] = {
-    einsum: _matmul, concatenate: _concatenate, scatter_add: _scatter_add, gather_sum: _gather_sum, pad: _pad,
-    **{p: _reshape for p in PRIMITIVES.values() if p.view is IN_ORDER},
-    **{p: _position if p.combiner.position else _running for p in PRIMITIVES.values()
+    einsum: lambda node, xs, out: [f"np.matmul({xs[0]}, {xs[1]}, out={out})"],
+    concatenate: lambda node, xs, out: [f"np.concatenate({tuple_text(xs)}, axis={node.params['axis']}, out={out})"],
+    scatter_add: _scatter_add,
+    gather_sum: lambda node, xs, out: [f"sum_gathered({', '.join((*xs, out))}{_more(node.params.get('read'))})"],
+    pad: _pad,
+    **{p: lambda node, xs, out: [f"np.copyto({out}.reshape({xs[0]}.shape), {xs[0]})"]
+       for p in PRIMITIVES.values() if p.view is IN_ORDER},
+    **{p: _along for p in PRIMITIVES.values()
        if p.combiner is not None and "axis" in inspect.signature(p.type).parameters}}
 _STATEMENTS = {**_BY_ROWS, **_WHOLE}
 MANAGED = frozenset(_WHOLE)  # statements on whole arrays that write into given memory

@@ -133,17 +133,8 @@ def _to_integer(b: ir.IRBuilder, x: ir.Value, new: np.dtype, count: int) -> ir.V
     return signed(x) if 8 * new.itemsize == bits else b.trunc(signed(x), vector_type(new, count))
 
 
-def maximum(b: ir.IRBuilder, x: ir.Value, y: ir.Value, unsigned: bool = False) -> ir.Value:
-    """Return the larger; a NaN wins, as in NumPy."""
-    return _extreme(b, x, y, ">", unsigned)
-
-
-def minimum(b: ir.IRBuilder, x: ir.Value, y: ir.Value, unsigned: bool = False) -> ir.Value:
-    """Return the smaller; a NaN wins, as in NumPy."""
-    return _extreme(b, x, y, "<", unsigned)
-
-
-def _extreme(b: ir.IRBuilder, x: ir.Value, y: ir.Value, op: str, unsigned: bool) -> ir.Value:
+def extreme(b: ir.IRBuilder, x: ir.Value, y: ir.Value, unsigned: bool = False, op: str = ">") -> ir.Value:
+    """Return the larger of two values, or the smaller; a NaN wins, as in NumPy."""
     if is_float(x):
         better = b.or_(b.fcmp_ordered(op + "=", x, y), b.fcmp_unordered("uno", x, x))
     elif element(x.type) == I1:
@@ -184,7 +175,7 @@ def _rounding(name: str) -> Callable[..., ir.Value]:
 
 
 _SIMPLE: dict[str, Callable[..., ir.Value]] = {
-    "abs": _abs, "sign": _sign, "max": maximum, "min": minimum,
+    "abs": _abs, "sign": _sign, "max": extreme, "min": functools.partial(extreme, op="<"),
     **{f"is{kind}": lambda b, x, unsigned, kind=kind: _classify(b, x, kind) for kind in ("nan", "inf", "finite")},
     **{name: _rounding(name) for name in ("floor", "ceil", "trunc", "rint")}}
 

@@ -98,9 +98,7 @@ def load_all(codes: Iterable[StepCode]) -> None:
     missing = list({code: None for code in codes if not code.address})
     binaries = object_codes([generated(f"step {c.name}", functools.partial(_written, c)) for c in missing])
     for code, (_, binary) in zip(missing, binaries, strict=True):
-        library = load([binary], {**threads.symbols(), **code.symbols})
-        library.keep()
-        code.address = library.address(code.name)
+        code.address = load([binary], {**threads.symbols(), **code.symbols}, keep=True).address(code.name)
 
 
 def _written(code: StepCode) -> tuple[str, None]:

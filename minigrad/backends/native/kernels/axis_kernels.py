@@ -93,7 +93,7 @@ def _totals_of_rows(by: Combiner, dtype: np.dtype, code: Emitter, ranges: Sequen
 
 
 def _extreme(b: ir.IRBuilder, largest: bool, dtype: np.dtype, x: ir.Value, y: ir.Value) -> ir.Value:
-    return (ex.maximum if largest else ex.minimum)(b, x, y, dtype.kind == "u")
+    return ex.extreme(b, x, y, dtype.kind == "u", ">" if largest else "<")
 
 
 def _place_in_row(largest: bool, dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:

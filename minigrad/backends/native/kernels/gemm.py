@@ -23,19 +23,7 @@ import numpy as np
 from llvmlite import ir
 
 from ..codegen.emit import ONE, Emitter, at, least, most
-from ..codegen.values import (
-    I1,
-    I32,
-    I64,
-    PTR,
-    VOID,
-    declared,
-    intrinsic,
-    lane_numbers,
-    scalar_type,
-    splat,
-    vector_type,
-)
+from ..codegen.values import I1, I32, I64, PTR, VOID, intrinsic, lane_numbers, scalar_type, splat, vector_type
 from ..runtime import blas, threads
 from ..runtime.blas import ROW_MAJOR
 from ..runtime.cache import CodeRequest, generated
@@ -63,8 +51,7 @@ def loaded(dtype: np.dtype) -> bool:
 
 def add(dtype: np.dtype, code: bytes) -> None:
     """Load the step for `dtype`."""
-    library = load([code], {**threads.symbols(), **blas.symbols()})
-    library.keep()
+    library = load([code], {**threads.symbols(), **blas.symbols()}, keep=True)
     _addresses[dtype] = library.address("product"), library.address("product_block")
 
 
@@ -391,7 +378,7 @@ class _Gemm(Emitter):
         arguments = [ir.Constant(I32, ROW_MAJOR), *(self.b.trunc(self.arg(flag), I32) for flag in flags),
                      *map(size, sizes), one, left, size(plan.LDA), right, size(plan.LDB), zero, out, size(plan.LDC)]
         name = f"mg_cblas_{'s' if self.dtype.itemsize == 4 else 'd'}{kind}"
-        self.b.call(declared(self.module, name, VOID, [a.type for a in arguments]), arguments)
+        self.b.call(self.intrinsic(name, VOID, [a.type for a in arguments]), arguments)
 
     # -- elements and vectors
 

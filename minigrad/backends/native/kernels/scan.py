@@ -25,9 +25,7 @@ Place = tuple[int, int]  # a base, and bytes from there
 def step() -> int:
     """Return the address of the step that runs a scan."""
     ((_, code),) = object_codes([generated("scan", lambda: (_Scan("scan").write(), None))])
-    library = load([code], runner.symbols())
-    library.keep()
-    return library.address("mg_scan")
+    return load([code], runner.symbols(), keep=True).address("mg_scan")
 
 
 class _Scan(Emitter):

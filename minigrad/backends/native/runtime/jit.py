@@ -129,7 +129,7 @@ def compile_all(texts: Sequence[str], target: Target | None = None) -> list[byte
     return codes
 
 
-def load(objects: Iterable[bytes], symbols: Mapping[str, int] | None = None) -> "Library":
+def load(objects: Iterable[bytes], symbols: Mapping[str, int] | None = None, keep: bool = False) -> "Library":
     """Link object code of this machine together and load it.
 
     Parameters
@@ -140,13 +140,18 @@ def load(objects: Iterable[bytes], symbols: Mapping[str, int] | None = None) -> 
         Functions and data that the code declares and that the process has under another name or none: NumPy's BLAS,
         functions of other libraries. All others are looked up in the process: the C library, its mathematical
         functions, its threads.
+    keep : bool
+        Whether the code stays in memory until the process ends, since it may still run then.
 
     Raises
     ------
     RuntimeError
         If a symbol is defined twice.
     """
-    return Library(objects, symbols or {})
+    library = Library(objects, symbols or {})
+    if keep:
+        _keep(library)
+    return library
 
 
 class Library:
@@ -177,10 +182,6 @@ class Library:
             if name not in self._trackers:
                 self._trackers[name] = self._linker.jit.lookup(self._name, name)
             return self._trackers[name][name]
-
-    def keep(self) -> None:
-        """Keep the code in memory until the process ends, for code that may still run then."""
-        _keep(self)
 
 
 # -- LLVM ----------------------------------------------------------------------------------------------------

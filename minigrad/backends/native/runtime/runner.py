@@ -39,7 +39,7 @@ end:
   ret void
 }}
 
-define void @mg_fill(ptr %bases, ptr %arrays, i64 %first, i64 %count) {{
+define void @mg_run(ptr %steps, i64 %n, ptr %bases, ptr %arrays, i64 %first, i64 %count) {{
 entry:
   %start = getelementptr ptr, ptr %bases, i64 %first
   %items = getelementptr i8, ptr %arrays, i64 {_ITEMS}
@@ -58,11 +58,6 @@ body:
   %next = add i64 %i, 1
   br label %test
 end:
-  ret void
-}}
-
-define void @mg_run(ptr %steps, i64 %n, ptr %bases, ptr %arrays, i64 %first, i64 %count) {{
-  call void @mg_fill(ptr %bases, ptr %arrays, i64 %first, i64 %count)
   call void @mg_steps(ptr %steps, i64 %n, ptr %bases)
   ret void
 }}
@@ -71,9 +66,7 @@ define void @mg_run(ptr %steps, i64 %n, ptr %bases, ptr %arrays, i64 %first, i64
 
 @functools.cache
 def _library() -> Library:
-    library = load([object_code(_TEXT)])
-    library.keep()
-    return library
+    return load([object_code(_TEXT)], keep=True)
 
 
 def symbols() -> dict[str, int]:

@@ -79,8 +79,7 @@ def symbols() -> dict[str, int]:
 
 class _Pool:
     def __init__(self) -> None:
-        self.library = load([object_code(text(host()))])
-        self.library.keep()  # its threads wait inside, also when the interpreter ends
+        self.library = load([object_code(text(host()))], keep=True)  # its threads wait inside, also at the end
         reset = ctypes.CFUNCTYPE(None)(self.library.address("mg_pool_reset"))
         self.set_threads = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.library.address("mg_pool_set_threads"))
         reset()

@@ -84,13 +84,11 @@ class Request(NamedTuple):
     team: int
 
 
-_codes: dict[str, StepCode] = {}
-
-
-def step_code(name: str, write: Callable[[Emitter, list[ir.Value]], None], symbols: Mapping[str, int] | None = None
-              ) -> StepCode:
-    """Return the code of a name, which `write` emits; it is the same for every request."""
-    return _codes.get(name) or _codes.setdefault(name, StepCode(name, write, symbols or {}))
+@functools.cache
+def step_code(write: Callable[..., None], *args: object, symbols: tuple[tuple[str, int], ...] = ()) -> StepCode:
+    """Return the code that ``write(*args, emitter, ranges)`` emits: one object, named by the function and `args`."""
+    name = ".".join([write.__name__.lstrip("_"), *(str(getattr(a, "name", a)) for a in args)])
+    return StepCode(name, functools.partial(write, *args), dict(symbols))
 
 
 def load_all(codes: Iterable[StepCode]) -> None:
@@ -140,11 +138,15 @@ def step(code: StepCode, team: int, work: int, counts: tuple[int, int], shares: 
     *own
         The step's own numbers; a view or a place is two, its base and its offset.
     """
-    (n, other), (share, other_share) = counts, (max(min(s, n), 1) for s, n in zip(shares, counts, strict=True))
+    n, other = counts
+    share, other_share = max(min(shares[0], n), 1), max(min(shares[1], other), 1)
     items = -(-n // share) * -(-other // other_share)
     if not items:
         return []
     block = [items, team if work >= SERIAL and items > 1 else 1, n, share, other, other_share]
     for number in own:
-        block += number[:2] if isinstance(number, tuple) else (number,)
+        if isinstance(number, tuple):
+            block += number[:2]
+        else:
+            block.append(number)
     return [(code, block)]

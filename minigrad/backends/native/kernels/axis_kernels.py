@@ -40,10 +40,9 @@ def along(r: Request) -> list[Step]:
     dtype = np.dtype("uint8" if dtype == "bool" else dtype)
     if by.position:
         way = _places if inner > 1 else _places_in_short_rows if n < _SHORT else _place_in_row
-        write = functools.partial(way, by is ARGMAX, dtype)
+        code = step_code(way, by is ARGMAX, dtype)
     else:
-        write = functools.partial(_totals if inner > 1 else _totals_of_rows, by, dtype)
-    code = step_code(f"{r.node.prim.name}{write.func.__name__}.{dtype}", write)
+        code = step_code(_totals if inner > 1 else _totals_of_rows, by, dtype)
     return step(code, r.team, outer * n * inner, (outer, inner), (_PIECE // (n * columns), columns), n, source, r.to)
 
 

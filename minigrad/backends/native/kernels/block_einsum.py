@@ -94,8 +94,7 @@ def contraction(r: Request) -> list[Step]:
     axes = [n for c in batch for n in (size[c], *(stride(order, c)[0] for order in orders))]
     totals = [-1 if kind == "shared" else math.prod(v.shape) for v, kind in zip(views, kinds, strict=True)]
     count = lengths[0].shape[0]
-    code = step_code(f"blocks.{node.dtype}", functools.partial(_blocks, node.dtype),
-                     {"mg_product_block": gemm.block_address(node.dtype)})
+    code = step_code(_blocks, node.dtype, symbols=(("mg_product_block", gemm.block_address(node.dtype)),))
     return step(code, r.team, sum(math.prod(v.shape) for v in views), (count, 1), (-(-count // _PIECES), 1), *views,
                 *totals, *strides, *sizes, r.flag, math.prod(size[c] for c in batch), len(batch), *axes,
                 *[0] * (4 * (_MOST_AXES - len(batch))))

@@ -6,7 +6,6 @@ follows from its number.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 
@@ -59,9 +58,8 @@ def copy(to: View, source: View, itemsize: int, team: int, more: Place | None = 
     planes = math.prod(a[0] for a in axes)
     row_bytes = n * unit
     shares = PIECE // (rows * row_bytes), PIECE // row_bytes
-    code = step_code(f"copy{unit}", functools.partial(_copy, unit))
-    return step(code, team, planes * rows * row_bytes // 4, (planes, rows), shares, to, source, more or (-1, 0),
-                n, n_to, n_from, row_to, row_from, whole, len(axes), *(v for a in axes for v in a))
+    return step(step_code(_copy, unit), team, planes * rows * row_bytes // 4, (planes, rows), shares, to, source,
+                more or (-1, 0), n, n_to, n_from, row_to, row_from, whole, len(axes), *(v for a in axes for v in a))
 
 
 def _copy(unit: int, code: Emitter, ranges: Sequence[ir.Value]) -> None:
@@ -118,5 +116,5 @@ def pad(r: Request) -> list[Step]:
     (source,), itemsize = r.xs, r.node.dtype.itemsize
     low, interior = ([value(d, r.sizes) for d in r.node.params[key]] for key in ("low", "interior"))
     nbytes = math.prod(r.to.shape) * itemsize
-    return [*step(step_code("clear", _clear), r.team, nbytes // 4, (nbytes, 1), (PIECE, 1), r.to),
+    return [*step(step_code(_clear), r.team, nbytes // 4, (nbytes, 1), (PIECE, 1), r.to),
             *copy(part(r.to, low, source.shape, [i + 1 for i in interior]), source, itemsize, r.team)]

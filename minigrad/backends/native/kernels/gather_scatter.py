@@ -54,7 +54,7 @@ def positions(r: Request, sizes: Sequence[int], strides: Sequence[int]) -> list[
     steps = []
     for x, node, reading, size, stride in zip(r.xs[1:], r.node.inputs[1:], readings, sizes, strides, strict=False):
         name, null = (reading[0], [n for n in reading[1:] if isinstance(n, int)]) if reading else (None, [])
-        code = step_code(f"position.{node.dtype}.{name}", functools.partial(_position, node.dtype, name, bool(null)))
+        code = step_code(_position, node.dtype, name, bool(null))
         steps += step(code, r.team, count, (count, 1), (_PIECE, 1), x, size, stride, r.room, r.flag, first, *null)
         first = False
     return steps
@@ -98,13 +98,12 @@ def scatter(r: Request) -> list[Step]:
     memory, sums = dtype, to[:2]
     if by is ADD and scattered(dtype) != dtype and crowded(count, rows):
         memory, sums = scattered(dtype), (r.room[0], r.room[1] + count * POSITION)
-    write = functools.partial(_scatter_single if columns == 1 else _scatter_rows, by, dtype, memory)
+    code = step_code(_scatter_single if columns == 1 else _scatter_rows, by, dtype, memory)
     lines = 0 if narrow or down == 1 else min(-(-columns * dtype.itemsize // _LINE), _LINES)
-    steps += step(step_code(f"{by.name}{write.func.__name__}.{dtype}.{memory}", write), team, count * columns,
-                  (rows, columns), (-(-rows // down), -(-columns // across)), r.room, r.xs[0], sums, count, lines,
-                  narrow and down > 1)
+    steps += step(code, team, count * columns, (rows, columns), (-(-rows // down), -(-columns // across)),
+                  r.room, r.xs[0], sums, count, lines, narrow and down > 1)
     if memory != dtype:
-        steps += step(step_code(f"rounding.{dtype}", functools.partial(_rounding, dtype)), team, rows * columns,
+        steps += step(step_code(_rounding, dtype), team, rows * columns,
                       (rows * columns, 1), (_PIECE, 1), sums, to)
     return steps
 

@@ -25,11 +25,11 @@ def random_bits(r: Request) -> list[Step]:
     (keys,) = r.xs
     count, total = math.prod(keys.shape[:-1]), math.prod(r.to.shape[len(keys.shape) - 1:])
     vectors = -(-total // (4 * _LANES))
-    return step(step_code("random_bits", _write), r.team, count * total, (count, vectors), (
+    return step(step_code(_random_bits), r.team, count * total, (count, vectors), (
         _PIECE // max(vectors, 1), _PIECE), total, r.node.params["stream"], keys, r.to)
 
 
-def _write(code: Emitter, ranges: Sequence[ir.Value]) -> None:
+def _random_bits(code: Emitter, ranges: Sequence[ir.Value]) -> None:
     b, word = code.b, np.dtype(np.uint32)
     low, high, first, end = ranges
     total, stream, keys, to = code.number(HEAD), code.number(HEAD + 1), code.address(HEAD + 2), code.address(HEAD + 4)

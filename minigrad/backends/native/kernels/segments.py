@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 
@@ -31,7 +30,7 @@ def ids(r: Request) -> list[Step]:
     """
     (lengths,), (rows,) = r.xs, r.to.shape
     (count,) = lengths.shape
-    return step(step_code("segment_ids", _ids), r.team, rows, (count, 1), (-(-count // _PIECES), 1), lengths, r.to,
+    return step(step_code(_segment_ids), r.team, rows, (count, 1), (-(-count // _PIECES), 1), lengths, r.to,
                 r.flag, rows)
 
 
@@ -39,8 +38,8 @@ def checked(r: Request) -> list[Step]:
     """Return the steps that copy lengths or indices; the flag becomes 1 if one is wrong."""
     count, prim = math.prod(r.to.shape), r.node.prim
     size = value(r.node.params["size"], r.sizes) if prim is in_range else 0
-    code = step_code(prim.name, functools.partial(_checked, prim))
-    return step(code, r.team, count, (count, 1), (_PIECE, 1), r.xs[0], r.xs[-1], r.to, r.flag, size)
+    return step(step_code(_checked, prim), r.team, count, (count, 1), (_PIECE, 1), r.xs[0], r.xs[-1], r.to, r.flag,
+                size)
 
 
 def cumsum(r: Request) -> list[Step]:
@@ -49,12 +48,12 @@ def cumsum(r: Request) -> list[Step]:
     The segment ids are equal for neighbouring rows of one example.
     """
     x, segments = r.xs
-    rows, columns, dtype, reverse = x.shape[0], math.prod(x.shape[1:]), r.node.dtype, r.node.params["reverse"]
-    code = step_code(f"segment_cumsum.{dtype}.{reverse}", functools.partial(_cumsum, dtype, reverse))
+    rows, columns = x.shape[0], math.prod(x.shape[1:])
+    code = step_code(_segment_cumsum, r.node.dtype, r.node.params["reverse"])
     return step(code, r.team, rows * columns, (columns, 1), (_COLUMNS, 1), x, segments, r.to, rows, columns)
 
 
-def _ids(code: Emitter, ranges: Sequence[ir.Value]) -> None:
+def _segment_ids(code: Emitter, ranges: Sequence[ir.Value]) -> None:
     b = code.b
     lengths, to, flag = (code.address(HEAD + k) for k in (0, 2, 4))
     count, rows = code.number(2), code.number(HEAD + 6)
@@ -93,7 +92,7 @@ def _checked(prim: Primitive, code: Emitter, ranges: Sequence[ir.Value]) -> None
         code.store(result, INT, code.element(to, i, 8))
 
 
-def _cumsum(dtype: np.dtype, reverse: bool, code: Emitter, ranges: Sequence[ir.Value]) -> None:
+def _segment_cumsum(dtype: np.dtype, reverse: bool, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     """Sum some columns, row after row: in the order of NumPy's additions."""
     b, item = code.b, dtype.itemsize
     x, segments, to = (code.address(HEAD + k) for k in (0, 2, 4))

@@ -35,8 +35,14 @@ def test_a_step_without_work_is_left_out():
     assert step(StepCode("test", None), 1, 0, (0, 3), (1, 1)) == []
 
 
-def test_code_of_a_name_is_one_object():
-    assert step_code("test.name", None) is step_code("test.name", None)
+def test_code_of_equal_arguments_is_one_object():
+    def _write(dtype, code, ranges):
+        pass
+
+    code = step_code(_write, np.dtype("f4"))
+    assert code.name == "write.float32"
+    assert code is step_code(_write, np.dtype("f4"))
+    assert code is not step_code(_write, np.dtype("f8"))
 
 
 def test_widths_end_with_single_elements():

@@ -49,7 +49,7 @@ def test_results_do_not_depend_on_the_number_of_threads(dtype):
     assert found.count(found[0]) == len(found)
 
 WRITERS = {
-    "copy": functools.partial(copies._copy, 16), "clear": copies._clear, "random_bits": philox._write,
+    "copy": functools.partial(copies._copy, 16), "clear": copies._clear, "random_bits": philox._random_bits,
     "position": functools.partial(gather_scatter._position, np.dtype("u2"), None, False),
     "place": functools.partial(gather_scatter._position, np.dtype("i4"), "place_or_null", True),
     "rows": functools.partial(gather_scatter._scatter_rows, MAX, np.dtype("f4"), np.dtype("f4")),

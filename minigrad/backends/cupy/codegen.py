@@ -269,8 +269,8 @@ class KernelWriter:
             return self._view(node, idx)
         if node.prim.kind == "elementwise":
             return self._elementwise(node, idx)
-        if node.prim in _INDEXED:
-            return _INDEXED[node.prim](self, node, idx)
+        if node.prim in INDEXED:
+            return INDEXED[node.prim](self, node, idx)
         raise NotInReach(node)
 
     def _load(self, node: Node, key: Key, idx: Index, offset: str) -> Found:
@@ -401,12 +401,6 @@ def _scatter_row(w: KernelWriter, node: Node, idx: Index) -> Found:
     return w.know(node, idx, out, level)
 
 
-def one_by_one(node: Node) -> bool:
-    """Return whether a row's scatter has few enough updates for each place to search all of them."""
-    n = size_of(node.inputs[1].shape[1:])
-    return isinstance(n, int) and n <= INLINE_UPDATES
-
-
 def _concatenate(w: KernelWriter, node: Node, idx: Index) -> Found:
     axis = node.params["axis"]
     level = w.level(idx)
@@ -436,9 +430,7 @@ def _pad(w: KernelWriter, node: Node, idx: Index) -> Found:
         if gap:
             tests.append(f"{shifted} % {gap + 1} == 0")
         own.append((f"{shifted} / {gap + 1}", True))
-    if not tests:
-        return w.find(x, idx)
-    return w.guarded(node, idx, " && ".join(tests), "0", lambda: w.value(
+    return w.guarded(node, idx, " && ".join(tests) or "true", "0", lambda: w.value(
         x, tuple(w.inner(i) if moved else i for i, moved in own)))
 
 
@@ -478,7 +470,7 @@ def _segment_ids(w: KernelWriter, node: Node, idx: Index) -> Found:
 
 
 Writer: TypeAlias = Callable[[KernelWriter, Node, Index], Found]
-_INDEXED: dict[Primitive, Writer] = {
+INDEXED: dict[Primitive, Writer] = {
     gather: _gather, scatter_add: _scatter_row, concatenate: _concatenate, pad: _pad, checked_index: _checked_index,
     in_range: _in_range, nonempty: _nonempty, segment_ids: _segment_ids}
 LITERALS: dict[Primitive, Writer] = {  # values that are never stored
@@ -492,5 +484,6 @@ def printable(node: Node) -> bool:
     if node.prim.kind == "elementwise":
         return cuda_expr.kernel(node) is not None
     if node.prim is scatter_add:
-        return lockstep(node) and one_by_one(node)
-    return node.prim.kind == "leaf" or node.prim.view is not None or node.prim in _INDEXED
+        n = size_of(node.inputs[1].shape[1:])
+        return lockstep(node) and isinstance(n, int) and n <= INLINE_UPDATES
+    return node.prim.kind == "leaf" or node.prim.view is not None or node.prim in INDEXED

@@ -20,25 +20,22 @@ MOST = 16  # launches in one
 _NEAR = 8  # groups that a product moves ahead of, at most: its result takes memory from there on
 
 
-def is_simple(op: Op) -> bool:
-    """Return whether an op is a launch without reductions, whose blocks are independent."""
-    return isinstance(op, Launch) and op.simple
-
-
 def arrange(ops: Sequence[Op], inputs: int, forks: bool = True) -> list[list[Op]]:
     """Return the ops in an order that makes the groups side by side large: a list for each group.
 
     The first `inputs` slots of the table are arguments, the others results. Products are side by side where `forks`.
     """
-    read = {s for op in ops if isinstance(op, Launch) for s in op.slots - op.slots_made}
-    first = [op for op in ops if is_simple(op) and not op.needs and max(op.slots - op.slots_made, default=-1) < inputs]
-    ahead = set(map(id, first))
-    last = [op for op in ops if is_simple(op) and id(op) not in ahead and not op.made and not op.slots_made & read]
-    moved = ahead.union(map(id, last))
+    read = {s for op in ops for s in op.slots - op.slots_made}
+
+    def rank(op: Op) -> int:
+        if op.simple and not op.needs and max(op.slots - op.slots_made, default=-1) < inputs:
+            return 0
+        return 2 if op.simple and not op.made and not op.slots_made & read else 1
+
     out: list[list[Op]] = []
-    for op in [*first, *(op for op in ops if id(op) not in moved), *last]:
-        if out and is_simple(op) and len(out[-1]) < MOST and all(
-                is_simple(other) and not depends(op, other) for other in out[-1]):
+    for op in sorted(ops, key=rank):
+        if out and op.simple and len(out[-1]) < MOST and all(
+                other.simple and not depends(op, other) for other in out[-1]):
             out[-1].append(op)
         elif forks and isinstance(op, Multiply) and (group := _beside(op, out)) is not None:
             group.append(op)

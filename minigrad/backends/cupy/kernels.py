@@ -63,7 +63,15 @@ class Root:
 
 
 class Op:
-    """An operation of a launch plan."""
+    """An operation of a launch plan.
+
+    Attributes
+    ----------
+    simple : bool
+        Whether it is a launch whose blocks are independent, so that it may share one.
+    """
+
+    simple = False
 
     @property
     def slots(self) -> frozenset[int]:
@@ -106,8 +114,6 @@ class Launch(Op):
         For some sizes: the number of ``blocks``, the bytes of ``partial`` results and of the ``counter`` of finished
         blocks, and numbers for the other parameters of kind ``own``. A run's sizes may be smaller: a kernel takes the
         symbols that the table holds from there.
-    simple : bool
-        Whether its blocks are independent, so that it may share a launch.
     """
 
     body: str

@@ -15,13 +15,12 @@ import numpy as np
 
 from ...graph import ArrayType, Graph, Node, TupleType
 from ...ops.block_einsum import block_einsum
-from ...ops.checks import in_range
 from ...ops.constants import const
 from ...ops.einsum import einsum
-from ...ops.index import gather, gather_sum
+from ...ops.index import gather_sum
 from ...ops.loops import scan, while_
 from ...ops.random import random_bits
-from ...ops.segments import checked_index, nonempty, segment_ids
+from ...ops.segments import segment_ids
 from ...passes.fuse import terminal
 from ...passes.lower_einsum import canonical
 from ...passes.schedule import Plan, Step, symbols_of
@@ -31,7 +30,7 @@ from ..numpy_text import MANAGED
 from ..workspace import grows
 from . import block_einsum as block_kernels
 from . import gemm, library_kernels, segment_kernels
-from .codegen import Cell, Key, Memory, NotInReach, Place, Slot, key_of, printable
+from .codegen import INDEXED, Cell, Key, Memory, NotInReach, Place, Slot, key_of, printable
 from .elementwise_kernels import Columns, Elements, Tiles
 from .gemm import ConcurrentProducts, Multiply
 from .horizontal_fusion import arrange, merge
@@ -46,9 +45,11 @@ if TYPE_CHECKING:
 
 PARTS = ("cublaslt", "epilogues", "timing", "forks")  # optional; MINIGRAD_GPU_WITHOUT names those to leave out
 COPIED = 8 << 20  # bytes of arguments that a call copies for products, at most
+# Statements that always have a launch of their own.
+OWN: dict[Primitive, str] = {random_bits: "random_bits", segment_ids: "segment_ids",
+                             **dict.fromkeys(library_kernels.TOTALS, "running")}
 # Primitives whose kernels can write into a result.
-WRITTEN = MANAGED | {gather, random_bits, checked_index, in_range, nonempty, segment_ids, block_einsum} | (
-    segment_kernels.SCATTERS | library_kernels.TOTALS)
+WRITTEN = MANAGED | INDEXED.keys() | OWN.keys() | segment_kernels.SCATTERS | {block_einsum}
 _ADDRESSED = ("product", "evaluate", "loop")  # kinds of statements for which values must lie in the arena
 
 
@@ -159,8 +160,8 @@ def kind_of(node: Node) -> str:
     """Return the kind of a statement: ``kernel``, or the method of `Planner` that adds its operations."""
     if node.prim is einsum and canonical(node.params["subscripts"]) and node.dtype.name in gemm.FLOATS:
         return "product"
-    if node.prim in _OWN:
-        return _OWN[node.prim]
+    if node.prim in OWN:
+        return OWN[node.prim]
     if node.prim is block_einsum and node.dtype.kind in "fiu":
         return "blocks"
     if node.prim in (scan, while_):
@@ -168,11 +169,6 @@ def kind_of(node: Node) -> str:
     if printable(node) or Root(node, True).reduced:
         return "kernel"
     return "scatter" if node.prim in segment_kernels.SCATTERS else "evaluate"
-
-
-# Statements that always have a launch of their own.
-_OWN: dict[Primitive, str] = {random_bits: "random_bits", segment_ids: "segment_ids",
-                              **dict.fromkeys(library_kernels.TOTALS, "running")}
 
 
 def captured(loop: Node) -> bool:
@@ -227,6 +223,9 @@ class Planner:
         whole = {self.roles.root[i] for n, kind in self.kind.items() if kind in _ADDRESSED for i in self._inputs(n)}
         self.plan.direct = {n: k for n, k in schedule.outputs.items() if n not in whole
                               and self.kind.get(n, "evaluate") not in _ADDRESSED}
+        outputs: list[tuple[Key, int]] = [(("out", k), k) for k in range(len(self.graph.outputs))]
+        outputs += self.plan.direct.items()
+        self.slot |= {key: len(self.graph.inputs) + k for key, k in outputs}
 
     def _inlined(self) -> set[Node]:
         """Return the values with one reader, a scatter: its kernel computes them inline."""
@@ -338,13 +337,7 @@ class Planner:
         return self._place(key) if key in self.done or key.prim in (input_, const) else None
 
     def _place(self, key: Key) -> Place:
-        if key in self.slot:
-            return Slot(self.slot[key])
-        if key in self.plan.direct:
-            return Slot(len(self.graph.inputs) + self.plan.direct[key])
-        if isinstance(key, tuple) and key[0] == "out" and isinstance(key[1], int):
-            return Slot(len(self.graph.inputs) + key[1])
-        return key
+        return Slot(self.slot[key]) if key in self.slot else key
 
     def cell(self, key: CellKey) -> int:
         """Return the cell of a number that the host writes into the table."""
@@ -355,15 +348,11 @@ class Planner:
         """Return the number under which kernels report a bad index of a node."""
         return self.plan.checked.setdefault(node, len(self.plan.checked) + 1)
 
-    def reserve(self, key: Key, size: Count) -> None:
-        """Give a value memory in the arena."""
-        self.plan.bytes.setdefault(key, size)
-
     def keep(self, key: Key, array: Node | ArrayType) -> None:
         """Note that an operation makes an array, which needs memory in the arena unless it is a result."""
         size, item = size_of(array.shape), array.dtype.itemsize
         if not isinstance(self._place(key), Slot):
-            self.reserve(key, lambda sizes: value(size, sizes) * item)
+            self.plan.bytes[key] = lambda sizes: value(size, sizes) * item
         self.done.add(key)
 
     # -- emitting -------------------------------------------------------------------------------------------
@@ -467,8 +456,8 @@ class Planner:
 
     def _running(self, node: Node) -> None:
         totals: Key = "totals", node
-        self.reserve(totals, lambda sizes: 16 * value(library_kernels.lines(node), sizes)
-                     * library_kernels.chunks(node, sizes)[0])
+        self.plan.bytes[totals] = lambda sizes: 16 * value(
+            library_kernels.lines(node), sizes) * library_kernels.chunks(node, sizes)[0]
         for write_totals in (True, False):
             self.emit(library_kernels.running(node, totals, write_totals, self.memory))
 
@@ -558,10 +547,10 @@ class Planner:
             else:
                 loop.places[k] = self._contiguous(v)
         for arena, program in zip(loop.arenas, loop.programs, strict=True):
-            self.reserve(arena, program.arena_bytes)
+            self.plan.bytes[arena] = program.arena_bytes
         for number in loop.numbers():
             self.cell(number)
-        self.reserve(loop.go, lambda sizes: 8)
+        self.plan.bytes[loop.go] = lambda sizes: 8
         self._results(node)
         if may_end(node):
             self.plan.notes.append(f"{node.where}: while is a graph of a few steps, launched until the device has "

@@ -44,9 +44,8 @@ Address: TypeAlias = tuple[int | None, int]  # an argument of the whole program 
 
 def state_of(node: Node) -> range:
     """Return the numbers of the operands that are a loop's first state, or carry."""
-    numbers = signature(node).carry(range(len(node.inputs)))
-    assert isinstance(numbers, range)
-    return numbers
+    shared, carry = signature(node)
+    return range(shared, shared + carry)
 
 
 def may_end(node: Node) -> bool:

@@ -101,10 +101,6 @@ FLOATS(DIVIDED)
 #define WHOLE(T) \
     DEVICE T mg_abs(T x) { return x < (T)0 ? (T)-x : x; } \
     DEVICE T mg_sign(T x) { return (T)((x > (T)0) - (x < (T)0)); } \
-    DEVICE T mg_floor(T x) { return x; } \
-    DEVICE T mg_ceil(T x) { return x; } \
-    DEVICE T mg_trunc(T x) { return x; } \
-    DEVICE T mg_rint(T x) { return x; } \
     DEVICE T mg_max(T x, T y) { return x > y ? x : y; } \
     DEVICE T mg_min(T x, T y) { return x < y ? x : y; } \
     DEVICE T mg_floor_divide(T x, T y) { \
@@ -216,8 +212,8 @@ template <int WIDTH, class... A> DEVICE void block_reduce(A&... a) {
     (team_reduce<32, WIDTH>(a), ...);
     __syncthreads();
     char* room = shared;
-    const int lane = threadIdx.x % 32;
-    if (lane < WIDTH) ((room = put(room, (int)threadIdx.x / 32 * WIDTH + lane, THREADS / 32 * WIDTH, a)), ...);
+    const unsigned at = threadIdx.x / 32 * WIDTH + threadIdx.x % 32;
+    if (threadIdx.x % 32 < WIDTH) ((room = put(room, at, THREADS / 32u * WIDTH, a)), ...);
     __syncthreads();
     room = shared;
     ((room = get<WIDTH>(room, a)), ...);

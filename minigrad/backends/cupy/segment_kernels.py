@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...graph import ArrayType, Node
+from ...graph import Node
 from ...ops.accumulators import RUN
 from ...ops.elementwise import cast_to
 from ...ops.index import gather_sum, scatter_add
@@ -136,8 +136,7 @@ def place_of_each(node: Node, key: Key, memory: Memory) -> Launch:
 
 def totals(lengths: Node) -> Node:
     """Return the node of the offsets behind each segment."""
-    return Node(cumsum, (cast_to(lengths, COUNT),), {"axis": 0}, ArrayType(lengths.shape, COUNT),
-                like=lengths)
+    return cumsum(cast_to(lengths, COUNT), axis=0)
 
 
 # -- reductions --------------------------------------------------------------------------------------------

@@ -115,16 +115,17 @@ class Multiply(Op):
 
     Attributes
     ----------
-    bias : (key, Size) or None
-        A vector that is added to each row of the product: its memory, and an offset.
     launch : Launch or None
-        The launch that adds the bias unless cuBLAS adds it.
+        The launch that adds a bias, the third operand, to each row of the product unless cuBLAS adds it.
     """
 
     product: Product
     operands: list[tuple[Key, Matrix]]
     launch: Launch | None = None
-    bias: tuple[Key, Size] | None = None
+
+    def __post_init__(self) -> None:
+        if self.launch is not None:
+            self.slots = self.launch.slots
 
     @property
     def made(self) -> set[Key]:
@@ -132,14 +133,7 @@ class Multiply(Op):
 
     @property
     def touched(self) -> list[Key]:
-        own = [*(k for k, _ in self.operands), self.product.node]
-        if self.launch is None or self.bias is None:
-            return own
-        return [*own, self.bias[0], *self.launch.touched]
-
-    @property
-    def slots(self) -> frozenset[int]:
-        return frozenset() if self.launch is None else self.launch.slots
+        return [*(k for k, _ in self.operands), self.product.node, *(self.launch.touched if self.launch else [])]
 
 
 @dataclass

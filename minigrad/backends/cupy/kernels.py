@@ -69,19 +69,13 @@ class Op:
     ----------
     simple : bool
         Whether it is a launch whose blocks are independent, so that it may share one.
+    slots, slots_made : frozenset of int
+        The slots of the table that it reads or writes, and those that it writes.
     """
 
     simple = False
-
-    @property
-    def slots(self) -> frozenset[int]:
-        """The slots of the table that it reads or writes."""
-        return frozenset()
-
-    @property
-    def slots_made(self) -> frozenset[int]:
-        """The slots of the table that it writes."""
-        return frozenset()
+    slots: frozenset[int] = frozenset()
+    slots_made: frozenset[int] = frozenset()
 
     @property
     def touched(self) -> list[Key]:

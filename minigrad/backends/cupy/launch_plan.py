@@ -512,13 +512,13 @@ class Planner:
                 self.cell(count)
                 self.done.add(("clear", key))
         self.keep(product.node, product.node)
-        multiply = Multiply(product, operands)
+        launch = None
         if node in self.biased:
             bias = self.biased[node][1]
-            multiply.bias = self._contiguous(bias.root), bias.offset
-            multiply.launch = self._ending(self._single(node))
+            operands.append((self._contiguous(bias.root), gemm.Matrix(bias.offset, False, 0, 0)))
+            launch = self._ending(self._single(node))
             self.keep(node, node)
-        self.plan.ops.append(multiply)
+        self.plan.ops.append(Multiply(product, operands, launch))
 
     def _contiguous(self, v: Node) -> Key:
         """Return the key of a value in contiguous memory, after a copy where the value is elsewhere."""

@@ -432,11 +432,9 @@ class Workspace:
         parts: list[Part] = [last := segment(first)]
         for one in work:
             if isinstance(one, (Evaluate, loops.Repeat)):
-                parts.append(one)
-                continue
-            if parts[-1] is not last:
-                parts.append(last := segment())
-            last.calls.append(one)
+                parts += [one, last := segment()]
+            else:
+                last.calls.append(one)
         return [p for p in parts if not isinstance(p, Segment) or p.first or p.calls]
 
     def captured(self, work: Iterable[Work]) -> list[loops.Part]:
@@ -493,19 +491,15 @@ class Workspace:
         batch, rows, columns, inner = (value(n, self.sizes) for n in op.product.sizes)
         item, room = node.dtype.itemsize, blas.ROOM // beside // ALIGN * ALIGN
         matrices = [gemm.numbers(matrix, self.sizes) for _, matrix in op.operands]
-        x, y = (layout for _, layout in matrices)
+        x, y = (layout for _, layout in matrices[:2])
         spec = Spec(node.dtype, program._precision, (batch, rows, columns, inner), x, y, room)
-        offsets = [(key, offset) for (key, _), (offset, _) in zip(op.operands, matrices, strict=True)]
         ways = [(program.product(spec), self.address(node))]
         add_bias: Sequence[Call] = ()
-        if op.launch is not None and op.bias is not None:
-            offsets.append((op.bias[0], value(op.bias[1], self.sizes)))
+        if op.launch is not None:
             ways.insert(0, (program.product(replace(spec, epilogue="bias")), self.address(*op.launch.writes)))
             add_bias = self._calls((number, k), op.launch, step, lent)
-        operands = []
-        for key, offset in offsets:
-            slot, start = self.operand(key, lent)
-            operands.append((slot, start + offset * item))
+        operands = [(slot, start + offset * item) for (key, _), (offset, _) in zip(op.operands, matrices, strict=True)
+                    for slot, start in [self.operand(key, lent)]]
         return ProductCall(self._root, operands, self._room.ptr + room * k, ways, add_bias)
 
     def _arguments(self, number: Hashable, op: Launch) -> list[Number]:
@@ -528,10 +522,9 @@ class Workspace:
     def _evaluate(self, op: Evaluate, arrays: Sequence[Any], run: RunPlan) -> None:
         """Evaluate a node by CuPy, on arrays of the run's own sizes."""
         node, xp = op.node, self.device.xp
-        function = run.evaluations.get(node)
-        if function is None:
-            function = run.evaluations[node] = self._program.evaluation(node, run.sizes)
-        values = function(*(self._operand(i, arrays, run.sizes) for i in node.inputs))
+        if node not in run.evaluations:
+            run.evaluations[node] = self._program.evaluation(node, run.sizes)
+        values = run.evaluations[node](*(self._operand(i, arrays, run.sizes) for i in node.inputs))
         values = values if isinstance(node.type, TupleType) else (values,)
         for key, part, x in zip(op.results, node.types, values, strict=True):
             self._array(key, part, run.sizes)[...] = xp.asarray(x)

@@ -58,12 +58,9 @@ class Matrix:
 
 def _matrix(x: Strided, batch: int, rows: bool, columns: bool) -> Matrix | None:
     """Return an operand as a matrix, or None unless one of its axes has stride 1."""
-    apart: Size = 0
-    if batch:
-        apart = x.strides[batch - 1]
-        for a in range(batch - 1):
-            if x.strides[a] != x.strides[a + 1] * x.shape[a + 1]:
-                return None
+    if any(x.strides[a] != x.strides[a + 1] * x.shape[a + 1] for a in range(batch - 1)):
+        return None
+    apart: Size = x.strides[batch - 1] if batch else 0
     own: list[tuple[Size, Size]] = list(zip(x.shape[batch:], x.strides[batch:], strict=True))
     if not rows:
         own.insert(0, (1, own[0][0] if own[0][1] == 1 else 1))

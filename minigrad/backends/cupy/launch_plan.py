@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from ...graph import ArrayType, Graph, Node, TupleType
+from ...graph import ArrayType, Graph, Node, TupleType, reachable
 from ...ops.block_einsum import block_einsum
 from ...ops.constants import const
 from ...ops.einsum import einsum
@@ -228,11 +228,11 @@ class Planner:
         self.slot |= {key: len(self.graph.inputs) + k for key, k in outputs}
 
     def _inlined(self) -> set[Node]:
-        """Return the values with one reader, a scatter: its kernel computes them inline."""
+        """Return the values with one reader, a scatter whose kernel can compute them inline."""
         kept = {n for s in self.schedule.steps for n in leaving(s)}
         taken = [(n, n.inputs[0]) for n, kind in self.kind.items() if kind == "scatter" and n.prim is not gather_sum]
         return {u for n, u in taken if self.kind.get(u) == "kernel" and self.readers[u] == [n]
-                and u not in self.graph.outputs and self._computable(u, kept)}
+                and u not in self.graph.outputs and all(map(printable, reachable([u], end=kept - {u})))}
 
     def _inputs(self, node: Node) -> Sequence[Node]:
         """Return the operands of a statement, and those of the product to which it adds a bias."""
@@ -266,18 +266,6 @@ class Planner:
         return node not in self.graph.outputs and all(
             self._read_by_products(r) if self.roles.is_view(r) else self.kind.get(r) == "product"
             for r in self.readers[node])
-
-    def _computable(self, value: Node, kept: set[Node]) -> bool:
-        """Return whether a kernel can compute an element from the values that steps leave in memory."""
-        stack, seen = [value], kept - {value}
-        while stack:
-            node = stack.pop()
-            if not printable(node):
-                return False
-            new = [i for i in node.inputs if i not in seen]
-            seen.update(new)
-            stack += new
-        return True
 
     def build(self) -> LaunchPlan:
         """Return the plan."""

@@ -329,8 +329,7 @@ class Planner:
 
     def cell(self, key: CellKey) -> int:
         """Return the cell of a number that the host writes into the table."""
-        return self.plan.cells.setdefault(key, len(self.graph.inputs) + len(self.graph.outputs)
-                                            + len(self.plan.cells))
+        return self.plan.cells.setdefault(key, len(self.graph.inputs) + len(self.graph.outputs) + len(self.plan.cells))
 
     def report(self, node: Node) -> int:
         """Return the number under which kernels report a bad index of a node."""

@@ -152,41 +152,32 @@ class Unrolled:
 
     def _spec(self, number: int) -> np.ndarray:
         """Return the terms from which ``mg_steps`` computes each cell of a program's tables."""
-        op, program = self.op, self.op.programs[number]
-        states = len(op.starts)
-        rows = []
-        for k, node in enumerate(program.graph.inputs):
-            j = k - op.first
-            if 0 <= j < states:
-                rows.append((0, self._state(j, 0), self._state(j, 1), 0, 0))
-            else:
-                rows.append((*self._source(op.places[k]), *self._stride(node, j >= states)))
-        for k, node in enumerate(program.graph.outputs):
-            if self.is_while and number == 0:
-                rows.append((*self._source(op.go), 0, 0))
-            elif k < states:
-                rows.append((0, self._state(k, 1), self._state(k, 0), 0, 0))
-            else:
-                rows.append((*self._source(op.results[k]), *self._stride(node, True)))
+        op, program, states = self.op, self.op.programs[number], state_of(self.op.node)
+        rows = [(0, self._state(k - op.first, 0), self._state(k - op.first, 1), 0, 0) if k in states else
+                self._terms(op.places[k], node if k >= states.stop else None)
+                for k, node in enumerate(program.graph.inputs)]
+        if self.is_while and number == 0:
+            rows.append(self._terms(op.go))
+        else:
+            rows += [(0, self._state(k, 1), self._state(k, 0), 0, 0) if k < len(states) else
+                     self._terms(op.results[k], node) for k, node in enumerate(program.graph.outputs)]
         rows += [(1 + self.workspace.plan.cells[program, n], 0, 0, 0, 0) for n in program.plan.cells]
         return np.array(rows, np.int64).reshape(-1, 5)
 
-    def _source(self, place: Place) -> tuple[int, int, int]:
+    def _terms(self, place: Place, sliced: Node | None = None) -> tuple[int, int, int, int, int]:
+        """Return the terms of the address of an array, or of the slices of each step of an array."""
+        factor, stride = 0, 0  # the cell of a factor, and a number of bytes
+        if sliced is not None:
+            n, stride = size_of(sliced.shape), sliced.dtype.itemsize
+            factor, stride = (1 + self.workspace.plan.cells[n], stride) if isinstance(n, Dim) else (0, n * stride)
         if isinstance(place, Slot):
-            return 1 + place.number, 0, 0
+            return 1 + place.number, 0, 0, factor, stride
         if isinstance(place, Cell):
-            return -1 - place.number, 0, 0
+            return -1 - place.number, 0, 0, factor, stride
         if place in self.workspace.read_in_place:
-            return 1 + self.workspace.read_in_place[place], 0, 0
-        return 0, self.workspace.address(place), self.workspace.address(place)
-
-    def _stride(self, node: Node, sliced: bool) -> tuple[int, int]:
-        """Return the distance of a step's slices: the cell of a factor, and a number of bytes."""
-        if not sliced:
-            return 0, 0
-        n = size_of(node.shape)
-        item = node.dtype.itemsize
-        return (1 + self.workspace.plan.cells[n], item) if isinstance(n, Dim) else (0, n * item)
+            return 1 + self.workspace.read_in_place[place], 0, 0, factor, stride
+        address = self.workspace.address(place)
+        return 0, address, address, factor, stride
 
     def _addresses(self, t: int, lent: Mapping[int, Address]) -> dict[int, Address]:
         """Return the addresses of the operands that a step's products read in place."""

@@ -40,7 +40,7 @@ from .device import Call, CapturedGraph, Device, DeviceArray, Launched, Number, 
 from .gemm import ConcurrentProducts, Multiply
 from .host_scalars import HostScalars, Scalars, bits
 from .kernels import THREADS, Launch, Op, blocks_for
-from .launch_plan import PARTS, WRITTEN, CellKey, Evaluate, LaunchPlan, Planner, ZeroTail, kind_of
+from .launch_plan import PARTS, WRITTEN, Evaluate, LaunchPlan, Planner, ZeroTail, kind_of
 from .prelude import COMMON
 from .segment_kernels import SortByPlace
 
@@ -107,8 +107,7 @@ class Program:
         self._dtypes = [None if i in host_inputs else n.dtype for i, n in enumerate(graph.inputs)]
         self._runs: Bounded[tuple[int, ...], RunPlan] = Bounded(_REMEMBERED)
         self._products: Bounded[Spec, Product] = Bounded(_REMEMBERED)
-        self.source = "\n\n".join([self.plan.text,
-                                   *(text for held in self.held.values() for text in held.sources())])
+        self.source = "\n\n".join([self.plan.text, *(text for held in self.held.values() for text in held.sources())])
         self.symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
         self._pools: Pools[Hashable, Workspace] = Pools(KEPT)
         self._constants: dict[Node, DeviceArray] = {}
@@ -282,7 +281,7 @@ class RunPlan:
     """
 
     def __init__(self, program: Program, sizes: Mapping[Symbol, int]):
-        self._program, self.sizes, self.bucket = program, sizes, program.bucket(sizes)
+        self.sizes, self.bucket = sizes, program.bucket(sizes)
         self.key = tuple([self.bucket[s] for s in program.symbols])
         self.evaluations: dict[Node, Callable[..., Any]] = {}
         plan, roles = program.plan, program.plan.schedule.roles
@@ -311,7 +310,8 @@ class RunPlan:
         self._numbers = plan.numbers
         scalars = [c for c in plan.cells if isinstance(c, Node)]
         self._scalars = Scalars(program.host, [*scalars, *plan.numbers.values()], sizes)
-        within = {p: RunPlan(p, sizes)._numbers_of() for programs in program.loops.values() for p in programs}
+        within = {p: dict(zip(p.plan.cells, RunPlan(p, sizes).cells(())[0], strict=True))
+                  for programs in program.loops.values() for p in programs}
         self._cells = [0 if isinstance(c, Node) else sizes[c] if isinstance(c, Symbol) else
                        within[c[0]][c[1]] if isinstance(c, tuple) else value(c, sizes) for c in plan.cells]
         self._at = [number for number, c in enumerate(plan.cells) if isinstance(c, Node)]
@@ -320,10 +320,6 @@ class RunPlan:
     def cells(self, arguments: Sequence[object]) -> tuple[list[int], dict[int, Scalar]]:
         """Return the table's numbers, and the results that are Python numbers."""
         return self._fixed or self._evaluated(arguments)
-
-    def _numbers_of(self) -> dict[CellKey, int]:
-        """Return the table's numbers by their keys, for the step of a loop."""
-        return dict(zip(self._program.plan.cells, self.cells(())[0], strict=True))
 
     def _evaluated(self, arguments: Sequence[object]) -> tuple[list[int], dict[int, Scalar]]:
         values, cells = self._scalars(arguments), list(self._cells)
@@ -371,8 +367,7 @@ class Workspace:
         self._room: Pointer = outer._room if outer else device.allocate(
             blas.ROOM if any(p.plan.products for p in program.all) else 1)
         self.make_tables(1)
-        widest = max((value(size_of(t.shape), sizes) for n in graph.nodes for t in n.types),
-                     default=0)
+        widest = max((value(size_of(t.shape), sizes) for n in graph.nodes for t in n.types), default=0)
         self._index: type[ctypes.c_longlong | ctypes.c_int] = ctypes.c_longlong if widest >= _WIDE else ctypes.c_int
         self._text = source(self.plan, wide=widest >= _WIDE)
         self._loops = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from ...graph import Node
 from ...ops.accumulators import RUN
@@ -43,10 +43,8 @@ class Rows(Kernel):
         if kept != self.shape or (root.terminal and len(root.reduced) < len(shape)):
             raise NotInReach(root.node)
         if domain == self.domain:
-            try:
+            with suppress(NotInReach):  # it may need this loop's reductions
                 return self._add(root, inner)
-            except NotInReach:
-                pass  # it may need this loop's reductions
         self.close()
         self.domain, self.loop = domain, Scope(names={"at"})
         with self.within(self.row, self.loop):

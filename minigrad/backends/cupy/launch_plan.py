@@ -319,12 +319,11 @@ class Planner:
             return Cell(self.cell(key)) if key in self.plan.rounded else None
         key = self.known.get(key, key)
         if isinstance(key, tuple):
-            return self._place(key[1] if key[0] == "to" and isinstance(key[1], Node) else key)
-        if key in self.host:
+            key = key[1] if key[0] == "to" and isinstance(key[1], Node) else key
+        elif key in self.host:
             return Cell(self.cell(key))
-        return self._place(key) if key in self.done or key.prim in (input_, const) else None
-
-    def _place(self, key: Key) -> Place:
+        elif key not in self.done and key.prim not in (input_, const):
+            return None
         return Slot(self.slot[key]) if key in self.slot else key
 
     def cell(self, key: CellKey) -> int:
@@ -338,7 +337,7 @@ class Planner:
     def keep(self, key: Key, array: Node | ArrayType) -> None:
         """Note that an operation makes an array, which needs memory in the arena unless it is a result."""
         size, item = size_of(array.shape), array.dtype.itemsize
-        if not isinstance(self._place(key), Slot):
+        if key not in self.slot:
             self.plan.bytes[key] = lambda sizes: value(size, sizes) * item
         self.done.add(key)
 
@@ -566,7 +565,7 @@ class Planner:
         if self.roles.is_view(node) and node.prim.view is not PART:
             return self._sources(node.inputs[0])
         key = key_of(node)
-        return [key] if not isinstance(self._place(key), Slot) and key in self.done else []
+        return [key] if key not in self.slot and key in self.done else []
 
     # -- results --------------------------------------------------------------------------------------------
 

@@ -100,7 +100,6 @@ class Cuda(Device):
     """
 
     def __init__(self) -> None:
-        check()
         import array_api_compat.cupy
         import cupy
 

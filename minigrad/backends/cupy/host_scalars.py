@@ -81,8 +81,3 @@ def _evaluate(steps: Sequence[tuple[Node, Callable[..., np.ndarray]]], values: d
     with np.errstate(all="ignore"):  # a device does not warn
         for n, evaluation in steps:
             values[n] = np.asarray(evaluation(*[values[i] for i in n.inputs]), n.dtype)
-
-
-def bits(value: np.ndarray) -> int:
-    """Return a scalar as a cell of the table: its bytes come first."""
-    return int.from_bytes(value.tobytes(), "little")

@@ -165,16 +165,11 @@ def kind_of(node: Node) -> str:
     if node.prim is block_einsum and node.dtype.kind in "fiu":
         return "blocks"
     if node.prim in (scan, while_):
-        return "loop" if captured(node) else "evaluate"
+        held = [n for g in node.params.values() if isinstance(g, Graph) for n in g.nodes]
+        return "evaluate" if any(kind_of(n) == "evaluate" for n in held) else "loop"
     if printable(node) or Root(node, True).reduced:
         return "kernel"
     return "scatter" if node.prim in segment_kernels.SCATTERS else "evaluate"
-
-
-def captured(loop: Node) -> bool:
-    """Return whether kernels and products compute all statements of a loop's step."""
-    graphs = [g for g in loop.params.values() if isinstance(g, Graph)]
-    return all(kind_of(n) != "evaluate" for g in graphs for n in g.nodes)
 
 
 class Planner:

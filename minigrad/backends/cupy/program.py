@@ -38,7 +38,7 @@ from .blas import ALIGN, Fork, Product, ProductCall, Spec
 from .codegen import Key, Param, key_of
 from .device import Call, CapturedGraph, Device, DeviceArray, Launched, Number, Pointer, pack
 from .gemm import ConcurrentProducts, Multiply
-from .host_scalars import HostScalars, Scalars, bits
+from .host_scalars import HostScalars, Scalars
 from .kernels import THREADS, Launch, Op, blocks_for
 from .launch_plan import PARTS, WRITTEN, Evaluate, LaunchPlan, Planner, ZeroTail, kind_of
 from .prelude import COMMON
@@ -182,12 +182,6 @@ class Program:
         return IndexError(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)}): an index "
                           "is out of range")
 
-    def evaluation(self, node: Node, sizes: Mapping[Symbol, int]) -> Callable[..., Any]:
-        """Return the evaluation of a node on whole arrays."""
-        if node in self.held:
-            return self.held[node].bind(sizes)
-        return partial(node.prim.eval, self._device.xp, **concrete(node.params, sizes))
-
     def constant(self, node: Node) -> DeviceArray:
         """Return a constant's array on the device."""
         with self._lock:
@@ -324,7 +318,7 @@ class RunPlan:
     def _evaluated(self, arguments: Sequence[object]) -> tuple[list[int], dict[int, Scalar]]:
         values, cells = self._scalars(arguments), list(self._cells)
         for number, x in zip(self._at, values, strict=False):
-            cells[number] = bits(x)
+            cells[number] = int.from_bytes(x.tobytes(), "little")  # kernels read its bytes at the cell's address
         return cells, {k: x.item() for k, x in zip(self._numbers, values[len(self._at):], strict=True)}
 
 
@@ -516,9 +510,10 @@ class Workspace:
 
     def _evaluate(self, op: Evaluate, arrays: Sequence[Any], run: RunPlan) -> None:
         """Evaluate a node by CuPy, on arrays of the run's own sizes."""
-        node, xp = op.node, self.device.xp
+        node, xp, held = op.node, self.device.xp, self._program.held
         if node not in run.evaluations:
-            run.evaluations[node] = self._program.evaluation(node, run.sizes)
+            run.evaluations[node] = held[node].bind(run.sizes) if node in held else partial(
+                node.prim.eval, xp, **concrete(node.params, run.sizes))
         values = run.evaluations[node](*(self._operand(i, arrays, run.sizes) for i in node.inputs))
         values = values if isinstance(node.type, TupleType) else (values,)
         for key, part, x in zip(op.results, node.types, values, strict=True):

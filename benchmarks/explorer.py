@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,9 @@ import minigrad as mg
 from minigrad.explorer import Exploration, seed
 
 from . import harness
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 NODES = (5, 64, 500, 5000)
 _STEPS = 25
@@ -41,7 +44,7 @@ _PAINT = """() => new Promise(resolve => { const look = () => {
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
+def chromium() -> Iterator[Browser]:
     """Start a headless Chromium."""
     from playwright.sync_api import sync_playwright
 
@@ -70,9 +73,11 @@ def written_out(layers: int) -> Exploration:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "layers.py")
         path.write_text("\n".join(lines))
-        space: dict[str, Any] = {"np": np, "__name__": "layers"}
+        space: dict[str, object] = {"np": np, "__name__": "layers"}
         exec(compile(path.read_text(), str(path), "exec"), space)
-        return mg.explore(space["loss"], list(np.linspace(0.1, 0.3, layers)), (np.ones((4, 3)),))
+        loss = space["loss"]
+        assert callable(loss)
+        return mg.explore(loss, list(np.linspace(0.1, 0.3, layers)), (np.ones((4, 3)),))
 
 
 def largest(exploration: Exploration) -> int:
@@ -87,7 +92,7 @@ def sized(make: Callable[[int], Exploration], nodes: int) -> Exploration:
     return make(max(1, round((nodes - few) / (more - few)) + 2))
 
 
-def times(browser: Any, path: Path, stage: int) -> tuple[float, float, float]:
+def times(browser: Browser, path: Path, stage: int) -> tuple[float, float, float]:
     """Return the seconds to the first paint, to the end of the first drawing, and of a step in the largest stage."""
     tab = browser.new_page(viewport={"width": 1300, "height": 850})
     tab.goto(f"file://{path}")
@@ -163,7 +168,7 @@ def _cross(a: Point, b: Point, c: Point, d: Point) -> bool:
     return side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0
 
 
-def layouts(browser: Any, folder: Path) -> dict[str, dict[str, dict[str, int]]]:
+def layouts(browser: Browser, folder: Path) -> dict[str, dict[str, dict[str, int]]]:
     """Return the metrics of the gradients of all programs, on the page and in the static drawing."""
     found = {}
     for name, exploration in programs().items():

@@ -16,7 +16,7 @@ from programs import VIEWS  # noqa: E402
 
 from minigrad.explorer import Exploration  # noqa: E402
 
-COLOURS = 64
+COLOURS = 128
 
 _VIEW = """([stage, second, example, op]) => {
     const e = minigradExplorer, at = (title) => e.stages.findIndex((s) => s.title === title);

@@ -12,6 +12,7 @@ from .record import WHOLE, Arrays, Record, packed
 
 HELD = 1000  # examples that a page holds, at most
 ROOM = 400_000  # bytes of examples that it holds, at most
+MOST = 1 << 20  # elements of one argument over all held examples, at most
 
 
 def size_name(axis: Axis) -> str:
@@ -28,7 +29,7 @@ def stacked(leaves: Sequence[np.ndarray], axes: Sequence[int | None], total: int
             pool: Arrays) -> Record:
     """Return the record of examples in arrays with an axis of examples (None: shared by all)."""
     count = next(x.shape[a] for x, a in zip(leaves, axes, strict=True) if a is not None)
-    return _record([pool.add(x, WHOLE if a is None else x.size) for x, a in zip(leaves, axes, strict=True)],
+    return _record([pool.add(x, WHOLE if a is None else MOST) for x, a in zip(leaves, axes, strict=True)],
                    [None if a is None else {"axis": a % x.ndim, "rows": []} for x, a in zip(leaves, axes, strict=True)],
                    {"": [1] * count}, total, shown)
 
@@ -53,7 +54,7 @@ def ragged(shared: Sequence[np.ndarray], batch: Batch, total: int, shown: int, p
         if name in derived or t.blank:
             leaf["derived"] = True
         leaves.append(None if t.shared else leaf)
-        held.append(pool.add(array := np.asarray(arrays[name]), WHOLE if t.shared else array.size))
+        held.append(pool.add(np.asarray(arrays[name]), WHOLE if t.shared else MOST))
     lengths = {size_name(a): np.asarray(batch.lengths[a]).tolist() for a in schema.axes}
     return _record(held, leaves, {"": [1] * len(batch), **lengths}, total, shown)
 
@@ -74,4 +75,4 @@ def weight(leaves: Sequence[np.ndarray]) -> float:
 
 def _weights(leaves: Sequence[np.ndarray]) -> Iterator[float]:
     for x in leaves:
-        yield x.size * packed(x.ravel()[:1000]).dtype.itemsize
+        yield x.size * packed(x.flat[:1000]).dtype.itemsize

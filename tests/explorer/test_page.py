@@ -1,6 +1,7 @@
 """The page in a browser: its values are NumPy's, its steps return, and edited values are the library's."""
 
 import pathlib
+import re
 import zipfile
 
 import numpy as np
@@ -428,3 +429,73 @@ def test_frames_are_one_picture_per_step(show):
         with tab.expect_download() as saved:
             tab.get_by_role("button", name="PNG").click()
         assert pathlib.Path(saved.value.path()).read_bytes() == picture
+
+
+def test_a_program_of_many_lines_is_folded_by_ranges_of_lines(show, tmp_path):
+    path = tmp_path / "layers.py"
+    lines = ["import numpy as np", "def loss(p, x):", *(f"    x = np.tanh(x * p[{k}]) + x" for k in range(250)),
+             "    return np.sum(x**2)"]
+    path.write_text("\n".join(lines))
+    space = {"__name__": "layers"}
+    exec(compile(path.read_text(), str(path), "exec"), space)
+    tab = show(mg.explore(space["loss"], list(np.linspace(0.1, 0.3, 250)), (np.ones((4, 3)),)))
+    tab.get_by_role("tab", name="gradient", exact=True).click()
+    groups = tab.locator(".node.group").all_text_contents()
+    assert len(groups) < 151
+    assert any("layers.py:64–71" in text for text in groups)
+    before = tab.locator(".node").count()
+    tab.locator(".node.group", has_text="layers.py:64–71").first.click()
+    assert before < tab.locator(".node").count() < before + 40
+    assert any("layers.py:65" in text for text in tab.locator(".node").all_text_contents())
+    tab.get_by_role("button", name="fold", exact=True).click()
+    assert tab.locator(".node").count() == before
+
+
+def test_a_line_of_many_operations_opens_in_parts(show):
+    def deep(p, x):
+        for w in p:
+            x = np.tanh(x * w) + x
+        return np.sum(x**2)
+
+    tab = show(mg.explore(deep, list(np.linspace(0.1, 0.3, 200)), (np.ones((4, 3)),)))
+    tab.get_by_role("tab", name="batch", exact=True).click()
+    tab.locator(".node.group.batched", has_text=re.compile(r"\d{3} operations")).click()
+    assert tab.locator(".node.group", has_text="60 operations").count() >= 10
+    before = tab.locator(".node").count()
+    tab.locator(".node.group", has_text="part 3").click()
+    assert tab.locator(".node").count() == before + 59
+
+
+def one_line():
+    one, other = lambda w, x: np.sum(w * x), lambda w, x: np.sum(w - x) ** 2
+    return mg.explore(other, np.ones(2), (np.ones((3, 2)),)), mg.explore(one, np.ones(2), (np.ones((3, 2)),))
+
+
+@pytest.mark.parametrize("make", [
+    *(pytest.param(lambda k=k: one_line()[k], id=f"lambda {k} on a shared line") for k in (0, 1)),
+    pytest.param(lambda: mg.explore(lambda w, x: np.sum(np.log(w * x)), -np.ones(3), (np.ones((4, 3)),)), id="all nan"),
+    pytest.param(lambda: mg.explore(lambda w, x: np.sum(w * x), np.inf * np.ones(3), (np.zeros((4, 3)),)), id="inf"),
+    pytest.param(lambda: mg.trace(lambda x: np.max(x) + np.sum(x, axis=0)[0])(mg.f32[10_000, 10_000]).explore(
+        np.broadcast_to(np.float32(0.5), (10_000, 10_000))), id="10^8 elements"),
+    pytest.param(lambda: mg.explore(lambda w, x: w * np.max(x), 1.0, (np.broadcast_to(np.float32(2), (20, 10**7)),)),
+                 id="examples of 10^7 elements"),
+    pytest.param(lambda: mg.trace(lambda x: ())(1.0).explore(2.0), id="no outputs"),
+    pytest.param(lambda: mg.trace(lambda x: x)(1.0).explore(2.0), id="no operations"),
+    pytest.param(lambda: mg.trace(lambda x: np.sum(x))(np.ones((0, 3))).explore(np.ones((0, 3))), id="no elements"),
+    pytest.param(lambda: mg.explore(lambda w, x: np.sum(w * x), np.ones(0), (np.ones((4, 0)),)), id="empty examples"),
+    pytest.param(lambda: mg.explore(lambda w, x: w * x, 2.0, (np.ones(1),)), id="one example"),
+    pytest.param(lambda: mg.explore(lambda w, x: np.sum(w * x), np.ones(40_000), (np.ones((3, 40_000)),)),
+                 id="many elements")])
+def test_odd_programs_are_shown_in_all_stages(show, make):
+    exploration = make()
+    assert len(exploration.html) < 1_500_000
+    tab = show(exploration)
+    for k in range(len(exploration.stages)):
+        tab.evaluate("k => { minigradExplorer.state.stage = k; minigradExplorer.draw(); }", k)
+        for node in range(len(exploration.stages[k].graph.nodes)):
+            tab.evaluate("([k, i]) => minigradExplorer.select(minigradExplorer.stages[k].nodes[i])", [k, node])
+        text = tab.locator("aside").inner_text()
+        assert "inf to -inf" not in text
+        assert "undefined" not in text
+    if tab.evaluate("minigradExplorer.examples.choosable"):
+        tab.evaluate("() => { minigradExplorer.examples.choose([0]); minigradExplorer.draw(); }")

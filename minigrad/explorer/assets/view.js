@@ -105,8 +105,8 @@
   function heat(a, gradient) {
     const shape = shapeHeld(a), width = shape.length > 1 ? shape[shape.length - 1] : shape.length ? shape[0] : 1;
     const height = Math.max(1, a.data.length / Math.max(1, width));
-    const finite = Array.from(a.data).filter(Number.isFinite);
-    let low = Math.min(...finite), high = Math.max(...finite);
+    let low = Infinity, high = -Infinity;
+    for (const v of a.data) if (Number.isFinite(v)) { low = Math.min(low, v); high = Math.max(high, v); }
     if (gradient) { high = Math.max(Math.abs(low), Math.abs(high)); low = -high; }
     const canvas = document.createElement("canvas");
     canvas.width = Math.max(1, width);
@@ -271,7 +271,7 @@
       strip.style[flat ? "width" : "height"] = canvas.style[flat ? "width" : "height"];
       parts.push(html("div", {class: flat ? "" : "beside"}, strip, canvas), html("div", {class: "note"}, `rows of ${packed.length} examples: offsets ${shortened(sums(packed)).join(" ")}`));
     } else parts.push(outlined(s, n, a, canvas));
-    parts.push(html("div", {class: "note"}, `${word(low, 4)} to ${word(high, 4)}${gradient ? ", symmetric about 0" : ""}`));
+    parts.push(html("div", {class: "note"}, a.data.some(Number.isFinite) ? `${word(low, 4)} to ${word(high, 4)}${gradient ? ", symmetric about 0" : ""}` : "no finite value"));
     if (a.part) parts.push(html("div", {class: "note"}, `shown: the first ${a.part.join(" × ")} of ${a.shape.join(" × ")} elements`));
     if (a.stats) {
       const t = a.stats, some = ["nan", "inf", "zero"].filter((k) => t[k]).map((k) => `${t[k]} ${k}`);

@@ -8,7 +8,8 @@ their example's offset.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,21 +21,22 @@ from ..errors import BatchError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, Graph, Node, full, moment, reachable
 from ..ops.accumulators import accumulator
 from ..ops.block_einsum import block_einsum
-from ..ops.broadcast import broadcast_along
+from ..ops.broadcast import broadcast_along, expand
 from ..ops.checks import in_range, picked
-from ..ops.constants import iota, proj, size_scalar
-from ..ops.control import barrier, written_out
-from ..ops.custom import Later, ruled
-from ..ops.einsum import LETTERS, contract, parse
+from ..ops.constants import iota, proj, size_, size_scalar
+from ..ops.control import barrier, checkpoint, chunked, written_out
+from ..ops.custom import Later, custom, ruled
+from ..ops.einsum import LETTERS, contract, einsum, parse
 from ..ops.elementwise import cast_to, eq, isnan, logical_not, logical_or, lt, where
 from ..ops.index import counts_along, gather, scatter_add
-from ..ops.reduce import max_, min_, min_or_largest, sum_
+from ..ops.mean import mean
+from ..ops.reduce import argmax, argmin, max_, min_, min_or_largest, sum_
 from ..ops.scatter import scatter_max, scatter_min
-from ..ops.segments import checked_index, nonempty, segment_argsort, segment_cumsum
-from ..ops.shape import concatenate, reshape, transpose
-from ..ops.sort import argsort
+from ..ops.segments import checked_index, nonempty, segment_argsort, segment_cumsum, segment_ids
+from ..ops.shape import concatenate, flip, reshape, transpose
+from ..ops.sort import argsort, cumsum
 from ..ops.strict_index import place
-from ..primitive import Combiner, broadcast_leading, placeholder
+from ..primitive import Combiner, Primitive, broadcast_leading, placeholder
 from ..symbolic import Dim, Shape, Symbol, size_of
 from .rows import Domain, Rows, spread_rows
 
@@ -42,18 +44,9 @@ _INT = np.dtype(np.int64)
 _ALL = -1  # the serial from which nodes are batched: a held graph may contain constants of any age
 Inputs = tuple[Node, ...]
 Rule = Callable[["Batching", Node, Inputs], Node]
-RULES: dict[str, Rule] = {}
 
 
-def _rule(*names: str) -> Callable[[Rule], Rule]:
-    def enter(function: Rule) -> Rule:
-        for name in names:
-            RULES[name] = function
-        return function
-
-    return enter
-
-
+@dataclass(eq=False)
 class Batching:
     """The batching of one program for examples of different size.
 
@@ -74,16 +67,13 @@ class Batching:
         Whether the program is the derivative rule of a function.
     """
 
-    in_rule = False
-
-    def __init__(self, rows: Rows, batched: Mapping[Node, Node], mapped: Iterable[Node], targets: Mapping[Node, Symbol],
-                 packed_indices: Mapping[Node, Node], nullable: Iterable[Node] = ()):
-        self.rows = rows
-        self.batched = dict(batched)
-        self.mapped = set(mapped)
-        self.targets = dict(targets)
-        self.packed_indices = dict(packed_indices)
-        self.nullable = set(nullable)
+    rows: Rows
+    batched: dict[Node, Node] = field(default_factory=dict)
+    mapped: set[Node] = field(default_factory=set)
+    targets: dict[Node, Symbol] = field(default_factory=dict)
+    packed_indices: dict[Node, Node] = field(default_factory=dict)
+    nullable: set[Node] = field(default_factory=set)
+    in_rule: bool = False
 
     def run(self, outputs: Sequence[Node], since: int) -> list[tuple[Node, bool]]:
         """Return the batch of the outputs, and whether each differs between examples."""
@@ -93,8 +83,10 @@ class Batching:
     def _batch(self, node: Node, inputs: tuple[Node, ...]) -> Node | None:
         """Return the batch of a node that has or reads ragged axes; None for others."""
         _follow_targets(self, node)
-        if node.prim is place and node.inputs[0] in self.targets:  # the batch has been checked
-            return self._same(node, node.inputs[0])
+        if node.prim is place and (index := node.inputs[0]) in self.targets:  # the batch has been checked
+            if index in self.packed_indices:
+                self.packed_indices[node] = self.packed_indices[index]
+            return self.batched[index]
         if node.prim in (barrier, proj) or not self._touches_ragged(node):
             return None
         if node.prim.kind == "elementwise":
@@ -102,14 +94,8 @@ class Batching:
         axes = axis_rule(node)
         if (new := _parallel(self, node, inputs, axes)) is not None:
             return new
-        rule = RULES.get(node.prim.name) or _rule_of_axes(self, node, axes)
+        rule = RULES.get(node.prim) or _rule_of_axes(self, node, axes)
         return rule(self, node, inputs)
-
-    def _same(self, node: Node, index: Node) -> Node:
-        """Return the batch of an index that `node` is equal to."""
-        if index in self.packed_indices:
-            self.packed_indices[node] = self.packed_indices[index]
-        return self.batched[index]
 
     def _touches_ragged(self, node: Node) -> bool:
         return any(map(self.is_ragged, (node, *node.inputs))) or any(map(self.ragged_param, node.params.values()))
@@ -158,25 +144,13 @@ def _places(rows: Rows, shape: Shape) -> tuple[list[int], dict[int, int]]:
 # -- leaves --------------------------------------------------------------------------------------------------
 
 
-@_rule("full")
 def _full(b: Batching, node: Node, xs: Inputs) -> Node:
     return full(node.params["value"], b.rows.packed(node.shape), node.dtype)
-
-
-@_rule("iota")
-def _iota(b: Batching, node: Node, xs: Inputs) -> Node:
-    return b.rows.position((node.params["size"],))
-
-
-@_rule("size")
-def _size(b: Batching, node: Node, xs: Inputs) -> Node:
-    return cast_to(b.rows.length((node.params["size"],)), node.dtype)
 
 
 # -- expand and the reductions -------------------------------------------------------------------------------
 
 
-@_rule("expand")
 def _expand(b: Batching, node: Node, xs: Inputs) -> Node:
     (old,), shape, axes = node.inputs, node.shape, node.params["axes"]
     ragged, place = _places(b.rows, shape)
@@ -229,7 +203,6 @@ def _collect(b: Batching, x: Node, domain: Domain, kept: tuple[int, ...], reduct
     return reduction(x, ids, shape=(b.rows.total(smaller) if kept else b.rows.size, *x.shape[1:]))
 
 
-@_rule("mean")
 def _mean(b: Batching, node: Node, xs: Inputs) -> Node:
     (x,), axes, since = node.inputs, node.params["axes"], moment()
     total = sum_(cast_to(x, accumulator(node.dtype)), axes=axes)
@@ -237,7 +210,6 @@ def _mean(b: Batching, node: Node, xs: Inputs) -> Node:
     return b.composed(cast_to(total / cast_to(count, total.dtype), node.dtype), since)
 
 
-@_rule("argmax", "argmin")
 def _arg(b: Batching, node: Node, xs: Inputs) -> Node:
     (x,), axis, since = node.inputs, node.params["axis"], moment()
     best = (max_ if node.prim.combiner is ARGMAX else min_)(x, axes=(axis,))
@@ -251,7 +223,6 @@ def _arg(b: Batching, node: Node, xs: Inputs) -> Node:
 # -- contraction ---------------------------------------------------------------------------------------------
 
 
-@_rule("einsum")
 def _einsum(b: Batching, node: Node, xs: Inputs) -> Node:
     terms, out = parse(node.params["subscripts"])
     sizes = {c: n for t, i in zip(terms, node.inputs, strict=True) for c, n in zip(t, i.shape, strict=True)}
@@ -311,7 +282,6 @@ def _row_order(terms: Sequence[str], out: str, ragged: set[str]) -> str:
 # -- layout --------------------------------------------------------------------------------------------------
 
 
-@_rule("reshape")
 def _reshape(b: Batching, node: Node, xs: Inputs) -> Node:
     (old,), shape = node.inputs, node.shape
     (x,) = xs
@@ -337,7 +307,6 @@ def _rows_lead(b: Batching, shape: Shape) -> bool:
     return all(map(b.rows.ragged, shape[:n]))
 
 
-@_rule("transpose")
 def _transpose(b: Batching, node: Node, xs: Inputs) -> Node:
     (old,), perm = node.inputs, node.params["perm"]
     ragged, place = _places(b.rows, old.shape)
@@ -349,7 +318,6 @@ def _transpose(b: Batching, node: Node, xs: Inputs) -> Node:
     return transpose(x, perm=dense) if dense != tuple(range(x.ndim)) else x
 
 
-@_rule("concatenate")
 def _concatenate(b: Batching, node: Node, xs: Inputs) -> Node:
     axis = node.params["axis"]
     ragged, _ = _places(b.rows, node.shape)
@@ -381,7 +349,6 @@ def _concatenate(b: Batching, node: Node, xs: Inputs) -> Node:
     return gather(concatenate(*operands, axis=0) if len(operands) > 1 else operands[0], source)
 
 
-@_rule("flip")
 def _flip(b: Batching, node: Node, xs: Inputs) -> Node:
     (old,), axes = node.inputs, node.params["axes"]
     ragged, place = _places(b.rows, old.shape)
@@ -461,7 +428,6 @@ def _long_enough(b: Batching, i: Node, n: int | Dim) -> Node:
     return nonempty(lengths - more, message=message) + more
 
 
-@_rule("gather")
 def _gather(b: Batching, node: Node, xs: Inputs) -> Node:
     old, *indices = node.inputs
     if not b.is_ragged(old) and old not in b.mapped:
@@ -470,7 +436,6 @@ def _gather(b: Batching, node: Node, xs: Inputs) -> Node:
     return gather(x, *_packed_indices(b, node, indices, old.shape))
 
 
-@_rule("scatter_add", "scatter_max", "scatter_min")
 def _scatter(b: Batching, node: Node, xs: Inputs) -> Node:
     old, *indices = node.inputs
     shape = node.params["shape"]
@@ -479,7 +444,6 @@ def _scatter(b: Batching, node: Node, xs: Inputs) -> Node:
     return node.prim(u, *pointers, shape=b.rows.packed(shape))
 
 
-@_rule("in_range")
 def _in_range(b: Batching, node: Node, xs: Inputs) -> Node:
     (index,), n = node.inputs, node.params["size"]
     if not b.rows.ragged(n):
@@ -495,7 +459,6 @@ def _in_range(b: Batching, node: Node, xs: Inputs) -> Node:
 # -- order ---------------------------------------------------------------------------------------------------
 
 
-@_rule("cumsum", "argsort")
 def _ordered(b: Batching, node: Node, xs: Inputs) -> Node:
     """Apply the segment form along the last ragged axis: in a block each row is a segment."""
     domain = b.rows.domain(node.shape)
@@ -508,14 +471,12 @@ def _ordered(b: Batching, node: Node, xs: Inputs) -> Node:
 # -- batches of batches --------------------------------------------------------------------------------------
 
 
-@_rule("segment_ids")
 def _segment_ids(b: Batching, node: Node, xs: Inputs) -> Node:
     domain = b.rows.domain(node.shape)
-    owner = PRIMITIVES["segment_ids"](xs[0], size=b.rows.total(domain))
+    owner = segment_ids(xs[0], size=b.rows.total(domain))
     return owner - b.rows.of_owner(b.rows.offset(b.rows.domain(node.inputs[0].shape)), domain)
 
 
-@_rule("segment_cumsum", "segment_argsort")
 def _segments(b: Batching, node: Node, xs: Inputs) -> Node:
     # The batch is the last digit of the new ids.
     ids = xs[1] * broadcast_along(size_scalar(b.rows.size, _INT), xs[1].shape, (0,)) + b.rows.owner(
@@ -523,7 +484,6 @@ def _segments(b: Batching, node: Node, xs: Inputs) -> Node:
     return node.prim(xs[0], ids, **node.params)
 
 
-@_rule("block_einsum")
 def _inner_block_einsum(b: Batching, node: Node, xs: Inputs) -> Node:
     examples = b.rows.domain(node.inputs[2].shape)
     operands, kinds = [*xs], [*node.params["kinds"]]
@@ -536,14 +496,12 @@ def _inner_block_einsum(b: Batching, node: Node, xs: Inputs) -> Node:
 # -- held programs -------------------------------------------------------------------------------------------
 
 
-@_rule("checkpoint", "chunked")
 def _checkpoint(b: Batching, node: Node, xs: Inputs) -> Any:
     """Write the held program out, and batch its nodes; return the batch of each result, which `proj` takes."""
     return tuple(new if mapped else broadcast_leading(new, b.rows.size)
                  for new, mapped in b.run(written_out(node), _ALL))
 
 
-@_rule("custom")
 def _custom(b: Batching, node: Node, xs: Inputs) -> Node:
     """Batch the held function and its derivative rule; the nodes of outside that they need become inputs, too."""
     p = node.params
@@ -585,11 +543,10 @@ def _within(b: Batching, graph: Graph, operands: Sequence[tuple[Node, Node, bool
     since = moment()
     outputs = interpreters.substitute(graph.outputs, dict(zip(graph.inputs, olds, strict=True)))
     pairs = list(zip(olds, operands, strict=True))
-    inner = Batching(b.rows, dict(zip(olds, news, strict=True)), [o for o, (_, _, has) in pairs if has],
-                    {o: b.targets[i] for o, (i, _, _) in pairs if i in b.targets},
-                    {o: b.packed_indices[i] for o, (i, _, _) in pairs if i in b.packed_indices},
-                    [o for o, (i, _, _) in pairs if i in b.nullable])
-    inner.in_rule = in_rule or b.in_rule
+    inner = Batching(b.rows, dict(zip(olds, news, strict=True)), {o for o, (_, _, has) in pairs if has},
+                     {o: b.targets[i] for o, (i, _, _) in pairs if i in b.targets},
+                     {o: b.packed_indices[i] for o, (i, _, _) in pairs if i in b.packed_indices},
+                     {o for o, (i, _, _) in pairs if i in b.nullable}, in_rule or b.in_rule)
     results = [new if has == must else broadcast_leading(new, b.rows.size) if must else sum_(new, axes=(0,))
                for (new, has), must in zip(inner.run(outputs, _ALL), mapped, strict=True)]
     inside = set(reachable(results, since))
@@ -606,6 +563,14 @@ def _closed(graph: Graph, inputs: Sequence[Node], extra: Sequence[Node], outputs
     )
 
 
+RULES: dict[Primitive, Rule] = {
+    PRIMITIVES["full"]: _full, iota: lambda b, node, xs: b.rows.position((node.params["size"],)),
+    size_: lambda b, node, xs: cast_to(b.rows.length((node.params["size"],)), node.dtype),
+    expand: _expand, mean: _mean, argmax: _arg, argmin: _arg, einsum: _einsum, reshape: _reshape, transpose: _transpose,
+    concatenate: _concatenate, flip: _flip, gather: _gather, scatter_add: _scatter, scatter_max: _scatter,
+    scatter_min: _scatter, in_range: _in_range, cumsum: _ordered, argsort: _ordered, segment_ids: _segment_ids,
+    segment_cumsum: _segments, segment_argsort: _segments, block_einsum: _inner_block_einsum, checkpoint: _checkpoint,
+    chunked: _checkpoint, custom: _custom}
 _ALONG = {ORDERED: ("it runs along a ragged axis", "Run it along another axis, or write it with cumsum and gathers"),
           PERMUTED: ("it moves elements along a ragged axis", "Move them along another axis, or index the rows with "
                      "an array of positions")}

@@ -355,25 +355,21 @@ def _one(argument: Argument, symbols: Mapping[Axis, Symbol], rows: Rows) -> PyTr
 
 def _inputs(rows: Rows, slots: Sequence[Slot], old: Sequence[Node]) -> Batching:
     """Return the batching in which the inputs of one example are those of the batch."""
-    batched: dict[Node, Node] = {}
-    targets: dict[Node, Symbol] = {}
-    packed_indices: dict[Node, Node] = {}
-    mapped: list[Node] = []
-    nullable: list[Node] = []
+    batching = Batching(rows)
     for node, s in zip(old, slots, strict=True):
         new = s.node if s.axis is None else move_axis(s.node, s.axis, 0)
         if s.field is not None and s.field.target is not None:
             symbol = s.symbols[s.field.target]
-            targets[node] = symbol
+            batching.targets[node] = symbol
             if s.field.null is None:
-                packed_indices[node] = new
+                batching.packed_indices[node] = new
             else:
-                nullable.append(node)
+                batching.nullable.add(node)
             new = _local(rows, new, node.shape, symbol, s.field)
-        batched[node] = new
+        batching.batched[node] = new
         if s.is_mapped:
-            mapped.append(node)
-    return Batching(rows, batched, mapped, targets, packed_indices, nullable)
+            batching.mapped.add(node)
+    return batching
 
 
 def _local(rows: Rows, indices: Node, shape: Shape, symbol: Symbol, t: FieldType) -> Node:

@@ -6,7 +6,7 @@ import pytest
 import minigrad as mg
 from minigrad.combiners import ADD
 from minigrad.graph import PRIMITIVES
-from minigrad.ops.index import scatter_add
+from minigrad.ops.index import gather, scatter_add
 from minigrad.ragged import rules
 from tests.ragged.cases import SIZES, molecules
 
@@ -44,13 +44,13 @@ def test_broken_rules_are_named(monkeypatch):
 
 
 def test_leaks_between_examples_are_found(monkeypatch):
-    right = rules.RULES["gather"]
+    right = rules.RULES[gather]
 
     def leaking(rw, node, xs):
         out = right(rw, node, xs)
         return out if not out.type.floating else out + 0 * PRIMITIVES["flip"](out, axes=(0,))
 
-    monkeypatch.setitem(rules.RULES, "gather", leaking)
+    monkeypatch.setitem(rules.RULES, gather, leaking)
     batch = mg.batch(molecules(SIZES["mixed"]))
     batch.x[0] = np.nan
     with pytest.raises(mg.CheckError):

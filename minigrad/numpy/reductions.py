@@ -249,12 +249,7 @@ def cumprod(a: ArrayLike, axis: int | None = None, dtype: DTypeLike | None = Non
     """
     x, a_ = one_axis(a, axis, "cumprod")
     x = ew.cast_to(x, dtype_of(np.multiply.reduce(np.empty(0, x.dtype)).dtype if dtype is None else dtype))
-    n, reach = number(x.shape[a_]), 1
-    while reach < n:
-        product = slice_along(x, a_, reach, n) * slice_along(x, a_, 0, n - reach)
-        x = concatenate(slice_along(x, a_, 0, reach), product, axis=a_)
-        reach *= 2
-    return Array(x)
+    return Array(accumulate_by_doubling(np.multiply, x, a_))
 
 
 def _enter_cumulative(name: str, function: Callable[..., object], cumulate: Callable[..., Array],

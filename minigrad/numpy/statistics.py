@@ -40,20 +40,13 @@ if TYPE_CHECKING:
 def median(a: ArrayLike, axis: Axes = None, out: None = None, overwrite_input: bool = False,
            keepdims: bool = False) -> Array:
     """Return the median over axes; NaN where an element is NaN."""
-    x = whole = as_array(a)._node
-    axes = as_axes(axis, x.ndim, "median")
-    if not x.type.floating:
-        x = ew.cast_to(x, np.dtype(np.float64))
-    kept = [i for i in range(x.ndim) if i not in axes]
-    n = number(size_of(x.shape[i] for i in axes))
-    if n == 0:
-        raise ShapeError(at_user_line(f"np.median of an empty axis of {x.type}"))
-    rows = reshape_node(transpose_node(x, perm=(*kept, *axes)), shape=(*(x.shape[i] for i in kept), n))
-    last_axis = len(kept)
-    ordered = ordering.sort(rows, last_axis)
+    x = as_array(a)
+    rows, axes = _rows(x if x.dtype.kind == "f" else x.astype(np.float64), axis, "median")
+    ordered, last_axis = rows._node, rows.ndim - 1
+    n = number(ordered.shape[-1])
     middle = mean_(slice_along(ordered, last_axis, (n - 1) // 2, n // 2 + 1), axes=(last_axis,))
     last = reshape_node(slice_along(ordered, last_axis, n - 1, n), shape=middle.shape)  # NaN sorts last
-    return keep_axes(ew.where(ew.isnan(last), last, middle), whole, axes, keepdims)
+    return keep_axes(ew.where(ew.isnan(last), last, middle), x._node, axes, keepdims)
 
 
 _CONTINUOUS = {"linear": (1.0, 1.0), "interpolated_inverted_cdf": (0.0, 1.0), "hazen": (0.5, 0.5),

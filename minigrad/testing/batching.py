@@ -17,7 +17,7 @@ from ..ops.constants import proj
 from ..primitive import placeholder
 from ..tracebacks import boundary
 from ..transforms.in_axes import by_kind, mapped_axes
-from ..transforms.trace import Call, Staged, flatten_arguments
+from ..transforms.trace import Call, Staged, flatten_arguments, function_name
 from ..transforms.vmap import of_one, vmap
 from .common import (
     Checked,
@@ -25,7 +25,6 @@ from .common import (
     describe,
     element,
     leaf_names,
-    name_of,
     number,
     plural,
     precision,
@@ -91,8 +90,8 @@ def check_batch_of(args: Sequence[PyTree], f: Callable[..., Any], in_axes: InAxe
     examples.against_loop(seen)
     examples.take([0]).against_loop(seen)
     examples.without_leaks(seen)
-    return Checked(f"check_batching({name_of(f)}): {plural(examples.size, 'example')}, one alone, each moved in turn",
-                   seen.comparisons, seen.largest)
+    return Checked(f"check_batching({function_name(f)}): {plural(examples.size, 'example')}, one alone, each moved in "
+                   "turn", seen.comparisons, seen.largest)
 
 
 def _stage_example(f: Callable[..., Any], args: tuple[PyTree, ...], in_axes: InAxes) -> Staged:
@@ -110,17 +109,20 @@ class Examples(abc.ABC):
     in_axes : int, None, or a pytree of them
     size : int
         The number of examples.
+    staged : Staged
+        The function, traced for one example.
     """
 
     f: Callable[..., Any]
     in_axes: InAxes
     size: int
+    staged: Staged
     agreement: ClassVar[str]  # the relation that holds where no node is wrong
 
-    @property
-    @abc.abstractmethod
+    @functools.cached_property
     def graph(self) -> Graph:
         """The graph for one example."""
+        return self.staged.graph
 
     @abc.abstractmethod
     def moved(self, k: int) -> Examples:
@@ -144,17 +146,13 @@ class Examples(abc.ABC):
 
     def result(self, i: int) -> str:
         """Return the name of result `i`."""
-        whole = optree.tree_unflatten(self.out_tree, range(self.out_tree.num_leaves))
+        tree = self.staged.out_tree
+        whole: PyTree = optree.tree_unflatten(tree, range(tree.num_leaves))
         return f"the result{leaf_names(whole)[i]}"
-
-    @property
-    @abc.abstractmethod
-    def out_tree(self) -> optree.PyTreeSpec:
-        """The structure of the results."""
 
     def against_loop(self, seen: Seen) -> None:
         """Raise `CheckError` where `vmap` and the loop differ."""
-        name = f"check_batching({name_of(self.f)}), a batch of {self.size}: "
+        name = f"check_batching({function_name(self.f)}), a batch of {self.size}: "
         try:
             batched = self.together()
         except (MinigradError, ValueError, IndexError) as error:
@@ -184,7 +182,7 @@ class Examples(abc.ABC):
                     index = None if other == k else seen.first(actual[other], expected[other])
                     if index is not None:
                         raise self._error(
-                            f"check_batching({name_of(self.f)}): moving example {k} alone moves "
+                            f"check_batching({function_name(self.f)}): moving example {k} alone moves "
                             f"{element(self.result(i), index)} of example {other} from "
                             f"{number(np.asarray(expected[other])[index])} to "
                             f"{number(np.asarray(actual[other])[index])}",
@@ -213,16 +211,6 @@ class StackedExamples(Examples):
         # The leaves, with the examples along axis 0.
         self._fronts = [np.asarray(x) if a is None else np.moveaxis(np.asarray(x), a, 0)
                         for x, a in zip(leaves, self._axes, strict=True)]
-
-    @functools.cached_property
-    def graph(self) -> Graph:
-        staged = self.staged
-        return Graph(tuple(staged.inputs), tuple(staged.outputs), staged.call.names, name=name_of(self.f))
-
-    @property
-    def out_tree(self) -> optree.PyTreeSpec:
-        tree: optree.PyTreeSpec = self.staged.out_tree
-        return tree
 
     def _with(self, fronts: Sequence[np.ndarray]) -> StackedExamples:
         leaves = [x if a is None else np.moveaxis(x, 0, a) for x, a in zip(fronts, self._axes, strict=True)]

@@ -12,7 +12,7 @@ import optree
 from ..errors import DtypeError
 from ..graph import ArrayType, Graph, Node, PyTree
 from ..text import format_node, node_names
-from ..transforms.trace import Staged, flatten_arguments, function_name
+from ..transforms.trace import Staged, flatten_arguments
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -92,11 +92,6 @@ def number(x: SupportsFloat) -> str:
 def plural(n: int, word: str) -> str:
     """Return ``1 example`` or ``3 examples``."""
     return f"{n:,} {word}{'s' * (n != 1)}"
-
-
-def name_of(f: Callable[..., Any]) -> str:
-    """Return the name of `f` in messages."""
-    return function_name(f)
 
 
 def type_of(x: ArrayLike) -> ArrayType:

@@ -19,8 +19,8 @@ from ..ops.elementwise import stop_gradient
 from ..primitive import placeholder
 from ..tracebacks import boundary
 from ..transforms.graph_forms import Argnums, select
-from ..transforms.trace import Call
-from .common import Checked, at_element, describe, element, name_of, number, precision, stage_precisely
+from ..transforms.trace import Call, function_name
+from .common import Checked, at_element, describe, element, number, precision, stage_precisely
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -104,16 +104,16 @@ def check_grads(f: Callable[..., Any], args: Sequence[PyTree], order: int = 2, a
         wrt, _ = select(staged.graph, argnums, "check_grads")
     outputs = [n for n in staged.outputs if n.type.floating]
     if not wrt or not outputs:
-        raise GradError(at_user_line(f"check_grads({name_of(f)}): no floating {'result' if wrt else 'argument'}, so "
-                                     "there is no derivative"))
-    graph = Graph(tuple(staged.inputs), tuple(outputs), staged.call.names, name=name_of(f))
+        raise GradError(at_user_line(f"check_grads({staged.call.name}): no floating {'result' if wrt else 'argument'}, "
+                                     "so there is no derivative"))
+    graph = Graph(tuple(staged.inputs), tuple(outputs), staged.call.names, name=staged.call.name)
     total, largest = 0, 0.0
     graphs = {"": graph}  # derivatives so far, by their mode
     for level in range(1, order + 1):
         derived = {}
         for before, graph in graphs.items():
             slopes = Slopes(graph, leaves, wrt, level)
-            slopes.refuse_infinite(name_of(f))
+            slopes.refuse_infinite(function_name(f))
             for mode in modes:
                 reason = slopes.malformed(mode)
                 wrong = None if reason else slopes.first(mode, slopes.tolerance(eps, rtol, atol))
@@ -122,7 +122,8 @@ def check_grads(f: Callable[..., Any], args: Sequence[PyTree], order: int = 2, a
                 derived[mode] = slopes.reverse if mode == "rev" else slopes.pushed
             total, largest = total + slopes.comparisons, max(largest, slopes.largest)
         graphs = derived
-    subject = f"check_grads({name_of(f)}): order {' and '.join(map(str, range(1, order + 1)))}, {' and '.join(modes)}"
+    orders = " and ".join(map(str, range(1, order + 1)))
+    subject = f"check_grads({staged.call.name}): order {orders}, {' and '.join(modes)}"
     return Checked(subject, total, largest)
 
 
@@ -315,7 +316,7 @@ def _error(f: Callable[..., Any], slopes: Slopes, before: str, mode: str, wrong:
                  "at this point, or vary faster than the step eps"]
     else:
         blame = [f"  first node that disagrees: {describe(node, slopes.graph)}", f"    {cause}"]
-    return CheckError("\n".join([f"check_grads({name_of(f)}): {message}", *blame]), node)
+    return CheckError("\n".join([f"check_grads({function_name(f)}): {message}", *blame]), node)
 
 
 def first_wrong_rule(slopes: Slopes, mode: str) -> tuple[Node | None, str]:

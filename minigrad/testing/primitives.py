@@ -13,9 +13,9 @@ from .. import interpreters
 from ..errors import CheckError
 from ..graph import Graph, PyTree
 from ..tracebacks import boundary
-from ..transforms.trace import Call
+from ..transforms.trace import Call, function_name
 from .batching import check_batching
-from .common import Checked, name_of
+from .common import Checked
 from .gradients import check_grads
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def check_primitive(f: Callable[..., Any], *args: PyTree, order: int = 2, exampl
     values = interpreters.evaluate(graph, arrays)
     for node, value in zip(staged.outputs, map(np.asarray, values), strict=True):
         if value.dtype != node.dtype or value.shape != node.shape:
-            raise CheckError(f"check_primitive({name_of(f)}): its type rule says {node.type}, and its evaluation "
+            raise CheckError(f"check_primitive({function_name(f)}): its type rule says {node.type}, and its evaluation "
                              f"returned {value.dtype.name}{list(value.shape)}", node)
     done = [Checked("type", len(values), 0.0)]
     floats = any(t.floating for t in call.types) and any(n.type.floating for n in staged.outputs)
@@ -73,8 +73,8 @@ def check_primitive(f: Callable[..., Any], *args: PyTree, order: int = 2, exampl
         batch = tuple(a if m is None else optree.tree_map(lambda x: _stack(x, examples), a)
                       for a, m in zip(args, axes, strict=True))
         done.append(check_batching(f, batch, in_axes=axes))
-    return Checked(f"check_primitive({name_of(f)}): type, order {order} and batches", sum(c.comparisons for c in done),
-                   max(c.largest for c in done))
+    return Checked(f"check_primitive({function_name(f)}): type, order {order} and batches",
+                   sum(c.comparisons for c in done), max(c.largest for c in done))
 
 
 def _stack(x: ArrayLike, n: int) -> np.ndarray:

@@ -18,10 +18,10 @@ from ..ragged.batch import Batch, is_batch
 from ..ragged.rules import Batching
 from ..symbolic import Symbol, value
 from ..transforms.ragged import StagedBatch, stage_batch
-from ..transforms.trace import Call
+from ..transforms.trace import Call, Staged, function_name
 from ..transforms.vmap import vmap
 from .batching import Examples, check_batch_of
-from .common import Checked, at_element, name_of, number, plural, precision, widen
+from .common import Checked, at_element, number, plural, precision, widen
 from .tolerance import Seen, tolerance
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def check_ragged(args: Sequence[PyTree], f: Callable[..., Any], in_axes: InAxes,
     for some in (examples, examples.some([0]), examples.some(list(range(n))[::-1])):
         some.against_loop(seen)
     examples.without_leaks(seen)
-    return Checked(f"check_batching({name_of(f)}): {plural(n, 'example')} of different size, one alone, all in the "
-                   "other order, each moved in turn", seen.comparisons, seen.largest)
+    return Checked(f"check_batching({function_name(f)}): {plural(n, 'example')} of different size, one alone, all in "
+                   "the other order, each moved in turn", seen.comparisons, seen.largest)
 
 
 class PackedExamples(PackedArguments, Examples):
@@ -52,18 +52,12 @@ class PackedExamples(PackedArguments, Examples):
         self.f = f
 
     @functools.cached_property
-    def _staged(self) -> StagedBatch:
-        return stage_batch(Call(self.f, self.args, {}), self.in_axes)
+    def _batch(self) -> StagedBatch:
+        return stage_batch(Call(self.f, self.args), self.in_axes)
 
     @functools.cached_property
-    def graph(self) -> Graph:
-        staged = self._staged.staged
-        return Graph(tuple(staged.inputs), tuple(staged.outputs), staged.call.names, name=name_of(self.f))
-
-    @property
-    def out_tree(self) -> optree.PyTreeSpec:
-        tree: optree.PyTreeSpec = self._staged.staged.out_tree
-        return tree
+    def staged(self) -> Staged:  # type: ignore[override]  # an attribute, traced on first use
+        return self._batch.staged
 
     def some(self, rows: Sequence[int]) -> PackedExamples:
         """Return some of the examples."""
@@ -96,7 +90,7 @@ class PackedExamples(PackedArguments, Examples):
         return [x.unbatch() if is_batch(x) else list(x) for x in out]
 
     def first_wrong(self, seen: Seen) -> tuple[Node | None, str]:
-        batch = self._staged
+        batch = self._batch
         staged, batching = batch.staged, batch.batching
         arrays = [np.asarray(x) for x in batch.call.leaves]
         nodes = [n for n in reachable(staged.outputs, staged.since)

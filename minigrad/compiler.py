@@ -19,6 +19,7 @@ from .argument_sizes import argument_sizes
 from .debugging import debugging
 from .errors import BatchError, MinigradError, ShapeError, at_user_line
 from .graph import Graph, PyTree
+from .immutable import Immutable
 from .locks import Lock
 from .passes.record import Stage, Stages
 from .symbolic import Dim, Symbol
@@ -113,7 +114,7 @@ class Entry:
                       if isinstance(d, Dim) and any(factor < 0 for _, factor in d.terms)})
 
 
-class Compiled:
+class Compiled(Immutable):
     """A compiled function; made by `compile`.
 
     Attributes
@@ -159,12 +160,6 @@ class Compiled:
         return Compiled(f, backend, self._without, self._maxsize, **self._options)
 
     # -- copies ----------------------------------------------------------------------------------------------
-
-    def __copy__(self) -> Compiled:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Compiled:
-        return self
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the graphs, so that another process needs no source of the function."""

@@ -18,6 +18,7 @@ import numpy as np
 import optree
 
 from .errors import DtypeError, GraphError, Location, Place, at_user_line, format_location, user_location
+from .immutable import Immutable
 from .symbolic import Dim, Shape, Symbol, format_shape, size_of, symbols
 from .tracebacks import boundary
 from .tracing import thread
@@ -108,7 +109,7 @@ class TupleType:
         return "(" + ", ".join(map(str, self.parts)) + ")"
 
 
-class Node:
+class Node(Immutable):
     """One value of a program.
 
     Attributes
@@ -177,12 +178,6 @@ class Node:
 
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError("a Node is frozen")
-
-    def __copy__(self) -> Node:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Node:
-        return self
 
     def __reduce__(self) -> NoReturn:
         raise GraphError(at_user_line(f"{self!r} is part of a program and has no pickle of its own: pickle a Graph"))

@@ -6,13 +6,14 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from .immutable import Immutable
 from .symbolic import Dim
 from .tracing import guard_equal, number
 
 T = TypeVar("T")
 
 
-class Size:
+class Size(Immutable):
     """A symbolic size in the user's code: it adds, multiplies and compares.
 
     With a float, or under NumPy's functions, it becomes a traced scalar: ``1 / n`` and ``np.sqrt(n)`` hold for
@@ -63,12 +64,6 @@ class Size:
 
     def __repr__(self) -> str:
         return str(self.dim)
-
-    def __copy__(self) -> Size:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Size:
-        return self
 
     def __reduce__(self) -> tuple[Callable[..., int | Size], tuple[Dim]]:
         return shown, (self.dim,)

@@ -10,10 +10,12 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import overload
 
+from .immutable import Immutable
+
 _uid = itertools.count()
 
 
-class Symbol:
+class Symbol(Immutable):
     """A named size. Two symbols of the same name are different symbols.
 
     `rows` marks a number of rows, which may be 0; a batch has at least one example.
@@ -29,17 +31,11 @@ class Symbol:
 
     # Symbols have identity: a copy is the symbol itself, and a pickle makes a new one.
 
-    def __copy__(self) -> Symbol:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Symbol:
-        return self
-
     def __reduce__(self) -> tuple[type[Symbol], tuple[str, int | None, bool]]:
         return Symbol, (self.name, self.hint, self.rows)
 
 
-class Dim:
+class Dim(Immutable):
     """A symbolic size: an integer polynomial in symbols, in canonical form; never a plain constant.
 
     Attributes
@@ -171,12 +167,6 @@ class Dim:
 
     def __repr__(self) -> str:
         return self.format()
-
-    def __copy__(self) -> Dim:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Dim:
-        return self
 
     def __reduce__(self) -> tuple[Callable[..., int | Dim], tuple[dict[tuple[Symbol, ...], int]]]:
         return polynomial, (dict(self.terms),)

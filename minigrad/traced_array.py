@@ -15,6 +15,7 @@ import numpy as np
 
 from .errors import IntegerRangeError, TraceError, at_user_line
 from .graph import Node, dtype_of, full
+from .immutable import Immutable
 from .ops.constants import constant, size_scalar
 from .sizes import Size, shown
 from .symbolic import size_of
@@ -96,7 +97,7 @@ def _conversion(name: str, convert: Callable[..., R]) -> Callable[..., R]:
     return method
 
 
-class Array:
+class Array(Immutable):
     """A traced value, with the interface of a NumPy array; it records operations.
 
     Attributes
@@ -182,12 +183,6 @@ class Array:
         if not self.ndim:
             raise TraceError(at_user_line("iteration over a traced scalar"))
         return (self[i] for i in range(len(self)))
-
-    def __copy__(self) -> Array:  # arrays are immutable
-        return self
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Array:
-        return self
 
     def __reduce__(self) -> NoReturn:
         raise TraceError(at_user_line(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .errors import ShapeError, at_user_line, user_location
+from .immutable import Immutable
 from .symbolic import Dim, Symbol
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 EXPLAIN: dict[str, Callable[[], tuple[str, str]]] = {}
 
 
-class Tagged(int):
+class Tagged(Immutable, int):
     """An int with its origin: the axis of an argument that has this size."""
 
     origin: Origin
@@ -32,12 +33,6 @@ class Tagged(int):
     def __new__(cls, n: int, origin: Origin) -> Tagged:
         self = super().__new__(cls, n)
         self.origin = origin
-        return self
-
-    def __copy__(self) -> Tagged:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Tagged:
         return self
 
     def __reduce__(self) -> tuple[type[int], tuple[int]]:

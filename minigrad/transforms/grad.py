@@ -11,6 +11,7 @@ import optree
 
 from ..errors import ShapeError, at_user_line
 from ..graph import Graph, Node, PyTree
+from ..immutable import Immutable
 from ..tracebacks import boundary
 from ..traced_array import Array
 from ..tracing import guard_equal_shapes
@@ -161,7 +162,7 @@ def vjp(f: Callable[..., PyTree], *primals: PyTree) -> tuple[PyTree, Callable[[P
 
 
 @dataclass(frozen=True, eq=False)
-class _Pull:
+class _Pull(Immutable):
     """The function from cotangents of a graph's outputs to those of its inputs, at the point `leaves`."""
 
     graph: Graph
@@ -177,8 +178,3 @@ class _Pull:
     def __repr__(self) -> str:
         return f"<minigrad pullback of {len(self.graph.outputs)} values to {len(self.graph.inputs)}>"
 
-    def __copy__(self) -> _Pull:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, object]) -> _Pull:
-        return self

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from ..immutable import Immutable
 from ..tracebacks import boundary, for_user
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def picklable(maker: Callable[P, R]) -> Callable[P, R]:
     return make
 
 
-class Made:
+class Made(Immutable):
     """A function, and the call that created it."""
 
     __qualname__: str
@@ -62,12 +63,6 @@ class Made:
         maker, args, kwargs, _ = self._call
         words = [*map(repr, args), *(f"{k}={v!r}" for k, v in kwargs.items())]
         return f"<minigrad.{maker.__name__}({', '.join(words)})>"
-
-    def __copy__(self) -> Made:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Made:
-        return self
 
     def __reduce__(self) -> str | tuple[object, ...]:
         if is_named(self):

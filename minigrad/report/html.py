@@ -6,7 +6,8 @@ import io
 import keyword
 import re
 import tokenize
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..draw.notebook import cell, framed, graph_text
 from ..draw.svg import xml
@@ -15,6 +16,7 @@ from .plot import Axis, Line, plot
 
 if TYPE_CHECKING:
     from .report import Report
+    from .training import Training
 
 _COLOUR = {"loop": 0, "vmapped": 1, "giant": 1, "microbatched": 2, "padded": 2, "unrolled": 3, "stochastic": 0,
            "mini-batch": 1, "batch": 2}
@@ -83,7 +85,7 @@ def _section(title: str, body: str, lead: str = "") -> str:
     return f'<section id="{name}"><h2>{xml(title)}</h2>{lead}{body}</section>'
 
 
-def _rows(columns: Any, rows: Any, marked: int | None = None) -> str:
+def _rows(columns: Sequence[str], rows: Sequence[Sequence[str]], marked: int | None = None) -> str:
     head = "".join(f"<th>{xml(c)}</th>" for c in columns)
     body = "".join(f'<tr{" class=best" if i == marked else ""}>' + "".join(
         f"<th scope=row>{xml(c)}</th>" if not k else f"<td>{xml(c)}</td>" for k, c in enumerate(row)) + "</tr>"
@@ -111,11 +113,11 @@ def _curves(report: Report) -> str:
     return _section("Time and memory against batch size", _figures(plots))
 
 
-def _figures(plots: Any) -> str:
+def _figures(plots: Sequence[str]) -> str:
     return '<div class="figures">' + "".join(f"<figure>{p}</figure>" for p in plots) + "</div>"
 
 
-def _training(training: Any) -> str:
+def _training(training: Training) -> str:
     epoch = Axis("epochs", "{:g}".format)
     losses = [Line(r.name, list(enumerate(r.losses)), _COLOUR[r.name]) for r in training.runs]
     right = [Line(r.name, list(enumerate(r.accuracies)), _COLOUR[r.name]) for r in training.runs]

@@ -43,7 +43,7 @@ nb_execution_in_temp = True
 nb_merge_streams = True
 nb_render_markdown_format = "gfm"
 
-default_role = "autolink"
+default_role = "name"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autosummary_generate = False

@@ -1,4 +1,4 @@
-"""The directive ``public``: documents the names listed in it, first as a table, then one by one."""
+"""The directive ``public`` documents the names listed in it; the role ``name`` links to them."""
 
 import importlib
 import inspect
@@ -8,6 +8,7 @@ import numpy as np
 from docutils import nodes
 from sphinx.addnodes import desc_signature
 from sphinx.application import Sphinx
+from sphinx.ext.autosummary import AutoLink
 from sphinx.util.docutils import SphinxDirective
 
 
@@ -50,6 +51,15 @@ def entry(name: str) -> list[str]:
     return [f".. py:data:: {name.rpartition('.')[2]}", "", *(f"   {line}" for line in summary.splitlines()), ""]
 
 
+class Name(AutoLink):
+    """The role of a name in single backticks: a link where it is public, code elsewhere."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Return the link or the code."""
+        found, messages = super().run()
+        return [nodes.literal("", n.astext()) if isinstance(n, nodes.emphasis) else n for n in found], messages
+
+
 class Public(SphinxDirective):
     """Document public names: a table of first lines with links, then each docstring."""
 
@@ -73,5 +83,6 @@ class Public(SphinxDirective):
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directive."""
+    app.add_role("name", Name())
     app.add_directive("public", Public)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,6 +1,5 @@
 """The directive ``public`` documents the names listed in it; the role ``name`` links to them."""
 
-import importlib
 import inspect
 import types
 
@@ -11,10 +10,12 @@ from sphinx.application import Sphinx
 from sphinx.ext.autosummary import AutoLink
 from sphinx.util.docutils import SphinxDirective
 
+import minigrad
+
 
 def resolve(name: str) -> object:
     """Return the object that a name below the package `minigrad` stands for."""
-    value: object = importlib.import_module("minigrad")
+    value: object = minigrad
     for part in name.split("."):
         value = getattr(value, part)
     return value
@@ -74,9 +75,9 @@ class Public(SphinxDirective):
         text = "\n".join([".. py:currentmodule:: minigrad", "", *lines])
         result = self.parse_text_to_nodes(f"````{{eval-rst}}\n{text}\n````")
         for signature in (s for node in result for s in node.findall(desc_signature)):
-            # The listing of a module, compiler.py say, links back under the package's name alone.
-            module, name = signature.get("module"), signature.get("fullname")
-            if f"minigrad.{name}" not in signature["ids"] and module == "minigrad.compiler":
+            # The listing of a module's source may link back under the package's name alone.
+            name = signature.get("fullname", "")
+            if signature["ids"] and not hasattr(minigrad, name.partition(".")[0]):
                 signature["ids"].append(f"minigrad.{name}")
         return result
 

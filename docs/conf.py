@@ -21,7 +21,7 @@ version = release = minigrad.__version__
 
 extensions = [
     "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton",
-    "myst_nb", "mathml", "notebooks", "public_names", "repository_pages"]
+    "myst_nb", "links", "mathml", "notebooks", "public_names", "repository_pages"]
 exclude_patterns = ["_build", "_notebooks", "jupyter_execute", "peers"]
 needs_sphinx = "8.0"
 templates_path = ["_templates"]

@@ -71,3 +71,15 @@ def test_stored_answers_of_peers_are_complete():
     for library in ("jax", "torch"):
         assert set(stored[library]["answers"]) == {
             question for question, ways in conventions["QUESTIONS"].items() if library in ways}
+
+
+def test_broken_links_are_found(tmp_path):
+    pytest.importorskip("sphinx")
+    faults = runpy.run_path(str(DOCS / "_ext" / "links.py"))["faults"]
+    (tmp_path / "a.html").write_text('<a id="here" href="b.html#there">b</a> <a class="x" href="#here">a</a>'
+                                     '<a href="https://example.org">elsewhere</a><img src="data:image/png;base64,AA">')
+    (tmp_path / "b.html").write_text('<a href="a.html#gone">a</a> <script src="https://example.org/x.js"></script>'
+                                     '<a href="c.html">c</a>')
+    assert sorted(faults(tmp_path)) == [
+        "a.html links to b.html#there", "b.html links to a.html#gone", "b.html links to c.html",
+        "b.html loads https://example.org/x.js"]

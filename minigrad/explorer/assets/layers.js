@@ -196,7 +196,7 @@ class Net {
       layer.forEach((v, i) => { x[v] = offset[i] - extent / 2; });
       return offset;
     });
-    const rounds = count < 1500 ? 40 : 14, order = this.layers.map((_, r) => r);
+    const rounds = count < 300 ? 40 : count < 1500 ? 24 : 14, order = this.layers.map((_, r) => r);
     for (let sweep = 0; sweep < rounds; sweep++) {
       const down = sweep % 2 === 0, both = sweep >= rounds - 8;
       for (const r of down ? order : [...order].reverse()) {

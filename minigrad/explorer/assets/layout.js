@@ -29,7 +29,14 @@ function placeOf(n, level) {
 // until the drawing has few boxes. A group that is opened shows those of the level below; the last are parts of `PART`.
 function grouping(s, visible, open) {
   if (visible.length <= FOLDED) return (n) => ({id: n.index, place: null});
-  const keys = (level) => new Map(visible.map((n) => [n, `${level} ${placeOf(n, level)} ${n.role}`]));
+  const keys = (level) => {
+    const known = new Map(); // nodes of one line have one place
+    return new Map(visible.map((n) => {
+      const own = n.input ? n : n.scope || n.line || n;
+      if (!known.has(own)) known.set(own, placeOf(n, level));
+      return [n, `${level} ${known.get(own)} ${n.role}`];
+    }));
+  };
   const levels = [];
   do levels.push(keys(levels.length)); while (new Set(levels[levels.length - 1].values()).size > FOLDED && levels.length < 7);
   const seen = new Map(), parts = new Map();

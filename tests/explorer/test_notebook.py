@@ -96,6 +96,10 @@ def test_pages_of_nbconvert_hold_the_live_displays(notebook, open_html, scheme):
     assert not any(image.is_visible() for image in page.locator("img[alt='drawing of the graph']").all())
     assert page.locator("svg.mg").first.is_visible()
     assert page.get_by_text("speed-up", exact=True).first.is_visible()
+    for button, start in (("SVG", b"<svg"), ("PNG", b"\x89PNG\r\n"), ("frames", b"PK\x03\x04")):
+        with page.expect_download() as saved:  # out of a frame of its own origin
+            page.frame_locator("iframe[title='minigrad: loss']").get_by_role("button", name=button).click()
+        assert Path(saved.value.path()).read_bytes().startswith(start)
     details = outputs.filter(has_text="18 nodes for every B").locator("details").first
     assert not details.locator("pre").is_visible()
     details.locator("summary").press("Enter")

@@ -47,54 +47,40 @@ class KernelKey:
 
 
 def kernel_key(plan: Plan, step: Step) -> KernelKey:
-    """Return the key of a group's kernel."""
-    return _Reader(plan, step).read()
+    """Return the key of a group's kernel: nodes, sizes and memories are numbered in the order of a traversal."""
+    members, roles = set(step.group.nodes), plan.roles
+    number: dict[Node, int] = {}
+    entries: list[Entry] = []
+    symbols: dict[Symbol, int] = {}
+    places: dict[int, int] = {}
 
+    def param(v: object) -> object:
+        if isinstance(v, tuple):
+            return "tuple", tuple([param(x) for x in v])
+        return ("size", coded(v, symbols)) if isinstance(v, Dim) else v
 
-class _Reader:
-    """Numbers nodes, sizes and memories in the order of a traversal."""
-
-    def __init__(self, plan: Plan, step: Step):
-        self.plan, self.step, self.members = plan, step, set(step.group.nodes)
-        self.number: dict[Node, int] = {}
-        self.entries: list[Entry] = []
-        self.symbols: dict[Symbol, int] = {}
-        self.places: dict[int, int] = {}
-
-    def read(self) -> KernelKey:
-        group = tuple([self._node(n) for n in self.step.group.nodes])
-        signature = self.step.group.rows is not None, group, tuple(self.entries)
-        return KernelKey(signature, tuple(self.number), tuple(self.symbols))
-
-    def _node(self, n: Node) -> int:
-        known = self.number.get(n)
-        if known is not None:
-            return known
-        roles, prim = self.plan.roles, n.prim
-        view = roles.is_view(n) and prim.view is not PART
+    def numbered(n: Node) -> int:
+        if n in number:
+            return number[n]
+        prim, place = n.prim, plan.place.get(n)
         inputs: tuple[int, ...] = ()
-        if n in self.members or view:
-            inputs = tuple([self._node(i) for i in (n.inputs[:1] if view else n.inputs)])  # a barrier orders
+        view = roles.is_view(n) and prim.view is not PART
+        if n in members or view:
+            inputs = tuple([numbered(i) for i in (n.inputs[:1] if view else n.inputs)])  # a barrier orders
         elif prim not in _KNOWN:
             prim = input_
         named = prim is not input_ and prim.kind != "elementwise"  # the parameters of those are in their kernel
-        params = tuple([(k, self._param(v)) for k, v in n.params.items()]) if named else ()
-        place = self.plan.place.get(n)
+        params = tuple([(k, param(v)) for k, v in n.params.items()]) if named else ()
         if place is not None:
-            place = self.places.setdefault(place, len(self.places))
+            place = places.setdefault(place, len(places))
         operation = (prim.name, prim.kernel, prim.kind) if prim is not input_ else (prim.name,)
-        self.entries.append((operation, inputs, params, n.dtype.str, tuple([self._size(d) for d in n.shape]), place,
-                             n in self.plan.takes))
-        self.number[n] = len(self.number)
-        return self.number[n]
+        entries.append((operation, inputs, params, n.dtype.str, tuple([coded(d, symbols) for d in n.shape]), place,
+                        n in plan.takes))
+        number[n] = len(number)
+        return number[n]
 
-    def _param(self, v: object) -> object:
-        if isinstance(v, tuple):
-            return "tuple", tuple([self._param(x) for x in v])
-        return ("size", self._size(v)) if isinstance(v, Dim) else v
-
-    def _size(self, d: int | Dim) -> SizeCode:
-        return coded(d, self.symbols) if isinstance(d, Dim) else d
+    group = tuple([numbered(n) for n in step.group.nodes])
+    return KernelKey((step.group.rows is not None, group, tuple(entries)), tuple(number), tuple(symbols))
 
 
 def coded(d: int | Dim, symbols: dict[Symbol, int]) -> SizeCode:

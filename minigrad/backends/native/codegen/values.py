@@ -58,24 +58,19 @@ def suffix(t: ir.Type) -> str:
     return f"v{t.count}{text}" if isinstance(t, ir.VectorType) else text
 
 
-def repeated_constant(t: ir.Type, number: bool | int | float) -> ir.Constant:
-    """Return a number in every lane of `t`, written once in the text, however many lanes there are."""
-    if not isinstance(t, ir.VectorType):
-        return ir.Constant(t, number)
-    one = ir.Constant(t.element, number)
-    repeated = ir.FormattedConstant(t.element, f"splat ({t.element} {one.get_reference()})")
-    repeated.type = t  # given to the constructor, llvmlite would take the text for the lanes
-    return repeated
-
-
 def constant(t: ir.Type, number: bool | int | float) -> ir.Constant:
-    """Return a number, converted to the type of a lane, in every lane of `t`."""
+    """Return a number, converted to the type of a lane, in every lane of `t`; the text has it once."""
     e = element(t)
     number = float(number) if isinstance(e, (ir.FloatType, ir.DoubleType)) else int(number)
     if isinstance(e, ir.FloatType):
         with np.errstate(over="ignore"):
             number = float(np.float32(number))
-    return repeated_constant(t, number)
+    one = ir.Constant(e, number)
+    if not isinstance(t, ir.VectorType):
+        return one
+    repeated = ir.FormattedConstant(e, f"splat ({e} {one.get_reference()})")
+    repeated.type = t  # given to the constructor, llvmlite would take the text for the lanes
+    return repeated
 
 
 def lane_numbers(scalar: ir.Type, count: int, first: int = 0) -> ir.Constant:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 from llvmlite import ir
 
 from .. import values
@@ -69,11 +68,9 @@ class Lanes:
 
     def const(self, number: float) -> Lanes:
         """Return `number` in every lane."""
-        if self.is_float:
-            number = float(np.float32(number)) if self.width == 32 else float(number)
-        elif self.element.width > 1:  # as the bits of a two's complement
+        if not self.is_float and self.width > 1:  # as the bits of a two's complement
             number = int(number) & (1 << self.width) - 1
-        return self.of(values.repeated_constant(self.type, number))
+        return self.of(values.constant(self.type, number))
 
     def _like(self, other: Lanes | float) -> Lanes:
         return other if isinstance(other, Lanes) else self.const(other)

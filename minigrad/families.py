@@ -64,11 +64,10 @@ def elementwise(name: str, eval: Callable[..., object], kernel: str, *,
 
     if d is None and (vjp is None) != (jvp is None):
         raise GraphError(f"{name}: give both vjp= and jvp=, or the partial derivatives as d=")
-    by_partials = _derivatives(d) if d is not None else (
-        lambda g, out, *xs, **params: [None] * len(xs), lambda ts, out, *xs, **params: zeros_like(out))
+    reverse, forward = _derivatives(d or (lambda out, *xs, **params: [None] * len(xs)))
     return Primitive(
-        name, type_rule, eval, kind="elementwise", kernel=kernel,
-        vjp=vjp or by_partials[0], jvp=jvp or by_partials[1], axes=POINTWISE, flops=flops, linear=linear, params=params,
+        name, type_rule, eval, vjp or reverse, jvp or forward, kind="elementwise", kernel=kernel, axes=POINTWISE,
+        flops=flops, linear=linear, params=params,
         samples=samples or (lambda: _default_samples(arity, domain, order)), **attributes)
 
 
@@ -88,9 +87,9 @@ def _derivatives(d: Callable[..., Sequence[Node | float | None]]) -> tuple[
 
 
 def _scale(g: Node, partial: Node | float) -> Node:
-    if isinstance(partial, (int, float)):
-        return g if partial == 1 else -g if partial == -1 else g * partial
-    return g * partial
+    if isinstance(partial, Node) or abs(partial) != 1:
+        return g * partial
+    return g if partial == 1 else -g
 
 
 def uniform(low: float, high: float, arity: int = 1, order: int = 2) -> Callable[[], list[Sample]]:

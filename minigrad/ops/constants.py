@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..axes import ORDERED, AxisRule, Declared, Factor, subscripts
-from ..graph import ArrayType, Node, Number, Params, TupleType, dtype_of, zeros_like
+from ..graph import ArrayType, Node, Number, Params, dtype_of, zeros_like
 from ..primitive import PART, ArrayNamespace, Primitive, Sample, free, leaf
 from ..symbolic import Dim, Shape
 
@@ -52,10 +52,6 @@ size_ = leaf(
     samples=lambda: [Sample((), {"size": 4, "dtype": np.dtype("f8")}, order=0)])
 
 
-def _proj_type(t: TupleType, *, index: int) -> ArrayType:
-    return t.parts[index]
-
-
 def _proj_vjp(g: Node, out: Node, whole: Node, *, index: int) -> list[tuple[Node | None, ...]]:
     return [tuple(g if i == index else None for i in range(len(whole.types)))]
 
@@ -70,8 +66,9 @@ def _proj_batch(size: int | Dim, mapped: Sequence[bool], whole: Node | tuple[Nod
     return whole[index] if isinstance(whole, tuple) else proj(whole, index=index)
 
 
-proj = Primitive("proj", _proj_type, lambda xp, whole, *, index: whole[index], _proj_vjp, _proj_jvp, _proj_batch,
-                 flops=free, view=PART,
+proj = Primitive("proj", lambda t, *, index: t.parts[index], lambda xp, whole, *, index: whole[index], _proj_vjp,
+                 _proj_jvp, _proj_batch,
+                 flops=free, view=PART, params={"index": int},
                  printed=lambda node, operands, value: f"{operands[0]}[{node.params['index']}]",
                  drawn=lambda node, value: f"result {node.params['index']}")
 

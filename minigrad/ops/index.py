@@ -204,13 +204,9 @@ def _gather_sum_batch(n: int | Dim, mapped: Sequence[bool], x: Node, source: Nod
     return batch(n, (any(mapped[:2]), mapped[2]), rows, to, shape=(size, *x.shape[1 + mapped[0]:]))
 
 
-def _gather_sum_samples() -> list[Sample]:
-    x = np.random.default_rng(4).normal(size=(3, 2))
-    return [Sample((x, np.array([0, 2, 2, 1]), np.array([1, 1, 0, 3])), {"size": 4})]
-
-
 gather_sum: Primitive = linear(  # a gather into a scatter_add without the rows between: a pass makes it
     "gather_sum", _gather_sum_type, _gather_sum_eval,
     lambda g, x, source, to, *, size: gather_sum(g, to, source, size=x.shape[0]), _gather_sum_batch,
     axes=subscripts("row@1 ..., edge:add, edge:add -> place@2 ..."), hidden_params=frozenset({"size"}),
-    combiner=ADD, samples=_gather_sum_samples)
+    combiner=ADD, samples=lambda: [Sample((np.array([[0.1, -1.2], [0.6, 0.2], [-0.4, 2.1]]), np.array([0, 2, 2, 1]),
+                                           np.array([1, 1, 0, 3])), {"size": 4})])

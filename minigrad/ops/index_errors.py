@@ -44,7 +44,8 @@ def sentence(node: Node, operands: Sequence[np.ndarray], graph: Graph, arrays: S
     if refused is None:
         return None
     index, position, value, size, counts = refused
-    owner = None if counts is None else _owner(counts)
+    sizes_of = counts and unexpanded(counts)[0]  # of examples of different size: a gather by the example of each row
+    owner = sizes_of.inputs[1] if sizes_of is not None and sizes_of.prim is gather else None
     example, name = _example(node, index, position, counts, owner, graph, value_of), _argument(index, graph)
     rows = f"an example with {size} rows" if node.prim is checked_index or owner else f"an axis of size {size}"
     place = " of ".join(words for words in (name, example) if words)
@@ -77,20 +78,14 @@ def _outside(index: Node, value: np.ndarray, size: np.ndarray, reading: str, *nu
         yield index, int(position), int(value.flat[position]), int(size.flat[position]), counts
 
 
-def _owner(counts: Node) -> Node | None:
-    """Return the example of each size, for the sizes of the examples' own axes."""
-    counts, _ = unexpanded(counts)
-    return counts.inputs[1] if counts.prim is gather and len(counts.inputs) == 2 else None
-
-
 def _example(node: Node, index: Node, position: int, counts: Node | None, owner: Node | None, graph: Graph,
              value_of: Callable[[Node], np.ndarray]) -> str:
     """Return the words for the example of an element of an index, or an empty string."""
+    if "vmap" not in node.rules:
+        return ""
     root = node
     while root.source is not None:
         root = root.source
-    if "vmap" not in node.rules:
-        return ""
     own = root.inputs[root.prim.axes is INDEXED_AXES] if root.inputs else root
     length = math.prod(value_of(index).shape[1:])
     varying = {axis for x in (index, counts) if x is not None for axis in unexpanded(x)[1]}

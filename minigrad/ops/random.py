@@ -58,8 +58,7 @@ def _bits_eval(xp: ArrayNamespace, key: np.ndarray, *, shape: tuple[int, ...], s
     total = math.prod(shape)
     lead = key.shape[:-1]
     blocks = -(-total // 4)
-    block = (np.arange(blocks, dtype=np.uint64) if xp is np else
-             xp.astype(xp.arange(blocks, dtype=xp.int64), xp.uint64))
+    block = xp.astype(xp.arange(blocks, dtype=xp.int64), xp.uint64)
     zero = xp.zeros((*lead, blocks), dtype=xp.uint64)
     words = [xp.astype(xp.expand_dims(key[..., i], axis=-1), xp.uint64) + zero for i in (0, 1)]
     counter = [zero + xp.bitwise_and(block, xp.asarray(_LOW, dtype=xp.uint64)),

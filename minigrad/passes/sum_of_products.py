@@ -181,29 +181,23 @@ class Writer:
     def _split(self, form: Form, letter: Letter, like: Axis) -> Form:
         """Return the form with one letter written as several, of the sizes of `like`."""
         new = tuple(self.letter(self.sizes[c]) for c in like)
-        terms = []
-        for t in form.terms:
-            factors = []
-            for f in t.factors:
-                if letter in f.letters:
-                    axis = f.letters.index(letter)
-                    letters = (*f.letters[:axis], *new, *f.letters[axis + 1:])
-                    f = Factor(PRIMITIVES["reshape"](f.node, shape=tuple(self.sizes[c] for c in letters)), letters)
-                factors.append(f)
-            terms.append(Term(t.scale, tuple(factors)))
-        axes = tuple(new if a == (letter,) else a for a in form.axes)
-        return Form(axes, tuple(terms), form.opened)
+
+        def split(f: Factor) -> Factor:
+            if letter not in f.letters:
+                return f
+            axis = f.letters.index(letter)
+            letters = (*f.letters[:axis], *new, *f.letters[axis + 1:])
+            return Factor(reshape(f.node, shape=tuple(self.sizes[c] for c in letters)), letters)
+
+        terms = tuple(Term(t.scale, tuple(map(split, t.factors))) for t in form.terms)
+        return Form(tuple(new if a == (letter,) else a for a in form.axes), terms, form.opened)
 
     def aligned(self, forms: Sequence[Form]) -> tuple[tuple[Axis, ...], list[tuple[Term, ...]]] | None:
         """Return common axes of forms, and the terms of each on them, or None."""
         finest = max(forms, key=lambda f: sum(map(len, f.axes)))
-        terms: list[tuple[Term, ...]] = []
-        for f in forms:
-            own = f.terms if f is finest else self.matched(f, finest.axes)
-            if own is None:
-                return None
-            terms.append(own)
-        return finest.axes, terms
+        terms = [f.terms if f is finest else self.matched(f, finest.axes) for f in forms]
+        present = [t for t in terms if t is not None]
+        return (finest.axes, present) if len(present) == len(terms) else None
 
 
 def _multiply(a: Iterable[Term], b: Iterable[Term]) -> tuple[Term, ...]:
@@ -301,15 +295,10 @@ def _summed(w: Writer, axes: tuple[Axis, ...], terms: Iterable[Term], letters: S
     """
     out = []
     for t in terms:
-        have = {c for f in t.factors for c in f.letters}
-        scale = t.scale
-        for c in letters:
-            if c not in have:
-                size = w.sizes[c]
-                if isinstance(size, Dim):
-                    return None
-                scale *= size
-        out.append(Term(scale, t.factors))
+        repeats = size_of(w.sizes[c] for c in set(letters).difference(*(f.letters for f in t.factors)))
+        if isinstance(repeats, Dim):
+            return None
+        out.append(Term(t.scale * repeats, t.factors))
     return Form(axes, tuple(out))
 
 

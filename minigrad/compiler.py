@@ -25,10 +25,10 @@ from .passes.record import Stage, Stages
 from .symbolic import Dim, Symbol
 from .tracebacks import boundary, for_user
 from .tracing import tracing
-from .transforms.array_namespace import namespace, on_device
+from .transforms.array_namespace import namespace, on_device, own
 from .transforms.lazy_pickle import Remembered
 from .transforms.symbolic_trace import trace_symbolic
-from .transforms.trace import argument_names, flatten_arguments, function_name, leaf_type, own
+from .transforms.trace import argument_names, flatten_arguments, function_name, leaf_type
 
 MAXSIZE = 128  # programs that a compiled function keeps
 Kinds: TypeAlias = tuple[str, optree.PyTreeSpec, *tuple[object, ...]]  # backend, structure, and kind of each argument

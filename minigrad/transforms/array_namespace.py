@@ -50,12 +50,18 @@ def namespace(leaves: Iterable[object]) -> ArrayNamespace:
     return module
 
 
-def own_on_device(values: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
-    """Return values as the caller's own arrays: nothing in them is shared, with the inputs or each other."""
+def own(values: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
+    """Return values as the caller's own arrays: nothing in them is shared, with the inputs or each other.
+
+    Arrays of NumPy without axes become scalars, as NumPy's own functions give them.
+    """
     taken = {id(a) for a in arrays}
     out = []
     for v in values:
-        if v.base is not None or id(v) in taken:
+        if isinstance(v, np.ndarray) and not v.ndim:
+            v = v[()]
+        elif not isinstance(v, np.generic) and (
+                v.base is not None or id(v) in taken or not getattr(v.flags, "writeable", True)):
             v = v.copy()
         taken.add(id(v))
         out.append(v)

@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optree
@@ -23,7 +23,7 @@ from ..graph import ArrayType, Graph, Node, PyTree, dtype_of, moment, reachable
 from ..primitive import adopt, placeholder
 from ..traced_array import Array, as_array, number_dtype
 from ..tracing import Guards, new_trace, tracing
-from .array_namespace import is_on_device, namespace, own_on_device
+from .array_namespace import is_on_device, namespace, own
 from .pickling import picklable
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def run(graph: Graph, leaves: Sequence[object]) -> PyTree:
         leaves = leaves if xp is np else list(map(adopt, leaves))
         arrays = [xp.asarray(x, dtype=i.dtype) for x, i in zip(leaves, graph.inputs, strict=True)]
         values = interpreters.evaluate(graph, arrays, xp=xp)
-        values = own(values, arrays) if xp is np else own_on_device(values, arrays)
+        values = own(values, arrays)
     assert graph.out_tree is not None
     return optree.tree_unflatten(graph.out_tree, values)
 
@@ -280,17 +280,3 @@ def refuse_foreign(inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
             raise TraceError(at_user_line(
                 f"a traced value ({node.type}) is used outside the function that it was traced in. Return it from that "
                 "function; do not keep it in a variable, a list or an attribute."))
-
-
-def own(values: Sequence[np.ndarray | np.generic], arrays: Sequence[np.ndarray]) -> list[Any]:
-    """Return values as the caller's own arrays: nothing in them is shared, with the inputs or each other."""
-    taken = {id(a) for a in arrays}
-    out = []
-    for v in values:
-        if isinstance(v, np.ndarray) and not v.ndim:
-            v = v[()]  # as NumPy's own functions give it
-        elif isinstance(v, np.ndarray) and (not v.flags.owndata or not v.flags.writeable or id(v) in taken):
-            v = v.copy()
-        taken.add(id(v))
-        out.append(v)
-    return out

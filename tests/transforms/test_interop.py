@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.transforms.array_namespace import own_on_device
+from minigrad.transforms.array_namespace import own
 
 rng = np.random.default_rng(0)
 W, X, Y = rng.normal(size=3), rng.normal(size=(5, 3)), rng.normal(size=5)
@@ -124,7 +124,7 @@ def test_results_on_a_device_are_the_callers_own():
     """What is a view or an argument is copied, and what occurs twice is two arrays; all else is handed on."""
     x = np.array([1.0, 2.0, 3.0])
     new = np.array([4.0, 5.0])
-    view, given, first, second = own_on_device([x[:2], x, new, new], [x])
+    view, given, first, second = own([x[:2], x, new, new], [x])
     everything = [x, view, given, first, second]
     assert first is new
     assert not any(np.shares_memory(a, b) for k, a in enumerate(everything) for b in everything[:k])

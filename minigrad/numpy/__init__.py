@@ -12,7 +12,6 @@ array([2., 3.])
 """
 
 import sys
-from typing import Any
 
 import numpy as _numpy
 
@@ -45,20 +44,11 @@ from . import (
     updates,
 )
 from .dispatch import NAMES
+from .dispatch import namespace as _namespace
 
 hooks.namespace = sys.modules[__name__]
 r_, c_ = joining.Brackets(_numpy.r_, False), joining.Brackets(_numpy.c_, True)
 concat, permute_dims = NAMES["concatenate"], NAMES["transpose"]
 __array_api_version__ = "2024.12"
 __array_namespace_info__ = _numpy.__array_namespace_info__
-
-
-def __getattr__(name: str) -> Any:
-    """Return the table's function of that name, else NumPy's."""
-    if name.startswith("__"):
-        raise AttributeError(name)
-    return NAMES[name] if name in NAMES else getattr(_numpy, name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*NAMES, "Array"})
+__getattr__, __dir__ = _namespace(NAMES, _numpy, "Array")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -94,6 +95,18 @@ def implements(*functions: Callable[..., object], name: str | None = None,
         return ours
 
     return enter
+
+
+def namespace(names: Mapping[str, Callable[..., Any]], numpys: ModuleType, *more: str
+              ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` of a namespace: the table's functions, else NumPy's."""
+
+    def attribute(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return names[name] if name in names else getattr(numpys, name)
+
+    return attribute, lambda: sorted({*names, *more})
 
 
 def _ufunc_method(ufunc: np.ufunc, method: str) -> Callable[..., object]:

@@ -7,7 +7,6 @@ back: minigrad has no complex arrays.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from ..ops import fourier
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import number
 from .arguments import Axes, as_axes, as_axis, as_int
-from .dispatch import FFT, implements
+from .dispatch import FFT, implements, namespace
 from .joining import pad, roll, stack
 from .manipulation import moveaxis
 
@@ -93,11 +92,4 @@ def _fit(x: Array, n: int) -> Array:
     return x[..., :n] if have >= n else pad(x, [(0, 0)] * (x.ndim - 1) + [(0, n - have)])
 
 
-def __getattr__(name: str) -> Any:
-    if name.startswith("__"):
-        raise AttributeError(name)
-    return FFT[name] if name in FFT else getattr(np.fft, name)
-
-
-def __dir__() -> list[str]:
-    return sorted(FFT)
+__getattr__, __dir__ = namespace(FFT, np.fft)

@@ -164,10 +164,7 @@ def array_split(ary: ArrayLike, indices_or_sections: int | Sequence[int] | np.nd
     else:
         ends = [0, *(min(max(i + (n if i < 0 else 0), 0), n) for i in (
             as_int(i, "split", "indices_or_sections") for i in indices_or_sections)), n]
-    return [Array(shapes.slice_(
-        x, start=tuple(low if i == a else 0 for i in range(x.ndim)),
-        stop=tuple(max(low, high) if i == a else m for i, m in enumerate(x.shape)), step=(1,) * x.ndim))
-        for low, high in itertools.pairwise(ends)]
+    return [Array(shapes.section(x, a, low, max(high - low, 0))) for low, high in itertools.pairwise(ends)]
 
 
 @implements(np.split)

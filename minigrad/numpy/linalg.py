@@ -1,17 +1,8 @@
 """The namespace ``minigrad.numpy.linalg``: the table's functions, else NumPy's own."""
 
-from typing import Any
-
 import numpy as _numpy
 
-from .dispatch import LINALG
+from .dispatch import LINALG as _LINALG
+from .dispatch import namespace as _namespace
 
-
-def __getattr__(name: str) -> Any:
-    if name.startswith("__"):
-        raise AttributeError(name)
-    return LINALG[name] if name in LINALG else getattr(_numpy.linalg, name)
-
-
-def __dir__() -> list[str]:
-    return sorted(LINALG)
+__getattr__, __dir__ = _namespace(_LINALG, _numpy.linalg)

@@ -15,7 +15,7 @@ from ..ops import sort as ordering
 from ..ops.accumulators import accumulator
 from ..ops.constants import size_scalar
 from ..ops.mean import mean as mean_
-from ..ops.shape import concatenate, reshape, slice_
+from ..ops.shape import concatenate, reshape, section
 from ..primitive import Primitive
 from ..symbolic import Dim, Shape, size_of
 from ..traced_array import TABLE, Array, ArrayLike, as_array
@@ -144,8 +144,7 @@ def prod(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: N
 
 def slice_along(x: Node, axis: int, low: int | Dim, high: int | Dim) -> Node:
     """Return the slice from `low` to `high` along an axis."""
-    return slice_(x, start=tuple(low if a == axis else 0 for a in range(x.ndim)),
-                  stop=tuple(high if a == axis else n for a, n in enumerate(x.shape)), step=(1,) * x.ndim)
+    return section(x, axis, low, high - low)
 
 
 def _join(a: Node, b: Node, axis: int) -> Node:

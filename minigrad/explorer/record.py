@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import interpreters
-from ..draw.values import node_values
+from ..draw.values import input_sizes, node_values
 from ..errors import Place, file_name, printable
 from ..graph import ArrayType, Graph, Node, held_graphs
 from ..symbolic import Dim, Symbol, value
@@ -195,30 +195,45 @@ def _held(stage: GraphStage, node: Node, held: Sequence[tuple[str, Graph]], oper
           sizes: Mapping[Symbol, int], pool: Arrays, bodies: list[Record], words: Words) -> list[Record]:
     """Return each graph that a node holds: its name, and its place among the bodies where it ran."""
     params = interpreters.concrete(node.params, sizes)
-    turns: dict[Graph, list[Sequence[np.ndarray]]] = {}
     with recorded_runs() as runs, np.errstate(all="ignore"):
         node.prim.eval(np, *operands, **params)
-    for graph, arrays in runs:
-        turns.setdefault(graph, []).append(arrays)
     records: list[Record] = []
     concrete = [g for value in params.values() for g in (value if isinstance(value, tuple) else (value,))
                 if isinstance(g, Graph)]
-    for (key, graph), ran in zip(held, concrete, strict=True):
+    for (key, graph), given in zip(held, concrete, strict=True):
         one: Record = {"name": printable(f"{key} of {node.prim.name}")}
-        if rows := turns.get(ran, [])[:TURNS]:
-            inner = GraphStage(one["name"], f"{len(turns[ran])} runs; the page holds the first {len(rows)}.", graph)
+        ran, turns = _turns(graph, given, runs)
+        if turns:
+            rows = turns[:TURNS]
+            inner = GraphStage(one["name"], f"{len(turns)} runs; the page holds the first {len(rows)}.", ran)
             number([inner])
-            operands_of = [[np.asarray(x, n.dtype) for x, n in zip(row, graph.inputs, strict=True)] for row in rows]
-            record = stage_record(inner, operands_of[0], sizes, pool, bodies, words)
+            operands_of = [[np.asarray(x, n.dtype) for x, n in zip(row, ran.inputs, strict=True)] for row in rows]
+            own = {**sizes, **input_sizes(ran, operands_of[0])}
+            record = stage_record(inner, operands_of[0], own, pool, bodies, words)
             record["turns"] = []
             for arguments in operands_of:
-                values = node_values(graph, arguments, sizes)
+                values = node_values(ran, arguments, own)
                 record["turns"].append([pool.add(np.asarray(values[n])) if isinstance(n.type, ArrayType) else None
-                                        for n in graph.nodes])
+                                        for n in ran.nodes])
             one["body"] = len(bodies)
             bodies.append(record)
         records.append(one)
     return records
+
+
+def _turns(graph: Graph, given: Graph, runs: Sequence[tuple[Graph, Sequence[np.ndarray]]]
+           ) -> tuple[Graph, list[Sequence[np.ndarray]]]:
+    """Return the graph of a held graph's runs, and their arrays: `graph` itself, or its batch of some examples.
+
+    `given` is the same graph with numbers in place of the sizes.
+    """
+    if turns := [arrays for ran, arrays in runs if ran is given]:
+        return graph, turns
+    nodes = set(given.nodes)
+    for ran, arrays in runs:
+        if any(n.source in nodes for n in ran.nodes):
+            return ran, [arrays]
+    return graph, []
 
 
 def _call(node: Node, names: Mapping[Node, str], words: Words) -> str:

@@ -205,13 +205,50 @@ def test_while_loops_follow_edits(show):
     assert result == grow(7.0, 3.0) == 147
 
 
-def test_branches_say_why_their_batch_stays(show):
-    def loss(w, x):
-        return mg.cond(x > 0, lambda x: x * w, lambda x: -x, x)
+def huber(w, x, y):
+    r = x * w[0] + w[1] - y
+    return mg.cond(np.abs(r) < 1, lambda r: r**2 / 2, lambda r: w[0] * np.abs(r) - 0.5, r)
 
-    tab = show(mg.explore(loss, 2.0, (np.linspace(-1, 1, 30),)))
+
+def test_batches_of_branches_have_the_library_s_values(show):
+    w, X = np.array([1.5, 0.25]), np.linspace(-2, 2, 12)
+    Y = X + np.linspace(0, 3, 12) ** 2 - 2
+    exploration = mg.explore(huber, w, (X, Y))
+    tab = show(exploration)
+    axes = (None, 0, 0)
+    for some in ([0, 5, 11], [4], [2, 3]):
+        choose(tab, some)
+        losses = mg.vmap(huber, in_axes=axes)(w, X[some], Y[some])
+        value, gradient = mg.value_and_grad(mg.mean_loss(huber, in_axes=axes))(w, X[some], Y[some])
+        for title, arrays in (("batch", [losses]), ("mean", [value]), ("gradient", [value, gradient]),
+                              ("each gradient", [mg.per_example_grad(huber, in_axes=axes)(w, X[some], Y[some])])):
+            for have, want in zip(outputs(tab, exploration, title), arrays, strict=True):
+                np.testing.assert_allclose(have, want, rtol=1e-10, atol=1e-13, err_msg=f"{some} {title}")
+
+
+def test_branches_of_a_batch_open_with_the_rows_that_took_them(show):
+    exploration = mg.explore(lambda w, x: mg.cond(x > 0, lambda x: x * w, lambda x: -x, x), 3.0,
+                             (np.array([1.0, -2.0, 4.0]),))
+    tab = show(exploration)
+    tab.get_by_role("tab", name="batch").click()
+    tab.get_by_role("button", name="switch(").click()
+    opened = []
+    for k in range(2):
+        tab.get_by_role("button", name="open").nth(k).click()
+        opened.append([v.tolist() for v in numbers(tab, tab.evaluate("minigradExplorer.state.stage")) if v.ndim == 1])
+        tab.get_by_role("button", name="↑ back").click()
+        tab.get_by_role("button", name="switch(").click()
+    assert [3.0, 12.0] in opened[0] + opened[1]
+    assert [2.0] in opened[0] + opened[1]
+
+
+def test_pages_say_why_their_batch_stays(show):
+    def loss(w, x):
+        return np.sum(np.linalg.inv(w * np.eye(2)) @ x)
+
+    tab = show(mg.explore(loss, 2.0, (np.ones((30, 2)),)))
     tab.locator(".batchbox summary").click()
-    assert "The batch cannot be changed: the page has no function for switch." in tab.locator(".batchbox").inner_text()
+    assert "The batch cannot be changed: the page has no function for inv." in tab.locator(".batchbox").inner_text()
     assert tab.get_by_label("example", exact=True).locator("option").count() == 17
 
 

@@ -41,6 +41,7 @@ const COMBINERS = {
   min: [Infinity, (a, b) => (a < b || a !== a ? a : b)], any: [0, (a, b) => +(a || b)], all: [1, (a, b) => +(a && b)],
 };
 
+const range = (n) => Array.from({length: n}, (_, k) => k);
 const sizeOf = (shape) => shape.reduce((a, b) => a * b, 1);
 
 function stridesOf(shape) {
@@ -205,6 +206,27 @@ const OPERATIONS = {
     while (run(0, [...shared, ...state])[0].data[0]) state = run(1, [...shared, ...state]);
     return {parts: state};
   },
+  switch: ([index, ...xs], p, n, run) => {
+    const branch = (v) => Math.min(Math.max(v, 0), n.held.length - 1);
+    if (!index.shape.length) return {parts: run(branch(index.data[0]), xs)};
+    const lead = index.shape.length, rows = (x, chosen) => { // those of some examples
+      const size = x.data.length / index.data.length, data = new Float64Array(size * chosen.length);
+      chosen.forEach((b, k) => data.set(x.data.subarray(b * size, (b + 1) * size), k * size));
+      return {shape: [chosen.length, ...x.shape.slice(lead)], data};
+    };
+    let parts = null;
+    n.held.forEach((_, i) => {
+      const chosen = range(index.data.length).filter((b) => branch(index.data[b]) === i);
+      if (!chosen.length) return;
+      const results = run(i, xs.map((x, j) => (p.rows[j] ? rows(x, chosen) : x)));
+      parts ||= results.map((r, k) => { const shape = p.sums[k] ? r.shape : [...index.shape, ...r.shape.slice(1)]; return {shape, data: new Float64Array(sizeOf(shape))}; });
+      results.forEach((r, k) => {
+        const size = r.data.length / chosen.length;
+        r.data.forEach((v, at) => { if (p.sums[k]) parts[k].data[at] += v; else parts[k].data[chosen[Math.floor(at / size)] * size + at % size] = v; });
+      });
+    });
+    return {parts};
+  },
   einsum: (xs, p) => einsum(p.subscripts, xs),
   block_einsum: ([x, y, ...lengths], p, n) => {
     const [left, result] = p.subscripts.split("->"), terms = left.split(","), begin = [0, 0];
@@ -250,14 +272,21 @@ for (const [op, by] of [["cumsum", "add"], ["cummax", "max"], ["cummin", "min"]]
 
 const ROUND = {float32: Math.fround, float16: Math.f16round || ((x) => x)};
 
-// The name of an operation that the page has no function for, or null where it can evaluate the stage.
+// Why the page cannot evaluate a stage.
 function unable(stage, kernels) {
   const node = stage.nodes.find((n) => !n.input && !(n.op in kernels) && !(n.op in OPERATIONS));
-  return node ? node.op : null;
+  if (node) return `the page has no function for ${node.op}`;
+  if (stage.nodes.some((n) => (n.held || []).some((h) => h.body === undefined))) return "a branch that no example took is not on the page";
+  if (stage.nodes.some((n) => n.wide || /^u?int(8|16|32)$|^uint64$/.test(n.dtype || ""))) return "the page has no integers that overflow as the machine's do";
+  return "the page holds arrays in part";
 }
 
 // A symbolic size: the name of a symbol, or monomials of a factor and names.
-const sizeAt = (dim, sizes) => (typeof dim === "string" ? sizes[dim] : dim.reduce((sum, [factor, ...names]) => sum + names.reduce((p, name) => p * sizes[name], factor), 0));
+function sizeAt(dim, sizes) {
+  if (typeof dim !== "string") return dim.reduce((sum, [factor, ...names]) => sum + names.reduce((p, name) => p * sizeAt(name, sizes), factor), 0);
+  if (sizes[dim] === undefined) throw new Error(`the size ${dim} does not follow from the arguments`);
+  return sizes[dim];
+}
 
 function sizesOf(stage, inputs) {
   const sizes = {};

@@ -3,7 +3,6 @@
 "use strict";
 
 const sums = (lengths) => lengths.reduce((all, n) => [...all, all[all.length - 1] + n], [0]);
-const range = (n) => Array.from({length: n}, (_, k) => k);
 
 const TURNS = 12; // runs of a held graph whose values are kept
 
@@ -125,7 +124,7 @@ class Examples {
     const name = `${s.index} ${this.members(s, focus)[0]}`;
     if (!this.known.has(name)) {
       try {
-        if (!this.play[s.index]) throw new Error(unable(s, this.kernels) ? `the page has no function for ${unable(s, this.kernels)}` : "the page holds arrays in part");
+        if (!this.play[s.index]) throw new Error(unable(s, this.kernels));
         const turns = new Map(); // the first runs of each graph that a node holds
         const ran = (body, values) => { if (!turns.has(body)) turns.set(body, []); if (turns.get(body).length < TURNS) turns.get(body).push(values); };
         this.known.set(name, {values: this.evaluated(s, this.inputs(s, focus), ran), turns});

@@ -475,8 +475,7 @@
     if (s.body) return "";
     const box = html("div", {}, html("h3", {}, "play"));
     if (!data.play[s.index]) {
-      const op = unable(s, kernels);
-      box.append(html("div", {class: "note"}, op ? `Values cannot be edited here: the page has no function for ${op}.` : "Values cannot be edited here: arrays are shown in part."));
+      box.append(html("div", {class: "note"}, `Values cannot be edited here: ${unable(s, kernels)}.`));
       return box;
     }
     box.append(html("div", {class: "note"}, "Select an input, open its table and edit an element: all values follow."));
@@ -546,10 +545,7 @@
   }
 
   // Why the batch cannot be changed.
-  function unchosen() {
-    const op = listed.map((s) => s.kind === "batch" && unable(s, kernels)).find(Boolean);
-    return op ? `The batch cannot be changed: the page has no function for ${op}.` : "The batch cannot be changed: the page holds arrays in part.";
-  }
+  const unchosen = () => `The batch cannot be changed: ${unable(listed.find((s) => s.kind === "batch"), kernels)}.`;
 
   // -- the frame --------------------------------------------------------------------------------------------
 

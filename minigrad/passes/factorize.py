@@ -35,7 +35,7 @@ from ..symbolic import Dim
 from ..tracing import made_by
 from .sum_of_products import Factor, Form, Letter, Term, Writer, form_rule
 
-_TYPICAL = 128  # the value of a symbolic size without a hint
+_UNHINTED = 128  # the value of a symbolic size without a hint, in costs
 _CLEARLY = 2.0  # the least ratio of the old cost to the new one
 _FLOPS, _BYTES = 50e9, 8e9  # per second, of one core; only their ratio matters
 _DEEPEST = 60  # the depth of the operands that a form writes out
@@ -65,7 +65,7 @@ def factorize(graph: Graph) -> Graph:
 def number(n: int | Dim) -> int:
     """Return the number that stands for a size in a cost."""
     if isinstance(n, Dim):
-        return n.hint if n.hint is not None else n.value(dict.fromkeys(n.symbols, _TYPICAL))
+        return n.hint if n.hint is not None else n.value(dict.fromkeys(n.symbols, _UNHINTED))
     return n
 
 

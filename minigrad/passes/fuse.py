@@ -26,7 +26,7 @@ from ..views import window
 
 _BY_ROWS = (argmax, argmin, reshape, gather, scatter_add)  # run row by row where they are row-local
 _DEPTH = 6  # operands of operands that `_sink` considers to move along
-_TYPICAL = 256  # the value of a symbolic size in estimates
+_ASSUMED = 256  # the value of every symbolic size in weights of arrays, so that groups do not depend on hints
 LONGEST = 256  # statements in one group: a person can read as many, and Python compiles them quickly
 
 RowCount = int | Dim | None  # the number of rows of a row-local statement
@@ -259,7 +259,7 @@ def _waits(reader: Node, source: Node, roles: Roles) -> bool:
 
 def _weight(node: Node) -> int:
     """Return the bytes of a node's array, for typical sizes."""
-    return sum(prod((n if isinstance(n, int) else _TYPICAL for n in t.shape), start=t.dtype.itemsize)
+    return sum(prod((n if isinstance(n, int) else _ASSUMED for n in t.shape), start=t.dtype.itemsize)
                for t in node.types)
 
 

@@ -26,7 +26,7 @@ from . import cuda_expr
 from .codegen import Cell, Index, KernelWriter, Key, Memory, Param, Slot
 
 THREADS = 256
-_TYPICAL = 256  # stands for a symbolic size without a hint
+_UNHINTED = 256  # the value of a symbolic size without a hint, in shapes of launches
 WIDEST = 16384  # blocks of a launch
 REDUCING = 1024  # blocks of a launch that has terminals
 _FEW, _LONG = 256, 16384  # rows, and elements of each, where blocks share a row
@@ -158,7 +158,7 @@ def few_and_long(node: Node) -> bool:
 
 def typical(n: int | Dim) -> int:
     """Return a size, or an estimate of it."""
-    return n if isinstance(n, int) else n.hint or _TYPICAL
+    return n if isinstance(n, int) else n.hint or _UNHINTED
 
 
 def power_of_two(n: int | Dim, most: int) -> int:

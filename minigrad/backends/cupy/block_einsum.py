@@ -135,9 +135,8 @@ def product(b: Blocks, ends: Callable[[Node], Key], counts: dict[Key, Node], mem
     def index(term: str, name: str, layout: str, indices: dict[str, str]) -> tuple[str, ...]:
         first: tuple[str, ...] = ("example",) if layout == "stacked" else ()
         if layout == "packed":
-            row = ""
-            for c in (c for c in term if c in b.lengths):
-                row = f"({row} * {sizes[c]} + {indices[c]})" if row else indices[c]
+            ragged = [c for c in term if c in b.lengths]
+            row = w.linear(tuple(indices[c] for c in ragged), [sizes[c] for c in ragged])
             first = (w.inner(f"start_{name} + {row}"),)
         return (*first, *(indices[c] for c in term if c not in b.lengths))
 

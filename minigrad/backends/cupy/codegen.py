@@ -108,7 +108,7 @@ class KernelWriter:
         self.params: dict[tuple[str, object], Param] = {}
         self.table: dict[Slot | Cell, tuple[str, str]] = {}  # name and declaration of each word
         self.scopes = [Scope()]
-        self.flat: dict[tuple[Index, tuple[int | Dim, ...]], str] = {}  # index, shape of the array -> offset
+        self.flat: dict[tuple[Index, tuple[int | Dim | str, ...]], str] = {}  # index, shape of the array -> offset
         self._count = 0
 
     # -- names, scopes, parameters --------------------------------------------------------------------------
@@ -214,8 +214,8 @@ class KernelWriter:
             known["index", text] = self.declare("const I", "i", f" = {text}", level), level
         return known["index", text][0]
 
-    def linear(self, idx: Index, shape: Sequence[int | Dim]) -> str:
-        """Return the offset of an element of a plain array."""
+    def linear(self, idx: Index, shape: Sequence[int | Dim | str]) -> str:
+        """Return the offset of an element of a plain array; sizes may be C expressions."""
         if (idx, tuple(shape)) in self.flat:
             return self.flat[idx, tuple(shape)]
         text = ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -141,14 +141,10 @@ class LaunchPlan:
         """
         if self.lent is not None:
             return {key: slot for key, slot in self.arguments.items() if slot in self.lent}
-        chosen, nbytes = {}, {key: self.bytes[key](sizes) for key in self.arguments}
-        total = sum(nbytes.values())
-        for key in sorted(nbytes, key=nbytes.__getitem__, reverse=True):
-            if total <= COPIED:
-                break
-            chosen[key] = self.arguments[key]
-            total -= nbytes[key]
-        return chosen
+        nbytes = {key: self.bytes[key](sizes) for key in self.arguments}
+        order = sorted(nbytes, key=nbytes.__getitem__)
+        totals = accumulate(nbytes[key] for key in order)
+        return {key: self.arguments[key] for key, total in zip(order, totals, strict=True) if total > COPIED}
 
 
 def leaving(step: Step) -> list[Node]:
@@ -365,9 +361,8 @@ class Planner:
         nodes = [n for s in steps for n in self.nodes(s)]
         inside = set(nodes)
         kept = {n for s in steps for n in leaving(s)} & inside - self.inlined
-        for n in nodes:  # operands of whole-array operations
-            if self.kind[n] in (*_ADDRESSED, "blocks"):
-                kept |= {self.roles.root[i] for i in self._inputs(n)} & inside
+        whole = [n for n in nodes if self.kind[n] in (*_ADDRESSED, "blocks")]
+        kept |= {self.roles.root[i] for n in whole for i in self._inputs(n)} & inside
         todo = [Root(n, n in kept or terminal(n)) for n in nodes
                 if n in kept or self.kind[n] != "kernel" or Root(n, False).reduced]
         while todo:

@@ -10,11 +10,12 @@ Products join the products before them, and run on streams of their own in a cap
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from .codegen import Key, Param
+from .codegen import Key, Memory
 from .device import BESIDE
 from .gemm import Multiply
-from .kernels import Launch, Op, Sizes
+from .kernels import Kernel, Launch, Op, Sizes
 
 MOST = 16  # launches in one
 _NEAR = 8  # groups that a product moves ahead of, at most: its result takes memory from there on
@@ -59,37 +60,29 @@ def depends(op: Op, other: Op) -> bool:
     return not op.needs.isdisjoint(other.made) or not op.slots.isdisjoint(other.slots_made)
 
 
-def merge(launches: Sequence[Launch], name_of: Callable[[str], str]) -> Launch:
+def merge(launches: Sequence[Launch], memory: Memory, name_of: Callable[[str], str]) -> Launch:
     """Return one launch that calls the kernels of several as functions.
 
     `name_of` returns the name of the function with a text, the same for equal ones.
     """
-    params: dict[tuple[object, ...], Param] = {}
-    lines: list[str] = []
+    w = Kernel(memory)
     starts: list[str] = []
     for k, launch in enumerate(launches):
         head, _, statements = launch.body.partition(") {")
         text = f"{head}, const I block, const I blocks) {{{statements}".replace("blockIdx.x", "block").replace(
             "gridDim.x", "blocks")
-        function = name_of(text)
-        names = []
-        for p in launch.params:
-            kind = p.text[:-len(p.name)]
-            content = (k, p.content) if p.kind == "own" else p.content
-            name = f"x{len(params)}"
-            names.append(params.setdefault((p.kind, content, kind), Param(p.kind, content, name, kind + name)).name)
-        name = f"x{len(params)}"
-        count = params.setdefault(("own", "blocks", k), Param("own", (k, "blocks"), name, f"const I {name}")).name
+        names = [w.param(p.kind, (k, p.content) if p.kind == "own" else p.content, p.text[:-len(p.name) - 1], "x")
+                 for p in launch.params]
+        count = w.param("own", (k, "blocks"), "const I", "x")
         base = " - ".join(["(I)blockIdx.x", *starts])
         test = f"if ((I)blockIdx.x < {' + '.join([*starts, count])}) " if k < len(launches) - 1 else ""
-        lines.append(f"    {'else ' * bool(k)}{test}{function}({', '.join([*names, base, count])});")
+        w.emit(f"{'else ' * bool(k)}{test}{name_of(text)}({', '.join([*names, base, count])});")
         starts.append(count)
+        w.writes |= launch.writes
 
     def numbers(sizes: Sizes) -> dict[Key | str, int]:
         own: dict[Key | str, int] = {
             (k, name): n for k, launch in enumerate(launches) for name, n in launch.numbers(sizes).items()}
         return {**own, "blocks": sum(own[k, "blocks"] for k in range(len(launches)))}
 
-    body = "\n".join([f"({', '.join(p.text for p in params.values())}) {{", *lines, "}"])
-    return Launch(body, list(params.values()), {k: n for op in launches for k, n in op.writes.items()},
-                  numbers, nodes=[n for op in launches for n in op.nodes])
+    return replace(w.launch(numbers), nodes=[n for op in launches for n in op.nodes])

@@ -280,7 +280,7 @@ class Planner:
             op, products = group[0], [p for p in group if isinstance(p, Multiply)]
             if len(group) > 1:
                 op = ConcurrentProducts(products) if products else merge(
-                    [p for p in group if isinstance(p, Launch)],
+                    [p for p in group if isinstance(p, Launch)], self.memory,
                     lambda text: functions.setdefault(text, f"f{len(functions) + 1}"))
             ops.append(op)
             for launch in (op, *(p.launch for p in products)):

@@ -159,7 +159,7 @@ def where_the_time_goes(title: str, f: Callable[..., Any], args: Any, repeats: i
             labels.append(f"zeros behind {op.key}")
         elif kind == "Launch" and (blocks := op.numbers(space.sizes)["blocks"]):
             names = ", ".join(n.prim.name for n in op.nodes)[:60]
-            labels += [f"{op.name}, {blocks} blocks: {names}"] * bool(blocks)
+            labels.append(f"{op.name}, {blocks} blocks: {names}")
         elif kind == "SortByPlace":
             labels += [f"sort: {name}" for name, _, _ in op.launches(space.sizes)]
         labels += [f"product {[value(n, space.sizes) for n in p.product.sizes]}"

@@ -39,7 +39,7 @@ class ArrayNamespace(Protocol):
     def nonzero(self) -> Callable[..., tuple[np.ndarray, ...]]: ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sample:
     """Inputs on which a primitive is tested.
 
@@ -85,7 +85,7 @@ Flops = Callable[[Node, Callable[..., int], Callable[..., float]], float]
 Rule = Callable[["Rewriter", ArrayType, tuple[Node, ...], Params], "Node | None"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Laws:
     """Algebraic laws of an operation that hold exactly, NaN and infinity included."""
 
@@ -99,7 +99,7 @@ class Laws:
 Size = int | Dim
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Combiner:
     """An associative operation of two values."""
 
@@ -132,7 +132,7 @@ class Window(NamedTuple):
         return any(self.start) or any(s != 1 for s in self.step)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class View:
     """The declaration of a view."""
 
@@ -149,7 +149,7 @@ PART = View(in_order=True)  # one array of a tuple
 FIRST = slice(0, 1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Primitive:
     """An operation and all of its rules.
 

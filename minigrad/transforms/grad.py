@@ -161,7 +161,7 @@ def vjp(f: Callable[..., PyTree], *primals: PyTree) -> tuple[PyTree, Callable[[P
     return run(graph, call.leaves), _Pull(graph, call.leaves)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Pull(Immutable):
     """The function from cotangents of a graph's outputs to those of its inputs, at the point `leaves`."""
 

@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import dis
 import functools
-import random
 import sys
 import types
 import warnings
@@ -76,9 +75,12 @@ def _watch(f: Callable[..., object]) -> Callable[[Sequence[Node]], None]:
 
 def _unseeded() -> list[Any]:
     """Return the constructors of generators that seed themselves when called without arguments."""
-    if "numpy.random" not in sys.modules:  # importing it takes long
-        return [random.Random]
-    return [random.Random, np.random.default_rng, np.random.RandomState, *np.random.BitGenerator.__subclasses__()]
+    makers: list[Any] = []
+    if (pythons := sys.modules.get("random")) is not None:  # importing one of the two takes long
+        makers = [pythons.Random]
+    if "numpy.random" in sys.modules:
+        makers += [np.random.default_rng, np.random.RandomState, *np.random.BitGenerator.__subclasses__()]
+    return makers
 
 
 def _library(source: object) -> str:
@@ -88,10 +90,11 @@ def _library(source: object) -> str:
 def _generator(x: object) -> Any:
     """Return the source of random numbers that a module, a generator or one of its methods has; None without one."""
     x = getattr(x, "__self__", x) if isinstance(x, (types.BuiltinFunctionType, types.MethodType)) else x
-    if x is random:
-        return random._inst
-    if type(x) is random.Random:
-        return x
+    if (pythons := sys.modules.get("random")) is not None:
+        if x is pythons:
+            return pythons._inst
+        if type(x) is pythons.Random:
+            return x
     if "numpy.random" not in sys.modules:
         return None
     if x is np.random:
@@ -102,7 +105,7 @@ def _generator(x: object) -> Any:
 
 
 def _state(generator: Any) -> Any:
-    if type(generator) is random.Random:
+    if hasattr(generator, "getstate"):  # Python's
         return generator.getstate()
     if isinstance(generator, np.random.MT19937):  # reading its 624 words as an array takes longer than a small trace
         return bytes(_memory(generator))

@@ -108,7 +108,7 @@ def in_passes(f: Callable[..., PyTree], size: int, in_axes: InAxes) -> Callable[
     return rewrite
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Parts:
     """The arguments of a function, for a part of the batch.
 
@@ -149,7 +149,7 @@ def resized(t: ArrayType, axis: int, n: int | Dim) -> ArrayType:
     return ArrayType((*t.shape[:axis], n, *t.shape[axis + 1:]), t.dtype)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Passes:
     """A program that runs part by part.
 

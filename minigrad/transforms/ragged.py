@@ -40,7 +40,7 @@ from .trace import Call, Staged, function_name
 from .vmap import batch_of, of_one
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Slot:
     """A leaf of the arguments of the function of one example.
 
@@ -73,7 +73,7 @@ class Slot:
         return self.axis is not None or bool(self.field and self.field.axes)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class StagedBatch:
     """A function traced for one example, and the rewriting for the batch.
 
@@ -153,7 +153,7 @@ def _batch_first(args: tuple[PyTree, ...]) -> str:
     return f". Pack examples such as a {name} first, with mg.batch([...])"
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Argument:
     """A batch or an array among the arguments of the function.
 

@@ -167,7 +167,7 @@ class Call:
         return Staged(self, inputs, result, outputs, out_tree, since)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Staged:
     """A function, traced on fresh inputs."""
 

@@ -280,8 +280,10 @@ class LoopWriter:
     def _vectors(self, depth: int, addresses: dict[Reference, ir.Value]) -> None:
         """Write the innermost loop, vector by vector."""
         k, b, axis = self.k, self.k.b, self.axes[depth]
-        scalars = {r: k.load(r.dtype, addresses[r]) for r in self._read_only()
-                   if not self._moving(r, axis) and not self._dynamic(r)}
+        gathered = {self.reads[n, 0] for n in self.loop.nodes if n.prim is gather}  # their elements are read by index
+        read = set(self.reads.values()) - gathered
+        scalars = {r: k.load(r.dtype, addresses[r]) for r in self.references.values()
+                   if r in read and not self._moving(r, axis)}
         fixed: dict[Reference | Node, ir.Value] = {r: splat(b, x, self.lanes) for r, x in scalars.items()}
         count, whole = axis.count, self._whole_vectors(axis)
 
@@ -333,14 +335,6 @@ class LoopWriter:
         k.chains[chains] = None
         inside = self._product([a for a in range(axis.axes[-1] + 1, len(self.loop.space)) if a not in n.params["axes"]])
         return InMemory(k, n, inside, k.pointer(chains, n), addresses[self.writes[n]], limit, axis.count)
-
-    def _read_only(self) -> list[Reference]:
-        read = {id(r) for r in self.reads.values() if isinstance(r, Reference)}
-        return [r for r in self.references.values() if id(r) in read]
-
-    def _dynamic(self, r: Reference) -> bool:
-        """Return whether a reference is the array of a gather, whose elements are read by index."""
-        return any(self.reads[n, 0] is r for n in self.loop.nodes if n.prim is gather)
 
     # -- one vector of elements --------------------------------------------------------------------------
 

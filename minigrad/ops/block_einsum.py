@@ -124,9 +124,8 @@ def _vjp(g: Node, out: Node, x: Node, y: Node, *lengths: Node, subscripts: str, 
 
 
 def _jvp(ts: Sequence[Node | None], out: Node, x: Node, y: Node, *lengths: Node, **params: object) -> Node:
-    moved = [] if ts[0] is None else [block_einsum(ts[0], y, *lengths, **params)]
-    moved += [] if ts[1] is None else [block_einsum(x, ts[1], *lengths, **params)]
-    return functools.reduce(operator.add, moved)
+    pairs = [pair for pair in ((ts[0], y), (x, ts[1])) if None not in pair]
+    return functools.reduce(operator.add, [block_einsum(*pair, *lengths, **params) for pair in pairs])
 
 
 def _batch(n: int | Dim, mapped: Sequence[bool], x: Node, y: Node, *lengths: Node, subscripts: str, ragged: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 
 import numpy as np
@@ -107,6 +108,11 @@ transpose: Primitive = linear(
 # -- slice ⇄ pad ---------------------------------------------------------------------------------------
 
 
+def _extent(n: int, gap: int) -> int:
+    """Return the length of `n` elements with `gap` places between neighbours."""
+    return n + max(n - 1, 0) * gap
+
+
 def _slice_type(t: ArrayType, *, start: Axes, stop: Shape, step: Axes) -> ArrayType:
     shape = []
     for n, a, b, s in zip(t.shape, start, stop, step, strict=True):
@@ -120,7 +126,7 @@ def _slice_type(t: ArrayType, *, start: Axes, stop: Shape, step: Axes) -> ArrayT
 
 
 def _slice_transpose(g: Node, x: Node, *, start: Axes, stop: Axes, step: Axes) -> Node:
-    high = tuple(0 if n == m else number(n) - a - ((m - 1) * s + 1 if m else 0)
+    high = tuple(0 if n == m else number(n) - a - _extent(number(m), s - 1)
                  for n, m, a, s in zip(x.shape, g.shape, start, step, strict=True))
     return pad(g, low=start, high=high, interior=tuple(s - 1 for s in step))
 
@@ -150,21 +156,19 @@ def _pad_type(t: ArrayType, *, low: Axes, high: Axes, interior: Axes) -> ArrayTy
     for n, a, b, i in zip(t.shape, low, high, interior, strict=True):
         if min(a, b, i) < 0:
             raise fail("pad", f"({a}, {b}, {i}) does not fit an axis of {n}", t)
-        shape.append(n if (a, b, i) == (0, 0, 0) else a + number(n) + max(number(n) - 1, 0) * i + b)
+        shape.append(n if (a, b, i) == (0, 0, 0) else a + _extent(number(n), i) + b)
     return ArrayType(tuple(shape), t.dtype)
 
 
 def _pad_eval(xp: ArrayNamespace, x: np.ndarray, *, low: Axes, high: Axes, interior: Axes) -> np.ndarray:
-    shape = tuple(a + n + max(n - 1, 0) * i + b for n, a, b, i in zip(x.shape, low, high, interior, strict=True))
-    out = xp.zeros(shape, dtype=x.dtype)
-    where = tuple(slice(a, a + (n - 1) * (i + 1) + 1 if n else a, i + 1)
-                  for n, a, i in zip(x.shape, low, interior, strict=True))
-    out[where] = x
+    ends = [a + _extent(n, i) for n, a, i in zip(x.shape, low, interior, strict=True)]
+    out = xp.zeros(tuple(map(operator.add, ends, high)), dtype=x.dtype)
+    out[tuple(slice(a, end, i + 1) for a, end, i in zip(low, ends, interior, strict=True))] = x
     return out
 
 
 def _pad_transpose(g: Node, x: Node, *, low: Axes, high: Axes, interior: Axes) -> Node:
-    stop = tuple(n if (a, b, i) == (0, 0, 0) else a + ((number(m) - 1) * (i + 1) + 1 if m else 0)
+    stop = tuple(n if (a, b, i) == (0, 0, 0) else a + _extent(number(m), i)
                  for n, m, a, b, i in zip(g.shape, x.shape, low, high, interior, strict=True))
     return slice_(g, start=low, stop=stop, step=tuple(i + 1 for i in interior))
 

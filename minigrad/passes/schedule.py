@@ -119,12 +119,8 @@ def symbols_of(graph: Graph) -> set[Symbol]:
     for n in graph.nodes:
         if n in unread:
             continue
-        sizes = [d for t in n.types for d in t.shape if isinstance(d, Dim)]
-        for p in n.params.values():
-            if isinstance(p, tuple):
-                sizes += [d for d in p if isinstance(d, Dim)]
-            elif isinstance(p, Dim):
-                sizes.append(p)
+        sizes = [d for t in n.types for d in t.shape]
+        sizes += [d for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))]
         used.update(symbols(sizes), *(symbols_of(held) for _, held in held_graphs(n)))
         if "dim" in n.params:  # the lengths of one chunk
             used -= symbols([n.params["dim"], *(d for d, _ in n.params["packed"])])
@@ -170,11 +166,7 @@ def schedule(graph: Graph, managed: Collection[Primitive] = (),
         if source in step_of:
             leaving.add(source)
             last_use[source] = end
-    for g in groups:
-        if g.rows is None:
-            leaving.update(g.nodes)
-        else:
-            leaving.update(n for n in g.nodes if terminal(n))
+    leaving.update(n for g in groups for n in g.nodes if g.rows is None or terminal(n))
     has_buffer = {n for n in leaving if rows_of(n) is not None or n.prim.kind == "elementwise"
                   or n.prim in managed}
     outputs = _claim_outputs(graph, roles, has_buffer)

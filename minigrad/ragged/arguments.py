@@ -38,14 +38,9 @@ class PackedArguments:
         args: tuple[PyTree, ...] = optree.tree_unflatten(self._tree, parts)  # type: ignore[assignment]  # as flattened
         return args
 
-    def take(self, rows: slice | Sequence[int]) -> tuple[PyTree, ...]:
-        """Return the arguments for some of the examples."""
+    def take(self, rows: slice | Sequence[int] | int) -> tuple[PyTree, ...]:
+        """Return the arguments for some of the examples, or for one alone."""
         return self._with([p if a is None else p[rows] if is_batch(p) else np.asarray(p)[(slice(None),) * a + (rows,)]
-                           for p, a in zip(self._parts, self._axes, strict=True)])
-
-    def example(self, k: int) -> tuple[PyTree, ...]:
-        """Return the arguments of example `k` alone."""
-        return self._with([p if a is None else p[k] if is_batch(p) else np.take(p, k, axis=a)
                            for p, a in zip(self._parts, self._axes, strict=True)])
 
     def batches(self) -> list[Batch]:

@@ -185,13 +185,10 @@ class Rows:
 
     def row(self, domain: Domain, coordinates: Sequence[Node], owner: Node) -> Node:
         """Return the rows of given coordinates within the examples `owner`; all arrays have one shape."""
-        def per_row(values: Node) -> Node:
-            return gather(values, owner)
-
         flat = coordinates[0]
         for n, c in zip(domain[1:], coordinates[1:], strict=True):
-            flat = flat * per_row(self.length((n,))) + c
-        return flat + per_row(self.offset(domain))
+            flat = flat * gather(self.length((n,)), owner) + c
+        return flat + gather(self.offset(domain), owner)
 
 
 def spread_rows(x: Node, shape: Shape) -> Node:

@@ -136,7 +136,7 @@ def compare_ragged(more: tuple[PyTree, ...], loss: Callable[..., Any], params: P
         measured, roundoff = table(variants, repeats, _note, advance)
         curves = growth(variants, sizes, advance)
     giant = (variants.get("giant") or variants["loop"]).compiled
-    graphs = {"one example": trace(loss)(*data.example(0)), "the batch": trace(mean)(*data.args),
+    graphs = {"one example": trace(loss)(*data.take(0)), "the batch": trace(mean)(*data.args),
               "value and gradient": giant.graph}
     return Report(function_name(loss), measured, curves, graphs, giant.source,
                   tuple((s.name, s.note) for s in giant.stages), roundoff, environment())

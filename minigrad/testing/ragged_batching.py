@@ -83,7 +83,7 @@ class PackedExamples(PackedArguments, Examples):
         return PackedExamples(self.f, self._with(parts), self.in_axes)
 
     def alone(self, k: int) -> list[ArrayLike]:
-        return optree.tree_leaves(self.f(*self.example(k)))
+        return optree.tree_leaves(self.f(*self.take(k)))
 
     def together(self) -> list[Sequence[ArrayLike]]:
         out: list[Any] = optree.tree_leaves(vmap(self.f, self.in_axes)(*self.args), is_leaf=is_batch)
@@ -107,7 +107,7 @@ class PackedExamples(PackedArguments, Examples):
         begin = dict.fromkeys(nodes, 0)
         for k in range(self.size):
             sizes = {s: int(n[k]) for s, n in lengths.items()}
-            example: PyTree = self.example(k)
+            example: PyTree = self.take(k)
             leaves = [np.asarray(x) for x in optree.tree_leaves(example)]
             alone = interpreters.evaluate(graph, leaves, sizes)
             for node, (_, mapped), batched, expected in zip(nodes, outputs, values, alone, strict=True):

@@ -30,7 +30,7 @@ from ..combiners import MAX, MIN
 from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.checks import picked
 from ..ops.constants import iota
-from ..ops.index import counting_indices
+from ..ops.index import counting_indices, unexpanded
 from ..ops.merge_scans import value_numbers
 from ..ops.segments import segment_ids
 from ..ops.shape import concatenate
@@ -368,8 +368,7 @@ class Reading:
 
     def _displacement(self, node: Node) -> Size | None:
         """Return the number of rows that a node repeats, or None for another value."""
-        while node.prim.name == "expand":
-            (node,) = node.inputs
+        node, _ = unexpanded(node)
         return node.params["size"] if self.is_size(node) else None
 
 
@@ -394,16 +393,14 @@ def _same_in_each_part(node: Node, operand_facts: Sequence[Facts]) -> bool:
 
 
 def _is_zero(node: Node) -> bool:
-    while node.prim.name == "expand":
-        (node,) = node.inputs
+    node, _ = unexpanded(node)
     value = node.params.get("value")
     return node.prim.name in ("full", "const") and not np.any(value)
 
 
 def _negative(node: Node) -> bool:
     """Return whether a node repeats a number below zero."""
-    while node.prim.name == "expand":
-        (node,) = node.inputs
+    node, _ = unexpanded(node)
     return node.prim.name == "full" and node.params["value"] < 0
 
 

@@ -25,7 +25,7 @@ def test_take():
 
 
 def test_example():
-    shared, (array, column) = ARGUMENTS.example(1)
+    shared, (array, column) = ARGUMENTS.take(1)
     assert shared == {"shared": 7.0}
     assert array.tolist() == [3]
     assert column.tolist() == [1, 4]

@@ -63,6 +63,7 @@ def test_notebooks_hold_the_cells_of_their_pages(name):
     cells = [cell for _, cell in re.findall(BLOCK.format("code-cell"), page, re.DOTALL | re.MULTILINE)]
     assert code == [re.sub(r"^(?::.*\n)*\n*", "", cell).rstrip("\n") for cell in cells]
     assert notebook.metadata["kernelspec"]["name"] == "python3"
+    assert not any(".md)" in cell.source for cell in notebook.cells if cell.cell_type == "markdown")
 
 
 def test_stored_answers_of_peers_are_complete():

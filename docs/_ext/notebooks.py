@@ -1,5 +1,6 @@
 """Pages as notebooks: each page that runs has a link to an ``.ipynb`` of the same cells."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -8,15 +9,18 @@ from myst_parser.config.main import MdParserConfig
 from sphinx.application import Sphinx
 
 FOLDER = "_notebooks"
+LINK = re.compile(r"(?<!!)\[([^\]\[]+)\]\((?!https?:)[^)\s]+\)")  # to a page of the site
 
 
 def as_notebook(text: str) -> nbformat.NotebookNode:
-    """Return the notebook that a page's text describes."""
+    """Return the notebook that a page's text describes. Links to other pages become plain text: it travels alone."""
     notebook = read_myst_markdown_notebook(text, MdParserConfig(), add_source_map=False)
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
                          "language_info": {"name": "python"}}
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
+        if cell.cell_type == "markdown":
+            cell.source = LINK.sub(r"\1", cell.source)
     return notebook
 
 

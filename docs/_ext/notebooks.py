@@ -27,8 +27,6 @@ def as_notebook(text: str) -> nbformat.NotebookNode:
 def link_to_notebook(app: Sphinx, page: str, source: list[str]) -> None:
     """Write the notebook of a page that runs, and put a link to it below the page's title."""
     text = source[0]
-    if "MINIGRAD_ROOT" in text:  # its cells read files of the repository
-        return
     if not is_myst_markdown_notebook(text) or Path(app.env.doc2path(page)).suffix != ".md":
         return
     target = Path(app.srcdir, FOLDER, page).with_suffix(".ipynb")
@@ -37,6 +35,8 @@ def link_to_notebook(app: Sphinx, page: str, source: list[str]) -> None:
     head, title, body = text.partition("\n# ")
     name, _, rest = body.partition("\n")
     link = f"{{download}}`This page as a notebook </{target.relative_to(app.srcdir)}>`"
+    if "MINIGRAD_ROOT" in text:
+        link += " It reads files of the repository: run it in the root of a checkout."
     source[0] = f"{head}{title}{name}\n\n{link}\n{rest}" if title else text
 
 

@@ -200,8 +200,10 @@ def _held(stage: GraphStage, node: Node, held: Sequence[tuple[str, Graph]], oper
     records: list[Record] = []
     concrete = [g for value in params.values() for g in (value if isinstance(value, tuple) else (value,))
                 if isinstance(g, Graph)]
-    for (key, graph), given in zip(held, concrete, strict=True):
-        one: Record = {"name": printable(f"{key} of {node.prim.name}")}
+    keys = [key for key, _ in held]
+    for place, ((key, graph), given) in enumerate(zip(held, concrete, strict=True)):
+        which = f"{key} {keys[:place].count(key)}" if keys.count(key) > 1 else key
+        one: Record = {"name": printable(f"{which} of {node.prim.name}")}
         ran, turns = _turns(graph, given, runs)
         if turns:
             rows = turns[:TURNS]

@@ -99,22 +99,29 @@ function einsum(subscripts, xs) {
   const summed = [...new Set(left.replace(/,/g, ""))].filter((c) => !result.includes(c));
   const letters = [...result, ...summed], place = Object.fromEntries(letters.map((c, k) => [c, k]));
   const shape = [...result].map((c) => length[c]);
-  const out = new Float64Array(sizeOf(shape)), inner = sizeOf(summed.map((c) => length[c])) || 0;
-  const reads = terms.map((term, i) => {
+  const lengths = letters.map((c) => length[c]), out = new Float64Array(sizeOf(shape)), inner = sizeOf(summed.map((c) => length[c]));
+  const steps = terms.map((term, i) => {
     const strides = stridesOf(xs[i].shape), step = letters.map(() => 0);
     [...term].forEach((c, a) => { step[place[c]] += strides[a]; });
     return step;
   });
-  filled(letters.map((c) => length[c]), (index, k) => {
-    let product = 1;
-    reads.forEach((step, i) => {
-      let from = 0;
-      for (let a = 0; a < step.length; a++) from += index[a] * step[a];
-      product *= xs[i].data[from];
-    });
-    out[Math.floor(k / inner)] += product;
-    return 0;
-  });
+  // The last letter is the innermost loop; `from` are the operands' offsets at the others.
+  const last = letters.length - 1, count = last < 0 ? 1 : lengths[last], index = letters.map(() => 0), from = terms.map(() => 0);
+  const moves = steps.map((step) => (last < 0 ? 0 : step[last])), x = xs[0].data, y = xs.length === 2 ? xs[1].data : null;
+  for (let k = 0, total = sizeOf(lengths); k < total; k += count) {
+    for (let j = 0; j < count; j++) {
+      let product = 1;
+      if (y) product = x[from[0] + j * moves[0]] * y[from[1] + j * moves[1]];
+      else for (let i = 0; i < xs.length; i++) product *= xs[i].data[from[i] + j * moves[i]];
+      out[summed.length ? Math.floor(k / inner) : k + j] += product;
+    }
+    for (let a = last - 1; a >= 0; a--) {
+      const back = ++index[a] === lengths[a];
+      for (let i = 0; i < from.length; i++) from[i] += back ? steps[i][a] * (1 - lengths[a]) : steps[i][a];
+      if (!back) break;
+      index[a] = 0;
+    }
+  }
   return {shape, data: out};
 }
 

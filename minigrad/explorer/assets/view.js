@@ -226,8 +226,8 @@
   function zoomable(picture, world, view, name) {
     const box = picture.parentNode.getBoundingClientRect();
     const fit = () => {
-      const k = Math.min(1.4, (box.width || 800) / view.width, ((box.height || 500) - 12) / view.height);
-      return {k: Math.max(k, 0.12), x: Math.max(0, ((box.width || 800) - view.width * k) / 2), y: 6};
+      const k = Math.min(1.4, (box.width || 800) / view.width, ((box.height || 500) - 26) / view.height);
+      return {k: Math.max(k, 0.12), x: Math.max(0, ((box.width || 800) - view.width * k) / 2), y: 20};
     };
     const key = `${name} ${Math.round(box.width)} ${Math.round(box.height)}`, at = views.get(key) || fit();
     views.set(key, at);
@@ -556,7 +556,7 @@
   const toggles = html("div", {class: "toggles", role: "group", "aria-label": "examples in the batch"});
   const batchWord = html("summary", {title: "which examples form the batch: all stages follow"});
   const batchBox = html("details", {class: "batchbox", hidden: examples.count < 2, ontoggle: () => { if (!toggles.children.length) toggles.append(...range(examples.count).map((b) => html("button", {"aria-pressed": String(examples.batch.includes(b)), onclick: () => toggle(b)}, String(b)))); }}, batchWord,
-    html("div", {}, examples.choosable ? html("label", {}, "size ", batchSize) : null, examples.choosable ? toggles : html("div", {class: "note"}, unchosen()),
+    html("div", {}, examples.choosable ? html("label", {}, "size ", batchSize) : null, examples.choosable ? toggles : examples.count > 1 ? html("div", {class: "note"}, unchosen()) : null,
       examples.record.total > examples.count ? html("div", {class: "note"}, `The page holds the first ${examples.count} of ${examples.record.total} examples.`) : null));
   const trivial = html("input", {type: "checkbox", id: "trivial", onchange: (e) => { state.trivial = e.target.checked; state.step = null; draw(); }});
   const find = html("input", {type: "search", placeholder: "search ( / )", "aria-label": "search", oninput: (e) => { state.find = e.target.value.toLowerCase(); refresh(); }});

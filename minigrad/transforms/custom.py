@@ -103,12 +103,11 @@ def _decorated(f: Callable[..., PyTree], rule: Rule, reverse: bool) -> Callable[
             args = bound.args
         call = Call(f, args)
         staged = call.trace()
-        make = _reverse_rule if reverse else _forward_rule
         name = function_name(f)
 
         def of_rule() -> Staged:
             with _tracing_rule_of(ruled):
-                return make(rule, staged)
+                return _trace_rule(rule, staged, reverse)
 
         outer = outer_values(staged)
 
@@ -155,41 +154,37 @@ def _rule_graph(traced: Staged, staged: Staged, outer: Sequence[Node]) -> Graph:
     return closed(traced, outer)[0]
 
 
-def _floating(nodes: Sequence[Node]) -> list[bool]:
-    return [n.type.floating for n in nodes]
+def _trace_rule(rule: Rule, staged: Staged, reverse: bool) -> Staged:
+    """Trace a rule on leaves: of the results' cotangents or the arguments' tangents, the results, and the arguments."""
+    call = staged.call
+    sources, targets = (staged.outputs, staged.inputs) if reverse else (staged.inputs, staged.outputs)
+    tree = staged.out_tree if reverse else call.tree
+    types = [n.types[0] for n in (*(n for n in sources if n.type.floating), *staged.outputs, *staged.inputs)]
+    n = len(staged.outputs)
+    k = len(types) - n - len(staged.inputs)
 
+    def flat(*leaves: Array) -> list[Array]:
+        derivatives = iter(leaves[:k])
+        first: Any = optree.tree_unflatten(tree, [next(derivatives) if x.type.floating else None for x in sources])
+        out = optree.tree_unflatten(staged.out_tree, leaves[k:k + n])
+        args: PyTree = optree.tree_unflatten(call.tree, leaves[k + n:])[0]
+        if reverse:
+            values, names = _cotangents(staged, rule(first, out, *args), args), call.names
+        else:
+            values = _leaves(staged, rule(first[0], out, *args), out)
+            names = tuple(f"result {i}" for i in range(n))
+        return [_fitting(staged, v, like, name) for v, like, name in zip(values, targets, names, strict=True)
+                if like.type.floating]
 
-def _rebuild(tree: optree.PyTreeSpec, floats: Sequence[bool], leaves: Sequence[Array]) -> PyTree:
-    """Return the pytree with the derivatives of its floating leaves, and None for the others."""
-    derivatives = iter(leaves)
-    return optree.tree_unflatten(tree, [next(derivatives) if f else None for f in floats])
-
-
-def _stage_rule(staged: Staged, first: list[ArrayType], flat: Callable[..., list[Array]]) -> Staged:
-    types = [*first, *(n.types[0] for n in (*staged.outputs, *staged.inputs))]
     return Call(flat, tuple(types)).trace()
 
 
-def _reverse_rule(rule: Rule, staged: Staged) -> Staged:
-    floats, targets = _floating(staged.outputs), _floating(staged.inputs)
-    k, n = sum(floats), len(floats)
-
-    def flat(*leaves: Array) -> list[Array]:
-        g = _rebuild(staged.out_tree, floats, leaves[:k])
-        out = optree.tree_unflatten(staged.out_tree, leaves[k:k + n])
-        args = optree.tree_unflatten(staged.call.tree, leaves[k + n:])[0]
-        back = rule(g, out, *args)
-        if not isinstance(back, (tuple, list)) or len(back) != len(staged.call.args):
-            raise GradError(at_user_line(
-                f"the vjp rule of {staged.call.name} must return a tuple with one cotangent per argument, "
-                f"{len(staged.call.args)} of them"))
-        cotangents: list[object] = []
-        for value, arg in zip(back, args, strict=True):
-            cotangents += _leaves(staged, value, arg)
-        names = staged.call.names
-        return [_fitting(staged, v, staged.inputs[i], names[i]) for i, v in enumerate(cotangents) if targets[i]]
-
-    return _stage_rule(staged, [o.types[0] for o, f in zip(staged.outputs, floats, strict=True) if f], flat)
+def _cotangents(staged: Staged, back: Any, args: Sequence[PyTree]) -> list[object]:
+    """Return the leaves of the cotangents that a vjp rule returned."""
+    if not isinstance(back, (tuple, list)) or len(back) != len(args):
+        raise GradError(at_user_line(f"the vjp rule of {staged.call.name} must return a tuple with one cotangent per "
+                                     f"argument, {len(args)} of them"))
+    return [leaf for value, arg in zip(back, args, strict=True) for leaf in _leaves(staged, value, arg)]
 
 
 def _leaves(staged: Staged, value: PyTree, like: PyTree) -> list[object]:
@@ -222,20 +217,6 @@ def _fitting(staged: Staged, value: object, like: Node, name: str) -> Array:
         raise GradError(at_user_line(f"the rule of {staged.call.name} returned {x._node.type} as the derivative "
                                      f"of {name}, which is {like.type}"))
     return x
-
-
-def _forward_rule(rule: Rule, staged: Staged) -> Staged:
-    floats, targets = _floating(staged.inputs), _floating(staged.outputs)
-    k, n = sum(floats), len(targets)
-
-    def flat(*leaves: Array) -> list[Array]:
-        tangents = _rebuild(staged.call.tree, floats, leaves[:k])[0]
-        out = optree.tree_unflatten(staged.out_tree, leaves[k:k + n])
-        args = optree.tree_unflatten(staged.call.tree, leaves[k + n:])[0]
-        derivatives = _leaves(staged, rule(tangents, out, *args), out)
-        return [_fitting(staged, v, staged.outputs[i], f"result {i}") for i, v in enumerate(derivatives) if targets[i]]
-
-    return _stage_rule(staged, [x.types[0] for x, f in zip(staged.inputs, floats, strict=True) if f], flat)
 
 
 # -- opaque functions --------------------------------------------------------------------------------------

@@ -19,9 +19,11 @@ from .trace import kept
 Part = int | str  # position or name of an argument, or the path of a part: ``params['W']``, ``params.W``
 
 
-def _select(graph: Graph, wrt: Part | Iterable[Part], operation: str) -> tuple[list[Node], PyTreeSpec]:
-    """Return the inputs of the arguments `wrt` (or of parts of them), and their pytree: a tuple for several."""
+def _select(graph: Graph, wrt: Part | Iterable[Part] | None, operation: str) -> tuple[list[Node], PyTreeSpec]:
+    """Return the inputs of the arguments `wrt` (or of parts; None: of all), and their pytree: a tuple for several."""
     label = f"{operation} of {graph.name}"
+    if wrt is None:
+        wrt = range(in_tree(graph).child(0).num_children)
     if isinstance(wrt, str) or not isinstance(wrt, Iterable):
         positions, tree = _part(graph, wrt, label, GradError, "wrt")
     else:
@@ -115,7 +117,7 @@ def _grad(graph: Graph, wrt: Part | Iterable[Part], has_aux: bool) -> Graph:
 
 
 def _jvp(graph: Graph, wrt: Part | Iterable[Part] | None) -> Graph:
-    nodes, tree = _select(graph, _all(graph) if wrt is None else wrt, "jvp")
+    nodes, tree = _select(graph, wrt, "jvp")
     if len(set(nodes)) != len(nodes):
         raise GradError(at_user_line(f"jvp of {graph.name}: wrt {wrt!r} names an input twice"))
     names = [graph.names[graph.inputs.index(n)] for n in nodes]
@@ -124,15 +126,11 @@ def _jvp(graph: Graph, wrt: Part | Iterable[Part] | None) -> Graph:
 
 
 def _vjp(graph: Graph, wrt: Part | Iterable[Part] | None) -> Graph:
-    nodes, tree = _select(graph, _all(graph) if wrt is None else wrt, "vjp")
+    nodes, tree = _select(graph, wrt, "vjp")
     for n in graph.outputs:
         if not n.type.floating:
             raise GradError(at_user_line(f"vjp of {graph.name}: its result {n.type} is not floating"))
     return _with_arguments(vjp(graph, nodes, tree), graph, graph.out_names, [out_tree(graph)])
-
-
-def _all(graph: Graph) -> range:
-    return range(in_tree(graph).child(0).num_children)
 
 
 def _with_arguments(transformed: Graph, graph: Graph, names: Sequence[str], trees: Sequence[PyTreeSpec]) -> Graph:

@@ -31,7 +31,7 @@ from ..ragged.schema import BOOL, Schema, schema_of
 from ..sizes import shown
 from ..symbolic import Dim, Shape, Symbol
 from ..tracing import made_by, note_batch
-from .graph_forms import place, prefix
+from .graph_forms import leaf_axes, place, prefix
 from .in_axes import Arguments, hint, mapped_axes
 from .mean import copies_of, counted_losses, not_per_row
 from .microbatch import Parts, parts_of, resized
@@ -197,13 +197,7 @@ def _arguments(transform: str, call: Call, in_axes: InAxes,
     whole: PyTree = (args, call.kwargs)
     values, tree = optree.tree_flatten(whole, is_leaf=is_batch)
     positional = optree.tree_structure(args, is_leaf=is_batch)
-    if isinstance(in_axes, list):
-        in_axes = tuple(in_axes)
-    if isinstance(in_axes, tuple) and len(in_axes) != len(args):
-        raise BatchError(at_user_line(f"{name}: in_axes has {len(in_axes)} entries, but there are {len(args)} "
-                                      "positional arguments"))
-    axes = prefix(in_axes, positional, f"in_axes of {name}")
-    axes += [0] * (len(values) - len(axes))
+    axes = leaf_axes(in_axes, positional, call.kwargs, len(values), name)
     # All stacked arrays, fields of batches included, have one batch size, which mapped_axes checks.
     pairs = iter(zip(call.leaves, inputs, strict=True))
     arguments: list[Argument] = []

@@ -143,8 +143,10 @@ class Compiled(Immutable):
         self._without = tuple(without)
         if strange := options.keys() - backends.options(backend):
             others = [f"{b!r} has {', '.join(sorted(own))}" for b in backends.names() if (own := backends.options(b))]
+            hint = (". Close over Python values, or make them static fields: mg.register_dataclass(static=...)"
+                    if any(name.startswith("static") for name in strange) else "")
             raise MinigradError(at_user_line(f"backend {backend!r} has no option {', '.join(sorted(strange))}; "
-                                             f"{', '.join(others)}"))
+                                             f"{', '.join(others)}{hint}"))
         self._backend = backends.chosen(backend)
         self._follows = backend == backends.AUTO
         self._options = options

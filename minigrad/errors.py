@@ -225,6 +225,11 @@ def file_name(path: str) -> str:
     return str(cell[1]) if cell else path.replace("\\", "/").rsplit("/", 1)[-1]
 
 
+def format_structure(tree: object) -> str:
+    """Return the structure of a pytree with ``*`` for each leaf: ``(*, {'w': *})``."""
+    return str(tree).removeprefix("PyTreeSpec(").removesuffix(")")
+
+
 def format_location(loc: Location | None) -> str:
     """Return a location without its folder: ``file.py:12``, ``file.py:12 (layer 1, score)``, ``In[3]:2``."""
     if loc is None:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import optree
 
-from .errors import DtypeError, ShapeError, at_user_line
+from .errors import DtypeError, ShapeError, at_user_line, format_structure
 from .graph import PyTree
 from .tracebacks import boundary
 from .transforms.pickling import picklable
@@ -65,7 +65,7 @@ def _check_arguments(name: str, gradient: PyTree, like: PyTree, params: PyTree) 
         if (structure := optree.tree_structure(tree)) != expected:
             raise ShapeError(at_user_line(
                 f"{name}: update(gradient, state, params): the {argument} must have the structure of the parameters, "
-                f"{expected}; got {structure}"))
+                f"{format_structure(expected)}; got {format_structure(structure)}"))
 
 
 def _check_rate(name: str, rate: object) -> None:

@@ -92,10 +92,11 @@ def squared_norms(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxe
     """
     gradients = per_example_grad(f, argnums, in_axes)
 
-    def compute(*args: PyTree) -> PyTree:
+    def squared_norms(*args: PyTree) -> PyTree:
         return sum((g**2).sum(axis=tuple(range(1, g.ndim))) for g in optree.tree_leaves(gradients(*args)))
 
-    return compute
+    vars(squared_norms).update(in_axes=in_axes)  # the default of `microbatch`
+    return squared_norms
 
 
 @picklable
@@ -125,7 +126,12 @@ def norms(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes = 0) -
     array([1., 4.])
     """
     squares = squared_norms(f, argnums, in_axes)
-    return lambda *args: np.sqrt(squares(*args))
+
+    def norms(*args: PyTree) -> PyTree:
+        return np.sqrt(squares(*args))
+
+    vars(norms).update(in_axes=in_axes)  # the default of `microbatch`
+    return norms
 
 
 @picklable
@@ -160,12 +166,13 @@ def clipped_mean(f: Callable[..., PyTree], bound: float | Array, argnums: Argnum
     """
     gradients, squares = per_example_grad(f, argnums, in_axes), squared_norms(f, argnums, in_axes)
 
-    def compute(*args: PyTree) -> PyTree:
-        factor = np.minimum(1.0, bound / np.sqrt(squares(*args)))
+    def clipped_mean(*args: PyTree) -> PyTree:
+        factor = bound / np.maximum(bound, np.sqrt(squares(*args)))
         return optree.tree_map(
             lambda g: (g * factor.reshape(-1, *(1,) * (g.ndim - 1))).mean(axis=0), gradients(*args))
 
-    return compute
+    vars(clipped_mean).update(in_axes=in_axes)  # the default of `microbatch`
+    return clipped_mean
 
 
 @picklable

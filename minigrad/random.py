@@ -15,6 +15,7 @@ array([[0, 8, 2],
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -69,7 +70,9 @@ def key(seed: int) -> np.ndarray:
     array([7, 1], dtype=uint32)
     """
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**64:
-        raise ShapeError(at_user_line(f"random.key({seed!r}): a seed is an integer from 0 to 2**64 - 1"))
+        text = " of a traced value" if isinstance(seed, Array) else f"({seed!r})"
+        raise ShapeError(at_user_line(f"random.key{text}: a seed is a Python integer from 0 to 2**64 - 1. Make keys "
+                                      "before the program runs, and pass them as arguments"))
     return np.array([int(seed) & 0xFFFFFFFF, int(seed) >> 32], np.uint32)
 
 
@@ -118,7 +121,9 @@ def split(key: ArrayLike, n: int = 2) -> Array:
     array([[2219120097, 4035800746],
            [ 253345875, 2214098416]], dtype=uint32)
     """
-    return Array(_bits(key, (int(n), 2), _KEYS))
+    if isinstance(n, bool) or not hasattr(n, "__index__") or (count := operator.index(n)) < 0:
+        raise ShapeError(at_user_line(f"random.split: the number of keys is one integer of at least 0, got {n!r}"))
+    return Array(_bits(key, (count, 2), _KEYS))
 
 
 @_drawn(1)

@@ -1,6 +1,7 @@
 """What is asked of per-example gradients, against the loop and against libraries that hook into layers."""
 
 import numpy as np
+import optree
 import pytest
 
 import minigrad as mg
@@ -81,3 +82,26 @@ def test_norms_against_backpack():
     squares = sum(p.batch_l2 for p in model.parameters()).numpy()
     got = mg.compile(mg.per_example.squared_norms(loss, in_axes=AXES))(PARAMS, X, LABELS)
     np.testing.assert_allclose(got, squares, rtol=1e-9)
+
+
+def test_microbatch_takes_the_axes_of_the_statistic():
+    def loss(p, x):
+        return np.sum(np.tanh(x @ p["W"]) ** 2)
+
+    rng = np.random.default_rng(3)
+    p, X = {"W": rng.normal(size=(3, 2))}, rng.normal(size=(10, 3))
+    for f in (mg.per_example.clipped_mean(loss, 0.5, in_axes=(None, 0)),
+              mg.per_example.norms(loss, in_axes=(None, 0)), mg.per_example.squared_norms(loss, in_axes=(None, 0))):
+        whole, parts = f(p, X), mg.microbatch(f, 4)(p, X)
+        for a, b in zip(optree.tree_leaves(whole), optree.tree_leaves(parts), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-13)
+
+
+def test_clipping_of_zero_gradients_divides_by_no_zero():
+    def loss(w, x):
+        return np.sum(w * x) ** 2 / 2
+
+    X = np.array([[0.0, 0.0], [3.0, 4.0]])  # gradients (0, 0) and 7 (3, 4), of norms 0 and 35
+    with np.errstate(all="raise"):
+        np.testing.assert_allclose(
+            mg.per_example.clipped_mean(loss, 5.0, in_axes=(None, 0))(np.ones(2), X), [1.5, 2.0])

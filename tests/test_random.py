@@ -91,3 +91,10 @@ def test_bad_key():
         mg.random.normal(mg.random.split(KEY, 3))
     with pytest.raises(mg.ShapeError, match="empty range"):
         mg.random.randint(KEY, (3,), 5, 5)
+
+
+def test_counts_and_seeds_of_another_kind():
+    with pytest.raises(mg.ShapeError, match=r"split: the number of keys is one integer of at least 0, got \(2, 3\)"):
+        mg.random.split(mg.random.key(0), (2, 3))
+    with pytest.raises(mg.ShapeError, match=r"key of a traced value: .* Make keys before the program runs"):
+        mg.grad(lambda s: np.sum(mg.random.normal(mg.random.key(s), (3,))))(1.0)

@@ -10,7 +10,7 @@ import optree
 
 from .. import interpreters
 from ..argument_sizes import argument_sizes
-from ..errors import DtypeError, ShapeError, TraceError, at_user_line
+from ..errors import DtypeError, ShapeError, TraceError, at_user_line, format_structure
 from ..graph import CALLS, ArrayType, Graph, PyTree, note_read
 from ..ops.elementwise import cast_to
 from ..symbolic import Dim, Symbol
@@ -26,7 +26,8 @@ def call(graph: Graph, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> P
     leaves: list[object]
     leaves, tree = optree.tree_flatten(arguments)
     if tree != in_tree(graph):
-        raise TraceError(at_user_line(f"{graph.name}: expected arguments of structure {in_tree(graph)}, got {tree}"))
+        raise TraceError(at_user_line(f"{graph.name}: expected arguments of structure "
+                                      f"{format_structure(in_tree(graph))}, got {format_structure(tree)}"))
     types = [leaf_type(x, functools.partial(graph.names.__getitem__, i)) for i, x in enumerate(leaves)]
     leaves = [_converted(x, t, i, graph) for i, (x, t) in enumerate(zip(leaves, types, strict=True))]
     concrete = interpreters.specialise(graph, _sizes(graph, types)) if graph.symbols else graph

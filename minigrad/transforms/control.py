@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import optree
 
-from ..errors import ShapeError, TraceError, at_user_line
+from ..errors import ShapeError, TraceError, at_user_line, format_structure
 from ..graph import ArrayType, Graph, Node, PyTree
 from ..numpy.arguments import checked_cast
 from ..ops import branches as branching
@@ -67,7 +67,8 @@ def cond(pred: ArrayLike, true_fun: Callable[..., PyTree], false_fun: Callable[.
                                       "element use np.where"))
     if not isinstance(pred, Array):
         return _only(true_fun if pred else false_fun, operands)
-    return switch((test if test.dtype == np.bool_ else test != 0).astype(_INDEX), [false_fun, true_fun], *operands)
+    index = (test if test.dtype == np.bool_ else test != 0).astype(_INDEX)
+    return _branch("cond", index, {"false_fun": false_fun, "true_fun": true_fun}, operands)
 
 
 @boundary
@@ -101,19 +102,25 @@ def switch(index: Array | int | np.integer, branches: Sequence[Callable[..., PyT
         raise ShapeError(at_user_line(f"switch: the index must be one integer, got {number._node.type}"))
     if not isinstance(index, Array):
         return _only(branches[min(max(int(index), 0), len(branches) - 1)], operands)
+    return _branch("switch", number.astype(_INDEX), {f"branch {k}": f for k, f in enumerate(branches)}, operands)
 
+
+def _branch(name: str, index: Array, branches: dict[str, Callable[..., PyTree]], operands: tuple[PyTree, ...]
+            ) -> PyTree:
+    """Return the result of the branch that a traced number chooses; `name` and the keys are the user's words."""
     def rewrite(call: Call) -> Graph:
-        staged = [call.of(f).trace() for f in branches]
-        for s in staged[1:]:
-            _same_result("switch", staged[0], s)
-        bodies, free = _together(staged)
+        staged = {label: call.of(f).trace() for label, f in branches.items()}
+        (label, first), *others = staged.items()
+        for other, s in others:
+            _same_result(name, label, first, other, s)
+        bodies, free = _together([*staged.values()])
         inputs = [placeholder(t) for t in (ArrayType((), _INDEX), *call.types)]
         node = branching.switch(*inputs, *free, graphs=tuple(bodies), rows=(False,) * (len(call.types) + len(free)),
                                 sums=(False,) * len(bodies[0].outputs))
-        call.leaves = [number.astype(_INDEX), *call.leaves]
-        return Graph(tuple(inputs), tuple(parts(node)), out_tree=staged[0].out_tree)
+        call.leaves = [index, *call.leaves]
+        return Graph(tuple(inputs), tuple(parts(node)), out_tree=first.out_tree)
 
-    return rewritten(rewrite, branches[0], operands)
+    return rewritten(rewrite, next(iter(branches.values())), operands)
 
 
 def _only(branch: Callable[..., PyTree], operands: Sequence[PyTree]) -> PyTree:
@@ -134,14 +141,15 @@ def _functions(name: str, form: str, *branches: object) -> None:
                 "chooses np.where(condition, a, b)."))
 
 
-def _same_result(name: str, a: Staged, b: Staged) -> None:
+def _same_result(name: str, first: str, a: Staged, second: str, b: Staged) -> None:
+    """Raise `ShapeError` where branches, called `first` and `second`, return different results."""
     if a.out_tree != b.out_tree:
-        raise ShapeError(at_user_line(f"{name}: {a.call.name} and {b.call.name} return different "
-                                      f"structures: {a.out_tree} and {b.out_tree}"))
+        raise ShapeError(at_user_line(f"{name}: {first} and {second} return different structures: "
+                                      f"{format_structure(a.out_tree)} and {format_structure(b.out_tree)}"))
     for n, m in zip(a.outputs, b.outputs, strict=True):
         if n.dtype != m.dtype or not guard_equal_shapes(n.shape, m.shape):
-            raise ShapeError(at_user_line(f"{name}: {a.call.name} returns {n.type} where {b.call.name} "
-                                          f"returns {m.type}. Cast or reshape one of them."))
+            raise ShapeError(at_user_line(f"{name}: {first} returns {n.type} where {second} returns {m.type}. "
+                                          "Cast or reshape one of them."))
 
 
 def _together(staged: Sequence[Staged]) -> tuple[list[Graph], list[Node]]:
@@ -223,8 +231,8 @@ def _staged(name: str, step: Callable[[list[ArrayType], list[bool]], tuple[Stage
     def staged_on(state: list[tuple[ArrayType, bool]]) -> tuple[list[tuple[ArrayType, bool]], Staged]:
         staged, result = step([t for t, _ in state], [w for _, w in state])
         if optree.tree_structure(result) != tree:
-            raise ShapeError(at_user_line(f"{name}: the state goes in as {tree} and comes out as "
-                                          f"{optree.tree_structure(result)}"))
+            raise ShapeError(at_user_line(f"{name}: the state goes in as {format_structure(tree)} and comes out as "
+                                          f"{format_structure(optree.tree_structure(result))}"))
         ends = [(n.types[0], is_weak(x)) for n, x in zip(staged.outputs, optree.tree_leaves(result), strict=False)]
         new = [_next_type(t, w, end) if number else (t, w)
                for number, (t, w), end in zip(numbers, state, ends, strict=True)]

@@ -13,7 +13,7 @@ import numpy as np
 import optree
 
 from ..axes import LEADING, Declared, subscripts
-from ..errors import GradError, ShapeError, TraceError, Unsupported, at_user_line, user_frame
+from ..errors import GradError, ShapeError, TraceError, Unsupported, at_user_line, format_structure, user_frame
 from ..families import elementwise
 from ..graph import ArrayType, Graph, Node, PyTree, full
 from ..numpy.arguments import broadcast_node
@@ -203,7 +203,8 @@ def _leaves(staged: Staged, value: PyTree, like: PyTree) -> list[object]:
 
     if not fill(actual, expected):
         raise GradError(at_user_line(f"the rule of {staged.call.name} returned a derivative of the structure "
-                                     f"{optree.tree_structure(value)}, expected {optree.tree_structure(like)}"))
+                                     f"{format_structure(optree.tree_structure(value))}, expected "
+                                     f"{format_structure(optree.tree_structure(like))}"))
     return [v for v, x in zip(out, optree.tree_leaves(like, none_is_leaf=True), strict=True) if x is not None]
 
 
@@ -289,8 +290,8 @@ class _Flat:
         args: PyTree = optree.tree_unflatten(self._tree, arrays)
         values, tree = optree.tree_flatten(self._function(*args))
         if tree != self._out_tree:
-            raise ShapeError(f"callback {self.__name__}: it returned the structure {tree}, and was stated to return "
-                             f"{self._out_tree}")
+            raise ShapeError(f"callback {self.__name__}: it returned the structure {format_structure(tree)}, and was "
+                             f"stated to return {format_structure(self._out_tree)}")
         return values
 
 

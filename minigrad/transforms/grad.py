@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import optree
 
-from ..errors import ShapeError, at_user_line
+from ..errors import ShapeError, at_user_line, format_structure
 from ..graph import Graph, Node, PyTree
 from ..immutable import Immutable
 from ..tracebacks import boundary
@@ -94,7 +94,8 @@ def _like(name: str, value: PyTree, tree: optree.PyTreeSpec, nodes: Sequence[Nod
     """Return the leaves of a tangent or cotangent, which must match `nodes` in structure, shape and dtype."""
     leaves, own = optree.tree_flatten(value)
     if own != tree:
-        raise ShapeError(at_user_line(f"{name} has the structure {own}, expected {tree}"))
+        raise ShapeError(at_user_line(f"{name} has the structure {format_structure(own)}, expected "
+                                      f"{format_structure(tree)}"))
     out = []
     for i, (x, n) in enumerate(zip(leaves, nodes, strict=True)):
         t = leaf_type(x, functools.partial("{}, leaf {}".format, name, i))

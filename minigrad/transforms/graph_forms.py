@@ -9,7 +9,7 @@ import optree
 from optree import PyTreeSpec
 
 from .. import interpreters
-from ..errors import BatchError, GradError, at_user_line
+from ..errors import BatchError, GradError, at_user_line, format_structure
 from ..graph import Graph, InAxes, Node, PyTree, full, zeros_like
 from ..primitive import move_axis, placeholder
 from ..symbolic import Dim
@@ -89,7 +89,8 @@ def prefix(axes: InAxes, tree: PyTreeSpec, label: str) -> list[int | None]:
         # A None in the tree itself is an empty subtree, which has no axis.
         marks = optree.tree_leaves(whole, none_is_leaf=True)
     except (ValueError, TypeError) as error:
-        raise BatchError(at_user_line(f"{label}: {axes} does not fit the structure {tree}: {error}")) from None
+        raise BatchError(at_user_line(f"{label}: {axes} does not fit the structure "
+                                      f"{format_structure(tree)}: {error}")) from None
     out = [a for a, m in zip(flat, marks, strict=True) if m is not None]
     for a in out:
         if a is not None and (not hasattr(a, "__index__") or isinstance(a, bool)):

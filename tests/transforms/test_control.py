@@ -400,3 +400,13 @@ def _leaked():
 def test_bodies_refuse_values_of_traces_that_are_over(use):
     with pytest.raises(mg.TraceError, match=r"^test_control\.py:\d+: a traced value \(f64\[\]\) is used outside the"):
         use(_leaked())
+
+
+def test_errors_name_the_branches_as_the_user_does():
+    x = np.ones(3)
+    with pytest.raises(mg.ShapeError, match=r"cond: false_fun and true_fun .* structures: \* and \(\*, \*\)"):
+        mg.grad(lambda x: mg.cond(x[0] > 0, lambda v: (v.sum(), v.sum()), lambda v: v.sum(), x))(x)
+    with pytest.raises(mg.ShapeError, match=r"switch: branch 0 returns f64\[\] where branch 1 returns f64\[3\]"):
+        mg.compile(lambda i, x: mg.switch(i, [np.sum, np.sin], x))(1, x)
+    with pytest.raises(mg.ShapeError, match=r"the state goes in as \* and comes out as \(\*, \*\)"):
+        mg.grad(lambda x: mg.scan(lambda c, v: ((c, c), v), 0.0, x)[0])(x)

@@ -54,6 +54,9 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "minigrad": "mg.grad(lambda x: np.maximum(x, 0.0))(0.0)",
         "jax": "jax.grad(lambda x: jnp.maximum(x, 0.0))(0.0)",
         "torch": "grad(lambda x: torch.maximum(x, torch.tensor(0.0)), 0.0)"},
+    "slope of relu at 0": {
+        "minigrad": "mg.grad(lambda x: np.where(x > 0, x, 0.0))(0.0)",
+        "jax": "jax.grad(jax.nn.relu)(0.0)", "torch": "grad(torch.relu, 0.0)"},
     "slopes of the norm at [0, 0]": {
         "minigrad": "mg.grad(np.linalg.norm)(np.zeros(2))", "jax": "jax.grad(jnp.linalg.norm)(jnp.zeros(2))",
         "torch": "grad(torch.linalg.norm, [0.0, 0.0])"},

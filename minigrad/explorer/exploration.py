@@ -12,16 +12,17 @@ import optree
 from ..draw import open_text
 from ..draw.notebook import cell, framed, image
 from ..draw.values import input_arrays, input_sizes
-from ..errors import BatchError, TraceError, at_user_line
+from ..errors import BatchError, TraceError, Unsupported, at_user_line
 from ..graph import Graph, InAxes, Node, PyTree, held_graphs
 from ..ragged.batch import Batch, batch
 from ..tracebacks import boundary
+from ..transforms.grad import grad
 from ..transforms.mean import mean_loss
 from ..transforms.symbolic_trace import trace
 from ..transforms.vmap import vmap
 from . import held, page
 from .record import Arrays, Record, stage_record
-from .stages import TANGENT, GraphStage, number, of_function, of_loss
+from .stages import EACH, TANGENT, GraphStage, number, of_function, of_loss
 
 EXAMPLES = 16  # examples that a page shows, at most
 COPIES = 3  # copies in the literal mini-batch
@@ -157,6 +158,12 @@ def _ragged(loss: Callable[..., PyTree], name: str, params: PyTree, more: tuple[
         "mean", "The mean of the losses.", trace(mean_loss(loss, in_axes=(None, 0)))(params, packed), packing
     )
     stages = [example, packing, *of_function(mean)]
+    if stages[3:] and stages[3].cotangents:
+        try:
+            each = trace(vmap(grad(loss), in_axes=(None, 0)))(params, packed)
+            stages.insert(4, GraphStage("each gradient", EACH, each, packing))
+        except (Unsupported, BatchError) as error:  # the page says so, and shows the rest
+            mean.note += f" The gradients of single examples cannot be batched: {error}"
     number(stages)
     one, leaves = _leaves((params, packed[0])), _leaves((params, packed))
     count = shown
@@ -281,5 +288,6 @@ def _page(title: str, stages: list[GraphStage], feeds: Sequence[Sequence[np.ndar
             records[-1]["before"] = stages.index(stage.before)
         records[-1]["kind"] = kinds[k] if k < len(kinds) else "batch"
     prims = {n.prim for s in stages for n in _all_nodes(s.graph)}
-    html = page.page(title, records, pool.records, prims, stages[-1].graph.source(), bodies, examples)
+    program = next(s for s in reversed(stages) if s.note != EACH).graph.source()
+    html = page.page(title, records, pool.records, prims, program, bodies, examples)
     return Exploration(title, tuple(stages), html, stages[0].graph.with_values(*feeds[0]).to_svg())

@@ -10,6 +10,7 @@ from ..errors import Unsupported
 from ..graph import Graph, InAxes, Node, constant_of, full
 
 TANGENT = "tangent"
+EACH = "The gradient of every example, a row each; the mean over them is the gradient."
 
 
 @dataclass(eq=False)
@@ -71,7 +72,7 @@ def of_loss(one: Graph, in_axes: InAxes, copies: int) -> list[GraphStage]:
     if len(stages) > 1 and stages[1].cotangents:
         each = GraphStage(
             "each gradient",
-            "The gradient of every example, a row each; the mean over them is the gradient.",
+            EACH,
             one.grad(0).vmap(in_axes=in_axes),
             batch,
         )

@@ -105,8 +105,9 @@ def test_a_chosen_ragged_batch_has_the_library_s_values(show, loss, batch, some)
             np.testing.assert_array_equal(have, leaves[graph.inputs.index(node_) - 1])
     losses = mg.vmap(loss, in_axes=(None, 0))(np.array([0.5, -1.5]), part)
     value, gradient = mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0)))(np.array([0.5, -1.5]), part)
+    each = mg.per_example_grad(loss, in_axes=(None, 0))(np.array([0.5, -1.5]), part)
     for title, arrays in (("batch", [losses]), ("mean", [value]), ("gradient", [value, gradient]),
-                          (titles(exploration)[-1], [value, gradient])):
+                          ("each gradient", [each]), (titles(exploration)[-1], [value, gradient])):
         for have, want in zip(outputs(tab, exploration, title), arrays, strict=True):
             np.testing.assert_allclose(have, want, rtol=1e-10, atol=1e-12, err_msg=title)
 
@@ -287,3 +288,17 @@ def test_pages_hold_as_many_examples_as_there_is_room_for():
     assert held.fitting(5000, 8, 16) == held.HELD
     assert held.fitting(5000, held.ROOM / 20, 16) == 20
     assert held.fitting(5000, 1e9, 16) == 16
+
+
+def test_a_page_of_the_digits_network_is_small():
+    rng = np.random.default_rng(0)
+
+    def loss(p, x, k):
+        z = np.maximum(x @ p["W1"] + p["b1"], 0) @ p["W2"] + p["b2"]
+        return np.log(np.sum(np.exp(z))) - z[k]
+
+    params = {"W1": rng.normal(size=(64, 128)), "b1": np.zeros(128), "W2": rng.normal(size=(128, 10)),
+              "b2": np.zeros(10)}
+    page = mg.explore(loss, params, (rng.integers(0, 17, (1797, 64)) / 16, rng.integers(0, 10, 1797)))
+    assert len(page.html) < 3_000_000
+    assert '"total":1797' in page.html

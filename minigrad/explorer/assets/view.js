@@ -554,8 +554,10 @@
   const example = html("select", {"aria-label": "example", onchange: (e) => pick(e.target.value === "" ? null : +e.target.value)});
   const batchSize = html("input", {type: "range", min: 1, max: Math.max(1, examples.count), "aria-label": "batch size", oninput: (e) => choose(range(+e.target.value))});
   const toggles = html("div", {class: "toggles", role: "group", "aria-label": "examples in the batch"});
-  const batchWord = html("summary", {title: "which examples form the batch: all stages follow"});
-  const batchBox = html("details", {class: "batchbox", hidden: examples.count < 2, ontoggle: () => { if (!toggles.children.length) toggles.append(...range(examples.count).map((b) => html("button", {"aria-pressed": String(examples.batch.includes(b)), onclick: () => toggle(b)}, String(b)))); }}, batchWord,
+  // A thousand buttons are made when they are first asked for.
+  const fill = () => { if (!toggles.children.length) toggles.append(...range(examples.count).map((b) => html("button", {"aria-pressed": String(examples.batch.includes(b)), onclick: () => toggle(b)}, String(b)))); };
+  const batchWord = html("summary", {title: "which examples form the batch: all stages follow", onclick: fill});
+  const batchBox = html("details", {class: "batchbox", hidden: examples.count < 2}, batchWord,
     html("div", {}, examples.choosable ? html("label", {}, "size ", batchSize) : null, examples.choosable ? toggles : examples.count > 1 ? html("div", {class: "note"}, unchosen()) : null,
       examples.record.total > examples.count ? html("div", {class: "note"}, `The page holds the first ${examples.count} of ${examples.record.total} examples.`) : null));
   const trivial = html("input", {type: "checkbox", id: "trivial", onchange: (e) => { state.trivial = e.target.checked; state.step = null; draw(); }});

@@ -460,10 +460,10 @@
     const high = Math.max(...rows), wide = Math.max(...columns), total = [rowOf[rows.length], columnOf[columns.length]];
     const padded = owner.map((e, k) => [e * (high + 1) + from.data[k] - rowOf[e], to.data[k] - columnOf[e], hue(examples.batch[e])]);
     const block = owner.map((e, k) => [from.data[k], to.data[k], hue(examples.batch[e])]);
-    const listed = owner.flatMap((e, k) => [[0, k, hue(examples.batch[e])], [1, k, hue(examples.batch[e])]]);
+    const ends = owner.flatMap((e, k) => [[0, k, hue(examples.batch[e])], [1, k, hue(examples.batch[e])]]);
     const forms = [[`padded stack: ${rows.length} × ${high} × ${wide} float32`, 4 * rows.length * high * wide, cells(rows.length * (high + 1) - 1, wide, padded)],
       [`block-diagonal matrix: ${total[0]} × ${total[1]} float32, dense`, 4 * total[0] * total[1], cells(total[0], total[1], block)],
-      [`edge list: 2 × ${owner.length} int64`, 16 * owner.length, cells(2, owner.length, listed)]];
+      [`edge list: 2 × ${owner.length} int64`, 16 * owner.length, cells(2, owner.length, ends)]];
     parts.push(html("h3", {}, `the edges ${a.name} → ${b.name}, three ways`));
     for (const [title, size, canvas] of forms) parts.push(html("div", {}, `${title}: `, html("b", {}, bytes(size))), canvas);
     return parts;
@@ -480,7 +480,7 @@
     }
     box.append(html("div", {class: "note"}, "Select an input, open its table and edit an element: all values follow."));
     const pairs = s.nodes.filter((n) => n.input && n.cotangent !== undefined);
-    if (pairs.length) {
+    if (pairs.length && !lack(s)) {
       const rate = html("input", {type: "number", value: "0.1", step: "any", style: "width: 6em", "aria-label": "learning rate"});
       box.append(html("button", {onclick: () => descend(s, pairs, +rate.value)}, "gradient step"), " rate ", rate);
     }

@@ -36,8 +36,9 @@ ENOUGH = 0.95  # accuracy on held-out digits that the mini-batch run must exceed
 _CHECKED = 4  # examples of `check`
 
 _CONVENTION = """\
-FILE:FUNC names the loss of one example in a Python file: FUNC(params, *example) returns one floating number. The same
-file defines the data, as values or as functions without arguments that return them:
+FILE:FUNC names the loss of one example in a Python file: FUNC(params, *example) returns one floating number. The file
+is run; what stands below if __name__ == "__main__" is not. It also defines the data,
+as values or as functions without arguments that return them:
 
   params    the first argument of FUNC: an array, or a dict, list or tuple of arrays; the gradient is taken by it
   examples  a tuple of arrays, one for each further argument of FUNC, with the examples along axis 0

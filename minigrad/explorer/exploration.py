@@ -15,6 +15,7 @@ from ..draw.values import input_arrays, input_sizes
 from ..errors import BatchError, TraceError, Unsupported, at_user_line
 from ..graph import Graph, InAxes, Node, PyTree, held_graphs
 from ..ragged.batch import Batch, batch
+from ..report.variants import example_arguments
 from ..tracebacks import boundary
 from ..transforms.grad import grad
 from ..transforms.mean import mean_loss
@@ -107,7 +108,7 @@ def explore(loss: Callable[..., PyTree], params: PyTree, examples: PyTree, in_ax
     ['one example', 'copies', 'batch', 'mean']
     """
     loss = getattr(loss, "untraced", loss)
-    more = examples if isinstance(examples, tuple) else (examples,)
+    more = example_arguments(loss, examples, "explore")
     name = getattr(loss, "__name__", "loss")
     if any(isinstance(e, Batch) for e in more):
         return _ragged(loss, name, params, more)

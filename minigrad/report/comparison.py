@@ -21,7 +21,7 @@ from ..transforms.trace import function_name
 from .environment import environment
 from .measure import growth, table
 from .report import Report
-from .variants import Data, Variant, doubling, progress_bar, side_by_side, titled
+from .variants import Data, Variant, doubling, example_arguments, progress_bar, side_by_side, titled
 
 ROWS = ("loop", "unrolled", "vmapped", "microbatched")
 _COPIES = 32  # the copies of one example's graph in the unrolled graph
@@ -87,7 +87,7 @@ def compare(loss: Callable[..., Any], params: PyTree, examples: PyTree, *, in_ax
     >>> report["vmapped"].loss, report["vmapped"].difference < 1e-15
     (1.0, True)
     """
-    more = examples if type(examples) is tuple else (examples,)
+    more = example_arguments(loss, examples, "compare")
     report: Report = compare_on(more, loss, params, in_axes, microbatch, rows, repeats, copies, progress, backend)
     return report
 

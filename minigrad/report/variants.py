@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import itertools
 import sys
 import time
@@ -16,12 +17,13 @@ import optree
 
 from .. import backends
 from ..compiler import Compiled, compile
+from ..errors import TraceError, at_user_line
 from ..graph import Graph, InAxes, PyTree
 from ..primitive import on_host
 from ..progress import in_notebook, notebook_bar
 from ..symbolic import size_of, value
 from ..transforms.in_axes import mapped_axes
-from ..transforms.trace import flatten_arguments
+from ..transforms.trace import flatten_arguments, function_name
 from .flops import count_operations
 
 _PATIENCE = 3.0  # seconds of runs after which a row is not timed again
@@ -63,6 +65,29 @@ class Arguments(Protocol):
 
     def first(self, n: int) -> tuple[PyTree, ...]:
         """Return the arguments of the first `n` examples."""
+
+
+def example_arguments(loss: Callable[..., Any], examples: PyTree, caller: str) -> tuple[PyTree, ...]:
+    """Return the arguments of a loss after its parameters: a tuple as it is, anything else as the only one.
+
+    Raises
+    ------
+    TraceError
+        If the loss needs more than the only one.
+    """
+    if type(examples) is tuple:
+        return examples
+    try:
+        signature = inspect.signature(loss)
+    except (TypeError, ValueError):  # no signature can be read
+        return (examples,)
+    try:
+        signature.bind(None, examples)
+    except TypeError as error:
+        raise TraceError(at_user_line(
+            f"{caller}({function_name(loss)}): {error}. The loss is called with the parameters and one example; "
+            "`examples` is a tuple of one array per further argument, such as (x, y)")) from None
+    return (examples,)
 
 
 class Data:

@@ -73,7 +73,9 @@ def mapped_axes(f: Callable[..., Any], args: tuple[PyTree, ...], kwargs: dict[st
         if not -t.ndim <= a < t.ndim:
             raise BatchError(at_user_line(
                 f"{name}: {label(i)} has no axis {a} to map over"
-                + hint(args) + (". Say None in in_axes for what all examples share." if not t.ndim else "")))
+                + hint(args) + ("" if t.ndim else ". Say None in in_axes for what all examples share"
+                                + (", or pass np.array(a list), where each of its numbers is an example."
+                                   if any(isinstance(arg, list) for arg in args) else "."))))
         a = a % t.ndim
         out.append(a)
         if mapped and not guard_equal(mapped[0][2], t.shape[a]):

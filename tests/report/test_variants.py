@@ -60,3 +60,12 @@ def test_doubling():
     assert variants.doubling(1) == [1]
     assert variants.doubling(8) == [1, 2, 4, 8]
     assert variants.doubling(11) == [1, 2, 4, 8, 11]
+
+
+@pytest.mark.parametrize("call", [mg.compare, mg.explore])
+def test_examples_that_the_loss_does_not_take(call):
+    def loss(p, t, y):
+        return (p[0] * np.exp(-p[1] * t) - y) ** 2
+
+    with pytest.raises(mg.TraceError, match=r"\(loss\): missing a required argument: 'y'.* such as \(x, y\)"):
+        call(loss, np.ones(2), np.ones(5))

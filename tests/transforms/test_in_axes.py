@@ -1,5 +1,9 @@
 """Kinds of batches: a function of examples has one implementation for arrays, and others that plug in."""
 
+import numpy as np
+import pytest
+
+import minigrad as mg
 from minigrad.transforms.in_axes import by_kind
 
 
@@ -23,3 +27,13 @@ def test_a_kind_of_batch_plugs_into_a_function_of_examples():
 
     assert count([[1, 2], [3]], 10) == 30
     assert count([[1, 2], {"k": Pair(3, 4)}], 10) == 20
+
+
+def test_a_list_of_numbers_is_no_array():
+    def loss(w, x):
+        return (w * x) ** 2
+
+    with pytest.raises(mg.BatchError, match=r"x\[0\]: f64\[\] has no axis 0 .*np\.array\(a list\)"):
+        mg.mean_loss(loss, in_axes=(None, 0))(1.0, [1.0, 2.0])
+    with pytest.raises(mg.BatchError, match=r"Say None in in_axes for what all examples share\.$"):
+        mg.mean_loss(loss)(1.0, np.ones(2))

@@ -394,10 +394,11 @@ def _static_kind(x: object) -> object:
 @boundary
 def compile(f: Callable[..., PyTree], backend: str = backends.AUTO, without: Collection[str] = (),
             maxsize: int | None = MAXSIZE, **options: Any) -> Compiled:
-    """Compile a function: one program per structure, dtypes and static shapes, for any batch size.
+    """Compile a function: one program for all sizes of the axes that it maps.
 
-    Tracing calls `f` with the sizes of the arguments, to find the axes that a `vmap` inside maps, and again with
-    symbols for the sizes of those; once more where the code needs the number behind a symbol.
+    Those are the axes of a `vmap` or `mean_loss` within the function. There is one program per structure, dtypes and
+    other sizes. Tracing calls `f` with the sizes of the arguments, to find the axes, and again with symbols for their
+    sizes; once more where the code needs the number of one.
 
     Parameters
     ----------

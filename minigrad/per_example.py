@@ -1,7 +1,8 @@
 """Per-example gradients, and their statistics, each written as its definition.
 
-Compiled, each costs about as much as one mean gradient: the pass `factorize` squares, scales and adds up the gradients
-without forming them.
+Compiled, each costs about as much as one mean gradient on dense batches: the pass `factorize` squares, scales and adds
+up the gradients without forming them, where that is cheaper. Gradients of weights that multiply the rows of ragged
+batches are formed.
 
 Examples
 --------

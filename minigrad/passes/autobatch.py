@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import optree
 
-from ..errors import BatchError, Unsupported, at_user_line
+from ..errors import BatchError, Unsupported, at_user_line, format_structure
 from ..graph import Graph, InAxes, Node
 from ..interpreters import rebuilt, substitute
 from ..ops.constants import constant
@@ -58,7 +58,7 @@ def autobatch(graphs: Graph | Sequence[Graph], in_axes: InAxes = 0) -> Graph:
     Graph
         Of one graph: with the same arguments and results. Of several: shared arguments stay as they are, each other
         one is the tuple of those of the examples, and each result is the stack of theirs, with the examples along
-        axis 0. Sums of several terms may differ by round-off; other values are those of `vmap`.
+        axis 0. Sums of several terms are added in another order; other values are those of `vmap`.
 
     Raises
     ------
@@ -85,6 +85,8 @@ def autobatch(graphs: Graph | Sequence[Graph], in_axes: InAxes = 0) -> Graph:
     >>> gradient = mg.compile(g.mean().grad("w"))(0.5, tuple(trees))
     """
     if isinstance(graphs, Graph):
+        if not isinstance(in_axes, int) or in_axes != 0:
+            raise BatchError(at_user_line(f"autobatch: one graph has no in_axes, got {in_axes}. Pass a list of graphs"))
         count = graphs.count()
         ends = graphs.outputs
         return _noted(graphs.replace(outputs=_batched(graphs, lambda rows: [rows.value(rows[n]) for n in ends])), count)
@@ -237,11 +239,15 @@ def _of_examples(graphs: list[Graph], in_axes: InAxes) -> Graph:
     first = graphs[0]
     count = in_tree(first).child(0).num_children
     axes = list(in_axes) if isinstance(in_axes, (tuple, list)) else [in_axes] * count
-    if any(a is not None and (isinstance(a, bool) or a != 0) for a in axes):
+    if any(a is not None and (not isinstance(a, int) or isinstance(a, bool) or a != 0) for a in axes):
         raise BatchError(at_user_line(
             f"autobatch: an entry of in_axes is None (shared) or 0 (each example has its own), got {in_axes}"))
     for k, graph in enumerate(graphs):
-        if out_tree(graph) != out_tree(first) or [n.type for n in graph.outputs] != [n.type for n in first.outputs]:
+        if out_tree(graph) != out_tree(first):
+            raise BatchError(at_user_line(
+                f"autobatch: the results of graph 0 and graph {k} have different structures: "
+                f"{format_structure(out_tree(first))} and {format_structure(out_tree(graph))}"))
+        if [n.type for n in graph.outputs] != [n.type for n in first.outputs]:
             raise BatchError(at_user_line(f"autobatch: the results of graph 0 and graph {k} have different types: "
                                           f"{_types(first.outputs)} and {_types(graph.outputs)}"))
     literal, outputs = _beside_each_other(graphs, [a is None for a in axes])
@@ -252,17 +258,23 @@ def _of_examples(graphs: list[Graph], in_axes: InAxes) -> Graph:
 def _beside_each_other(graphs: list[Graph], shared: Sequence[bool]) -> tuple[Graph, list[list[Node]]]:
     """Return one graph of several, which have some arguments in common, and the outputs of each."""
     arguments = [_arguments(graph, k, len(shared)) for k, graph in enumerate(graphs)]
-    joined = [a._replace(leaves=tuple([placeholder(n.types[0]) for n in a.leaves])) if common else
-              _tuple_of([own[p] for own in arguments])
-              for p, (a, common) in enumerate(zip(arguments[0], shared, strict=True))]
+    # The graphs may share nodes, inputs among them: each gets inputs of its own.
+    fresh = [[_fresh(a) for a in own] for own in arguments]
+    joined = [own[0] if common else _tuple_of(own)
+              for own, common in zip(zip(*fresh, strict=True), shared, strict=True)]
     outputs = []
-    for k, (graph, own) in enumerate(zip(graphs, arguments, strict=True)):
-        pairs = [_same(arguments[0][p], own[p], joined[p].leaves, p, k) for p, common in enumerate(shared) if common]
-        outputs.append(substitute(graph.outputs, {old: new for part in pairs for old, new in part}))
+    for k, (graph, own, new) in enumerate(zip(graphs, arguments, fresh, strict=True)):
+        pairs = [_same(arguments[0][p], own[p], joined[p].leaves, p, k) if common else
+                 zip(own[p].leaves, new[p].leaves, strict=True) for p, common in enumerate(shared)]
+        outputs.append(substitute(graph.outputs, {old: to for part in pairs for old, to in part}))
     tree = optree.treespec_tuple([optree.treespec_tuple([a.tree for a in joined]), optree.treespec_dict()])
     graph = Graph(tuple(n for a in joined for n in a.leaves), tuple(n for own in outputs for n in own),
                   tuple(name for a in joined for name in a.names), in_tree=tree, name=graphs[0].name)
     return graph, outputs
+
+
+def _fresh(argument: _Argument) -> _Argument:
+    return argument._replace(leaves=tuple([placeholder(n.types[0]) for n in argument.leaves]))
 
 
 def _same(first: _Argument, own: _Argument, inputs: Sequence[Node], p: int, k: int) -> Iterator[tuple[Node, Node]]:

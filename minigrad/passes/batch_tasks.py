@@ -17,6 +17,7 @@ from ..ops.shape import pad
 from ..primitive import input_
 from .stacked_rows import element_axis
 
+_LARGE = 1 << 20  # elements of a stack whose rows repeat
 _SYMBOLIC = 128  # elements along an axis of symbolic size, where operands are compared by size
 
 
@@ -79,10 +80,11 @@ class Program:
         uses.update(graph.outputs)
         self.tasks: dict[Node, Task] = {}
         absorbed: set[Node] = set()
+        binary: set[Node] = set()
         for node in reversed(nodes):
             if node.prim is proj or node in self.elements or node in absorbed:
                 continue
-            self.tasks[node] = self._sum(node, uses, absorbed) or Task(node, node.inputs, self._kinds[node])
+            self.tasks[node] = self._sum(node, uses, absorbed, binary) or Task(node, node.inputs, self._kinds[node])
         self._assign_keys()
         self._before: dict[Task, set[Task]] = {}  # the operations whose results a task reads
         for task in reversed(self.tasks.values()):
@@ -135,9 +137,12 @@ class Program:
             return node.prim is not input_
         return self._count[self._kinds[node]] > 1 or element_axis(node) is not None
 
-    def _sum(self, node: Node, uses: Counter[Node], absorbed: set[Node]) -> Task | None:
-        """Return the sum of a chain of three or more terms, most of them of one kind; None for other nodes."""
-        if node.prim is not add:
+    def _sum(self, node: Node, uses: Counter[Node], absorbed: set[Node], binary: set[Node]) -> Task | None:
+        """Return the sum of a chain of additions, three terms or more of one kind; None for other nodes.
+
+        The nodes of a chain that is no such sum enter `binary`.
+        """
+        if node.prim is not add or node in binary:
             return None
         chain = [node]
         for n in chain:
@@ -153,8 +158,9 @@ class Program:
                     terms.append(i)
         axes = {_padded_axis(t) for t in terms}
         rows = axes.pop() if len(axes) == 1 else None
-        same = Counter(self._kinds[t] for t in terms if t in self._kinds)
-        if len(terms) < 3 or (rows is None and 2 * max(same.values(), default=0) <= len(terms)):
+        if max(Counter(self._kinds[t] for t in terms if t in self._kinds).values(), default=0) < 3 and (
+                rows is None or len(terms) < 3):
+            binary.update(chain)
             return None
         absorbed.update(chain)
         if rows is None:
@@ -179,9 +185,10 @@ class Program:
         columns = list(zip(*{t.operands: None for t in tasks}, strict=True))
         for p, column in enumerate(columns):
             uses = Counter(column)
+            size, result = _size(column[0]), _size(tasks[0].node)
             few = len(uses) ** 2 <= len(column)  # parts are larger than their number
-            often = {i for i, n in uses.items() if n > 1 and (
-                not self._is_row(i) or (few and _size(i) > _size(tasks[0].node)))}
+            copied = size > result and (few or size * len(column) > _LARGE)
+            often = {i for i, n in uses.items() if n > 1 and (copied or not self._is_row(i))}
             if often and len(uses) > 1:
                 shared[p] = often
         if not shared:

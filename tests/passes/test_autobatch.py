@@ -1,5 +1,7 @@
 """Automatic batching: the literal graph's values and derivatives, the size of `vmap`'s graph, trees, bad arguments."""
 
+import sys
+
 import numpy as np
 import optree
 import pytest
@@ -281,3 +283,70 @@ def test_errors_name_the_graph_and_the_types():
         mg.autobatch([one], in_axes=(None, 1))
     with pytest.raises(mg.BatchError, match="1 by keyword"):
         mg.autobatch([mg.trace(lambda w, *, x: w * x)(f64[2], x=f64[2])], in_axes=(None,))
+
+
+# -- lists of graphs that share nodes, and costs ------------------------------------------------------------------
+
+
+def test_one_graph_stands_for_several_examples():
+    g = mg.trace(lambda w, x: np.tanh(w * x))(f64[2], f64[2])
+    other = mg.trace(lambda w, x: np.sin(w + x))(f64[2], f64[2])
+    found = mg.autobatch([g, g, other, g], in_axes=(None, 0)).check()
+    w, xs = np.array([0.5, 2.0]), tuple(np.arange(8.0).reshape(4, 2))
+    want = [np.tanh(w * xs[0]), np.tanh(w * xs[1]), np.sin(w + xs[2]), np.tanh(w * xs[3])]
+    np.testing.assert_allclose(found(w, xs), want, rtol=1e-15)
+    np.testing.assert_allclose(mg.autobatch([g, g.replace(outputs=g.outputs)])((w, w), xs[:2]), want[:2], rtol=1e-15)
+    same = mg.autobatch([g, g], in_axes=None).check()
+    np.testing.assert_allclose(same(w, xs[1]), [want[1]] * 2, rtol=1e-15)
+
+
+def test_sums_of_several_kinds_become_sums_by_kind():
+    functions = [np.sin, np.cos, np.tanh, np.exp]
+    graph = mg.trace(lambda xs: sum(functions[k % 4](x) for k, x in enumerate(xs)))([f64[3]] * 200)
+    found = mg.autobatch(graph)
+    assert (found.count("add"), found.count("sum")) == (3, 4)
+    arrays = arrays_of(graph)
+    np.testing.assert_allclose(interpreters.evaluate(found, arrays), interpreters.evaluate(graph, arrays), rtol=1e-12)
+
+
+@pytest.mark.parametrize("f", [
+    lambda xs: sum(xs), lambda xs: sum([np.sin, np.cos][k % 2](x) for k, x in enumerate(xs))])
+def test_lines_run_grow_with_the_length_of_a_chain(f):
+    """Twice as many terms take about twice as many lines of Python, not four times."""
+    def lines(n):
+        graph, count = mg.trace(f)([f64[2]] * n), 0
+
+        def trace(frame, event, arg):
+            nonlocal count
+            count += event == "line"
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            mg.autobatch(graph)
+        finally:
+            sys.settrace(before)
+        return count
+
+    assert lines(400) < 2.5 * lines(200)
+
+
+def test_computed_weights_are_not_stacked_into_large_arrays():
+    def loss(ws, xs):
+        computed = [np.tanh(w) for w in ws]
+        return sum(np.sum(computed[k % 30] @ x) for k, x in enumerate(xs))
+
+    found = mg.autobatch(mg.trace(loss)([f64[128, 128]] * 30, [f64[128]] * 120))
+    assert max(n.type.size for n in found.nodes if isinstance(n.type, mg.ArrayType)) <= 30 * 128 * 128
+
+
+def test_more_errors():
+    g = mg.trace(lambda x: {"a": x})(f64[2])
+    with pytest.raises(mg.BatchError, match=r"different structures: \{'a': \*\} and \{'b': \*\}"):
+        mg.autobatch([g, mg.trace(lambda x: {"b": x})(f64[2])])
+    with pytest.raises(mg.BatchError, match="one graph has no in_axes"):
+        mg.autobatch(g, in_axes=(None, 0))
+    for axes in (np.array([0, 0]), 0.0, (0.0,), True):
+        with pytest.raises(mg.BatchError, match=r"None \(shared\) or 0"):
+            mg.autobatch([g], in_axes=axes)

@@ -140,7 +140,7 @@ class Program:
     def _sum(self, node: Node, uses: Counter[Node], absorbed: set[Node], binary: set[Node]) -> Task | None:
         """Return the sum of a chain of additions, three terms or more of one kind; None for other nodes.
 
-        The nodes of a chain that is no such sum enter `binary`.
+        Nodes of other chains enter `binary`.
         """
         if node.prim is not add or node in binary:
             return None

@@ -53,6 +53,6 @@ def test_error_of_a_program_is_that_of_the_reference():
     with_line = explain(IndexError("an index is out of range"), graph, [np.zeros(4), np.int64(7)], {})
     assert isinstance(with_line, IndexError)
     assert "test_debugging.py" in str(with_line)
-    assert "index 7 is out of bounds for axis 0 with size 4" in str(with_line)
+    assert "index 7 is out of range for an axis of size 4, in i" in str(with_line)
     error = ValueError("no such value")
     assert explain(error, graph, [np.zeros(4), np.int64(3)], {}) is error

@@ -89,7 +89,7 @@ def test_an_error_that_numpy_turns_into_its_own_comes_back():
 
 def test_a_fault_of_ours_keeps_its_frames(monkeypatch):
     fault = eval("lambda *a: [].nothing", {"__name__": "minigrad.fault"})
-    monkeypatch.setattr("minigrad.transforms.trace.stage", fault)
+    monkeypatch.setattr("minigrad.transforms.trace.Call.trace", fault)
     with pytest.raises(AttributeError) as caught:
         mg.grad(loss)(X)
     assert ("minigrad.fault", "<lambda>") in names(caught.value)

@@ -201,10 +201,10 @@ def _held(stage: GraphStage, node: Node, held: Sequence[tuple[str, Graph]], oper
     concrete = [g for value in params.values() for g in (value if isinstance(value, tuple) else (value,))
                 if isinstance(g, Graph)]
     keys = [key for key, _ in held]
-    for place, ((key, graph), given) in enumerate(zip(held, concrete, strict=True)):
+    for place, ((key, graph), sized) in enumerate(zip(held, concrete, strict=True)):
         which = f"{key} {keys[:place].count(key)}" if keys.count(key) > 1 else key
         one: Record = {"name": printable(f"{which} of {node.prim.name}")}
-        ran, turns = _turns(graph, given, runs)
+        ran, turns = _turns(graph, sized, runs)
         if turns:
             rows = turns[:TURNS]
             inner = GraphStage(one["name"], f"{len(turns)} runs; the page holds the first {len(rows)}.", ran)
@@ -223,15 +223,15 @@ def _held(stage: GraphStage, node: Node, held: Sequence[tuple[str, Graph]], oper
     return records
 
 
-def _turns(graph: Graph, given: Graph, runs: Sequence[tuple[Graph, Sequence[np.ndarray]]]
+def _turns(graph: Graph, sized: Graph, runs: Sequence[tuple[Graph, Sequence[np.ndarray]]]
            ) -> tuple[Graph, list[Sequence[np.ndarray]]]:
     """Return the graph of a held graph's runs, and their arrays: `graph` itself, or its batch of some examples.
 
-    `given` is the same graph with numbers in place of the sizes.
+    `sized` is the same graph with numbers in place of the sizes.
     """
-    if turns := [arrays for ran, arrays in runs if ran is given]:
+    if turns := [arrays for ran, arrays in runs if ran is sized]:
         return graph, turns
-    nodes = set(given.nodes)
+    nodes = set(sized.nodes)
     for ran, arrays in runs:
         if any(n.source in nodes for n in ran.nodes):
             return ran, [arrays]

@@ -25,10 +25,12 @@ from ..primitive import (
 )
 from ..symbolic import Dim
 from ..tracing import guard_equal
+from .branches import switch
 from .broadcast import broadcast_along
-from .constants import proj
+from .checks import checks_of
+from .constants import known, proj
 from .control import parts
-from .elementwise import where
+from .elementwise import cast_to, where
 from .reduce import any_
 from .subgraph import (
     Flags,
@@ -38,6 +40,7 @@ from .subgraph import (
     copy_graph,
     fits,
     fixed_point,
+    graphs_of,
     placeholders,
     result_types,
 )
@@ -115,9 +118,12 @@ def _while_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, test: Graph
         return roles.grown(flags, [o or test_mapped for o in batch_graph(body, flags, size)[1]]), None
 
     flags, _ = fixed_point(widen, list(mapped))  # a state that starts shared is mapped as soon as the body makes it so
-    new_body, _ = batch_graph(body, flags, size, roles.carry(flags))
     new_test, (test_mapped,) = batch_graph(test, flags, size)
-    if test_mapped:
+    guarded = test_mapped and _may_raise(body)
+    new_body, _ = batch_graph(_while_running(test, body, roles) if guarded else body, flags, size, roles.carry(flags))
+    if guarded:
+        new_test = new_test.replace(outputs=(any_(new_test.outputs[0], axes=(0,)),))
+    elif test_mapped:
         inputs, outputs = copy_graph(new_body)
         (running,) = apply_graph(new_test, inputs)
         kept = [where(broadcast_along(running, o.shape, tuple(range(1, o.ndim))), o, i)
@@ -126,6 +132,31 @@ def _while_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, test: Graph
         new_test = new_test.replace(outputs=(any_(new_test.outputs[0], axes=(0,)),))
     node = while_(*broadcast_operands(xs, _in_place(flags, mapped), size), test=new_test, body=new_body, count=count)
     return tuple(p if f else broadcast_leading(p, size) for p, f in zip(parts(node), roles.carry(flags), strict=True))
+
+
+def _may_raise(graph: Graph) -> bool:
+    """Return whether an evaluation of the graph may raise an error, by its values."""
+    return bool(checks_of(graph.nodes)) or any(
+        n.prim.kind == "matrix" or n.prim.name == "callback" or _divides(n)
+        or any(_may_raise(held) for held, _ in graphs_of(n)) for n in graph.nodes)
+
+
+def _divides(node: Node) -> bool:
+    """Return whether integers are divided, or raised to a power, by a number that is not a positive constant."""
+    if not any(t.dtype.kind in node.prim.raises for t in node.types):
+        return False
+    value = known(node.inputs[-1])
+    return value is None or bool(np.any(np.less_equal(value, 0)))
+
+
+def _while_running(test: Graph, body: Graph, roles: Signature) -> Graph:
+    """Return the body of an example that may have ended: it does not run then, since it may raise."""
+    inputs, kept = ([placeholder(n.types[0]) for n in body.inputs] for _ in range(2))
+    (running,) = apply_graph(test, inputs)
+    stay = Graph(tuple(kept), tuple(roles.carry(kept)), name="ended")
+    node = switch(cast_to(running, np.dtype(np.int64)), *inputs, graphs=(stay, body), rows=(False,) * len(inputs),
+                  sums=(False,) * len(body.outputs))
+    return Graph(tuple(inputs), tuple(parts(node)), name=body.name)
 
 
 def _in_place(flags: Sequence[bool], mapped: Sequence[bool]) -> list[bool]:

@@ -94,3 +94,36 @@ def test_length_is_that_of_the_slices():
     start, rows = placeholders((), (3,))
     with pytest.raises(ShapeError, match="expected 4 steps along axis 0"):
         P["scan"](start, rows, body=Graph((c, x), (c, x)), counts=(0, 1), length=4, reverse=False)
+
+
+READS_ITS_TURN = (lambda n, v: mg.while_loop(lambda s: s < 3, lambda s: s + 1 + (v[s] > 1e9), n),
+                  np.array([0, 3, 2]), np.arange(3.0))
+SHRINKS = (lambda x, v: mg.while_loop(lambda s: s > 0.5, lambda s: np.linalg.cholesky(np.eye(2) * s)[0, 0] * v[1], x),
+           np.array([1.0, -1.0, 2.0]), np.array([0.0, 0.5, 0.0]))
+
+
+@pytest.mark.parametrize(("f", "starts", "shared"), [READS_ITS_TURN, SHRINKS])
+@pytest.mark.parametrize("backend", ["auto", "numpy"])
+def test_a_body_that_may_raise_does_not_run_for_examples_that_have_ended(f, starts, shared, backend):
+    """The index of a turn after the last, and the root of a negative number, are no errors of a loop that has ended."""
+    want = np.array([mg.compile(f)(x, shared) for x in starts])
+    batched = mg.vmap(f, in_axes=(0, None))
+    for g in (batched, mg.compile(batched, backend=backend)):
+        np.testing.assert_allclose(g(starts, shared), want, rtol=1e-14)
+    own = np.stack([shared] * len(starts))
+    np.testing.assert_allclose(mg.compile(mg.vmap(f), backend=backend)(starts, own), want, rtol=1e-14)
+    twice = mg.vmap(batched, in_axes=(0, None))
+    np.testing.assert_allclose(twice(np.stack([starts, starts[::-1]]), shared), [want, want[::-1]], rtol=1e-14)
+
+
+def test_a_running_example_still_raises():
+    f, starts, shared = READS_ITS_TURN
+    with pytest.raises(IndexError, match="index 2 is out of range for an axis of size 2"):
+        mg.vmap(f, in_axes=(0, None))(starts, shared[:2])
+
+
+def test_tangents_of_a_body_that_may_raise():
+    f, starts, shared = SHRINKS
+    ones = np.ones(3)
+    _, tangents = mg.jvp(lambda x: mg.vmap(f, in_axes=(0, None))(x, shared), (starts,), (ones,))
+    np.testing.assert_allclose(tangents, [mg.jvp(lambda x: f(x, shared), (x,), (1.0,))[1] for x in starts], rtol=1e-14)

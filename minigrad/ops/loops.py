@@ -121,14 +121,13 @@ def _while_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, test: Graph
     new_test, (test_mapped,) = batch_graph(test, flags, size)
     guarded = test_mapped and _may_raise(body)
     new_body, _ = batch_graph(_while_running(test, body, roles) if guarded else body, flags, size, roles.carry(flags))
-    if guarded:
-        new_test = new_test.replace(outputs=(any_(new_test.outputs[0], axes=(0,)),))
-    elif test_mapped:
+    if test_mapped and not guarded:
         inputs, outputs = copy_graph(new_body)
         (running,) = apply_graph(new_test, inputs)
         kept = [where(broadcast_along(running, o.shape, tuple(range(1, o.ndim))), o, i)
                 for o, i in zip(outputs, roles.carry(inputs), strict=True)]
         new_body = Graph(tuple(inputs), tuple(kept), name=body.name)
+    if test_mapped:
         new_test = new_test.replace(outputs=(any_(new_test.outputs[0], axes=(0,)),))
     node = while_(*broadcast_operands(xs, _in_place(flags, mapped), size), test=new_test, body=new_body, count=count)
     return tuple(p if f else broadcast_leading(p, size) for p, f in zip(parts(node), roles.carry(flags), strict=True))

@@ -13,9 +13,8 @@ import numpy as np
 from ..graph import Graph, Node
 from ..ops.constants import known, proj
 from ..ops.elementwise import add
-from ..ops.shape import pad
 from ..primitive import input_
-from .stacked_rows import element_axis
+from .stacked_rows import element_axis, padded_axis
 
 _LARGE = 1 << 20  # elements of a stack whose rows repeat
 _SYMBOLIC = 128  # elements along an axis of symbolic size, where operands are compared by size
@@ -156,7 +155,7 @@ class Program:
                     chain.append(i)
                 elif (value := known(i)) is None or np.any(value):
                     terms.append(i)
-        axes = {_padded_axis(t) for t in terms}
+        axes = {padded_axis(t) for t in terms}
         rows = axes.pop() if len(axes) == 1 else None
         if max(Counter(self._kinds[t] for t in terms if t in self._kinds).values(), default=0) < 3 and (
                 rows is None or len(terms) < 3):
@@ -242,14 +241,6 @@ class Program:
                     waiting[later] -= 1
                     if not waiting[later]:
                         release(later)
-
-
-def _padded_axis(node: Node) -> int | None:
-    """Return the axis along which a pad puts one position into zeros; None for other nodes."""
-    if node.prim is not pad:
-        return None
-    cut = [a for a, (n, m) in enumerate(zip(node.shape, node.inputs[0].shape, strict=True)) if n != m]
-    return cut[0] if len(cut) == 1 and node.inputs[0].shape[cut[0]] == 1 else None
 
 
 def _size(node: Node) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from ..graph import Node, TupleType
 from ..ops.constants import constant, known, proj
 from ..ops.index import gather
-from ..ops.shape import concatenate, reshape, slice_
+from ..ops.shape import concatenate, pad, reshape, slice_
 from ..primitive import input_, move_axis
 from ..symbolic import Shape
 
@@ -32,10 +32,18 @@ class Row(NamedTuple):
 
 def element_axis(node: Node) -> int | None:
     """Return the axis along which a slice ``x[i]`` takes one position, and whole axes beside it; otherwise None."""
-    if node.prim is not slice_:
-        return None
-    cut = [a for a, (n, m) in enumerate(zip(node.inputs[0].shape, node.shape, strict=True)) if n != m]
-    return cut[0] if len(cut) == 1 and node.shape[cut[0]] == 1 else None
+    return position_axis(node, node.inputs[0]) if node.prim is slice_ else None
+
+
+def padded_axis(node: Node) -> int | None:
+    """Return the axis along which a pad puts one position into zeros: the cotangent of ``x[i]``; otherwise None."""
+    return position_axis(node.inputs[0], node) if node.prim is pad else None
+
+
+def position_axis(part: Node, whole: Node) -> int | None:
+    """Return the axis of which a part has one position, and all of the others; None if there is none."""
+    cut = [a for a, (n, m) in enumerate(zip(whole.shape, part.shape, strict=True)) if n != m]
+    return cut[0] if len(cut) == 1 and part.shape[cut[0]] == 1 else None
 
 
 def reshaped(x: Node, shape: Shape) -> Node:

@@ -310,12 +310,14 @@ def test_integers_of_the_machine_are_not_edited(show, loss):
     assert tab.evaluate("JSON.parse(document.getElementById('data').textContent).play[0]") is False
 
 
-def test_a_graph_of_thousands_of_nodes_is_folded_and_steps_at_once(show):
-    def deep(p, x):
-        for w in p:
-            x = np.tanh(x * w) + x
-        return np.sum(x**2)
+def deep(p, x):
+    """Return a loss of as many layers as `p` has entries, all from one line."""
+    for w in p:
+        x = np.tanh(x * w) + x
+    return np.sum(x**2)
 
+
+def test_a_graph_of_thousands_of_nodes_is_folded_and_steps_at_once(show):
     tab = show(mg.explore(deep, list(np.linspace(0.1, 0.3, 400)), (np.ones((4, 3)),)))
     tab.get_by_role("tab", name="gradient", exact=True).click()
     assert tab.locator(".node").count() < 150
@@ -452,11 +454,6 @@ def test_a_program_of_many_lines_is_folded_by_ranges_of_lines(show, tmp_path):
 
 
 def test_a_line_of_many_operations_opens_in_parts(show):
-    def deep(p, x):
-        for w in p:
-            x = np.tanh(x * w) + x
-        return np.sum(x**2)
-
     tab = show(mg.explore(deep, list(np.linspace(0.1, 0.3, 200)), (np.ones((4, 3)),)))
     tab.get_by_role("tab", name="batch", exact=True).click()
     tab.locator(".node.group.batched", has_text=re.compile(r"\d{3} operations")).click()

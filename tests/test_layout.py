@@ -50,8 +50,8 @@ NAMED = {
     "minigrad.transforms.trace": ({"input"}, _MADE),
     "minigrad.transforms.host_random": ({"callback"}, "the operation that runs the user's code"),
     "minigrad.transforms.batch_axis": (
-        {"any", "barrier", "const", "custom", "expand", "full", "proj", "size", "where"},
-        "the batch size and masks spread along the batch axis are recognised as they were built"),
+        {"any", "barrier", "const", "custom", "full", "proj", "size"},
+        "the batch size and the tests of batched loops are recognised as they were built"),
     "minigrad.transforms.microbatch": (
         {"barrier", "const", "full", "mean", "proj"}, "the mean over the batch has weights; constants stay outside"),
     "minigrad.ragged.rules": ({"const", "full"}, "the numbers of a constant index"),

@@ -31,6 +31,7 @@ from .checks import checks_of
 from .constants import known, proj
 from .control import parts
 from .elementwise import cast_to, where
+from .merge_scans import value_numbers
 from .reduce import any_
 from .subgraph import (
     Flags,
@@ -119,9 +120,10 @@ def _while_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, test: Graph
 
     flags, _ = fixed_point(widen, list(mapped))  # a state that starts shared is mapped as soon as the body makes it so
     new_test, (test_mapped,) = batch_graph(test, flags, size)
-    guarded = test_mapped and _may_raise(body)
+    kept_already = not test_mapped or keeps_ended(test, body, count)
+    guarded = not kept_already and _may_raise(body)
     new_body, _ = batch_graph(_while_running(test, body, roles) if guarded else body, flags, size, roles.carry(flags))
-    if test_mapped and not guarded:
+    if not kept_already and not guarded:
         inputs, outputs = copy_graph(new_body)
         (running,) = apply_graph(new_test, inputs)
         kept = [where(broadcast_along(running, o.shape, tuple(range(1, o.ndim))), o, i)
@@ -156,6 +158,39 @@ def _while_running(test: Graph, body: Graph, roles: Signature) -> Graph:
     node = switch(cast_to(running, np.dtype(np.int64)), *inputs, graphs=(stay, body), rows=(False,) * len(inputs),
                   sums=(False,) * len(body.outputs))
     return Graph(tuple(inputs), tuple(parts(node)), name=body.name)
+
+
+def keeps_ended(test: Graph, body: Graph, count: int) -> bool:
+    """Return whether the body of a batched loop keeps the state of each example that has ended.
+
+    The test then asks whether any example runs, and the body is that of :func:`_while_batch`, for these examples.
+    """
+    (ends,) = test.outputs
+    while ends.prim.name == "any":
+        (ends,) = ends.inputs
+    if ends is test.outputs[0]:
+        return False
+    masks = [_mask_of_kept(new, old) for new, old in zip(body.outputs, body.inputs[count:], strict=True)]
+    if None in masks:
+        return False
+    ids: dict[object, int] = {}
+    (running,) = value_numbers(test.replace(outputs=(ends,)), ids)
+    held = body.replace(outputs=tuple(m for m in masks if m is not None), out_names=())
+    return set(value_numbers(held, ids)) == {running}
+
+
+def _mask_of_kept(new: Node, old: Node) -> Node | None:
+    """Return the mask of the examples whose state changes from `old` to `new`, None if there is none."""
+    if new.prim.name == "where" and new.inputs[2] is old:
+        mask, _, _ = new.inputs
+        return mask.inputs[0] if mask.prim.name == "expand" else mask
+    if new.prim is proj and (node := new.inputs[0]).prim is switch:
+        choice, *operands = node.inputs
+        ended = node.params["graphs"][0]
+        end = ended.outputs[new.params["index"]]
+        if choice.prim.name == "cast" and end in ended.inputs and operands[ended.inputs.index(end)] is old:
+            return choice.inputs[0]
+    return None
 
 
 def _in_place(flags: Sequence[bool], mapped: Sequence[bool]) -> list[bool]:

@@ -31,7 +31,7 @@ from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.checks import picked
 from ..ops.constants import iota
 from ..ops.index import counting_indices, unexpanded
-from ..ops.merge_scans import value_numbers
+from ..ops.loops import keeps_ended
 from ..ops.segments import segment_ids
 from ..ops.shape import concatenate
 from ..ops.sort import cumsum
@@ -563,23 +563,9 @@ def _of_while(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> t
     while end.prim.name == "any" and not reading.has_axis(end):
         (end,) = end.inputs
     (ends,) = _inside(reading, node, test.replace(outputs=(end,)), operand_roles)
-    if ends is not SHARED and (ends is not ROWS or SHARED in out or not _keeps(test, end, body, count)):
+    if ends is not SHARED and (ends is not ROWS or SHARED in out or not keeps_ended(test, body, count)):
         raise Mixes(node, "its test mixes examples")
     return tuple(out)
-
-
-def _keeps(test: Graph, running: Node, body: Graph, count: int) -> bool:
-    """Return whether the body keeps the state of each example that is not `running` (as `vmap` rewrites it)."""
-    masks = []
-    for new, old in zip(body.outputs, body.inputs[count:], strict=True):
-        layers = []
-        while new.prim.name == "where" and new.inputs[2] is old:
-            mask, new, _ = new.inputs
-            layers.append(mask.inputs[0] if mask.prim.name == "expand" else mask)
-        masks.append(layers)
-    ids: dict[object, int] = {}
-    (running_id,) = value_numbers(test.replace(outputs=(running,)), ids)
-    return all(running_id in value_numbers(body.replace(outputs=tuple(layers), out_names=()), ids) for layers in masks)
 
 
 def _of_switch(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:

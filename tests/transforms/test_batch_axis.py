@@ -102,6 +102,14 @@ def test_sums_over_examples_may_be_carried_from_zero():
 
 
 X5, N5 = np.arange(1.0, 6), np.array([3, 0, 2, 5, 1])
+STEPS = np.arange(8.0)
+
+
+def step(i):
+    """Return a number that only a turn before the last has."""
+    return mg.numpy.take(STEPS, i, axis=0)
+
+
 LOOPS = {  # a while loop of one example: the function, its arguments, and how they are mapped
     "until a value": (lambda x: mg.while_loop(lambda c: c < 10, lambda c: c * 2, x), (X5,), 0),
     "shared count": (lambda x, n: mg.fori_loop(0, n, lambda i, c: c * 2 + i, x), (X5, 3), (0, None)),
@@ -130,6 +138,16 @@ LOOPS = {  # a while loop of one example: the function, its arguments, and how t
     "two batches": (
         lambda x, n: mg.vmap(lambda y, m: mg.fori_loop(0, n + m, lambda i, c: c * 2 + x, y))(
             x * np.arange(3.0), np.array([1, 2, 0])), (X5, N5), 0),
+    "two batches of loops that may raise": (
+        lambda x, n: mg.vmap(lambda y, m: mg.fori_loop(0, n + m, lambda i, c: c * 2 + step(i) * x, y))(
+            x * np.arange(3.0), np.array([1, 2, 0])), (X5, N5), 0),
+    "a body that may raise": (
+        lambda x, n: mg.fori_loop(0, n, lambda i, c: c * 2 + step(i), x), (X5, N5), 0),
+    "a checkpoint of a body that may raise": (
+        lambda x, n: mg.checkpoint(lambda x, n: mg.fori_loop(0, n, lambda i, c: c * 2 + step(i), x))(x, n),
+        (X5, N5), 0),
+    "tangent of a body that may raise": (
+        lambda x, n: mg.jvp(lambda x: mg.fori_loop(0, n, lambda i, c: c * x + step(i), x), (x,), (1.0,)), (X5, N5), 0),
     "tangent": (
         lambda x, n: mg.jvp(lambda x: mg.fori_loop(0, n, lambda i, c: c * 2 * x + i, x), (x,), (1.0,)), (X5, N5), 0)}
 

@@ -38,77 +38,41 @@ NumPy never hands it over, the table adds the name that works: *as* `minigrad.nu
 """
 
 
-def _arguments() -> dict[str, Callable[[], tuple[Any, ...]]]:
-    """Return ways to call a function, the plainest first."""
-    def traced(*shape: int, dtype: str = "f8") -> Array:
-        return Array(PRIMITIVES["input"](shape=shape, dtype=np.dtype(dtype)))
-
-    def v() -> Array:
-        return traced(4)
-
-    def m() -> Array:
-        return traced(3, 4)
-
-    def sq() -> Array:
-        return traced(3, 3)
-
-    def i() -> Array:
-        return traced(3, dtype="i8")
-
-    def b() -> Array:
-        return traced(3, 4, dtype="?")
-
-    return {
-        "m": lambda: (m(),), "sq": lambda: (sq(),), "v": lambda: (v(),), "i": lambda: (i(),), "b": lambda: (b(),),
-        "m, m": lambda: (m(), m()), "sq, sq": lambda: (sq(), sq()), "v, v": lambda: (v(), v()),
-        "sq, v": lambda: (sq(), traced(3)), "v, sq": lambda: (traced(3), sq()), "i, i": lambda: (i(), i()),
-        "m, i": lambda: (m(), i()), "v, v, v": lambda: (v(), v(), v()), "[m, m]": lambda: ([m(), m()],),
-        "m, 1": lambda: (m(), 1), "m, 0.3": lambda: (m(), 0.3), "i, 4": lambda: (i(), (3, 4)),
-        "m, 0, 1": lambda: (m(), 0, 1),
-        "v, v, 1": lambda: (v(), v(), 1), "m, (4, 3)": lambda: (m(), (4, 3)), "2, m": lambda: (2, m()),
-        "shape": lambda: ((3, 4),), "shape, v": lambda: ((3, 4), v()), "m, dtype": lambda: (m(), np.float32),
-        "t, 2": lambda: (traced(2, 3, 4), 2), "tensor": lambda: (traced(3, 2, 3, 2),),
-        "m, i, 1": lambda: (m(), traced(3, 4, dtype="i8"), 1),
-    }
+# Traced values by name, and the arguments of calls with them, the plainest first.
+_VALUES: dict[str, tuple[tuple[int, ...], str]] = {
+    "v": ((4,), "f8"), "u": ((3,), "f8"), "m": ((3, 4), "f8"), "sq": ((3, 3), "f8"), "t": ((2, 3, 4), "f8"),
+    "tensor": ((3, 2, 3, 2), "f8"), "filters": ((2, 2, 2, 2), "f8"), "i": ((3,), "i8"), "j": ((3, 4), "i8"),
+    "b": ((3, 4), "?")}
+_CALLS = ("m", "sq", "v", "i", "b", "m, m", "sq, sq", "v, v", "sq, u", "u, sq", "i, i", "m, i", "v, v, v", "[m, m]",
+          "m, 1", "m, 0.3", "i, (3, 4)", "m, 0, 1", "v, v, 1", "m, (4, 3)", "2, m", "(3, 4)", "(3, 4), v",
+          "m, np.float32", "t, 2", "tensor", "m, j, 1", "3")
 
 
 # Arguments of functions for which the first that work show too little, or all above fail.
-_WAYS = {"where": "b, m, m", "searchsorted": "v, v", "digitize": "v, v", "bitwise_count": "i", "extract": "mask",
-         "compress": "mask",
-         "piecewise": "piecewise", "select": "select", "choose": "choose", "apply_along_axis": "along",
-         "apply_over_axes": "over", "einsum": "einsum", "insert": "insert", "pad": "m, 1", "put_along_axis": "put",
-         "linalg.norm": "m", "ravel_multi_index": "multi", "conv": "conv", "max_pool": "pool", "avg_pool": "pool",
-         "take_along_axis": "m, i, 1", "ldexp": "m, n", "full_like": "m, 0.3", "polygamma": "2, m",
-         "multigammaln": "m, 1",
-         "interp": "v, v, v", "histogram": "m", "windows": "m, 1", "irfft_parts": "m, m", "sort": "m", "argsort": "m",
-         "polyfit": "v, v, 1", "tensorinv": "tensor", "take": "m, i", "quantile": "m, 0.3", "nanquantile": "m, 0.3",
-         "percentile": "m, 0.3", "nanpercentile": "m, 0.3", "getitem": "m, i", "broadcast_to": "m, shape",
-         "repeat": "m, 1", "linspace": "m, m", "logspace": "m, m", "geomspace": "m, m", "dsplit": "t, 2",
-         "unravel_index": "i, 4", "isin": "m, m", "kron": "m, m", "cross": "sq, sq", "linalg.cross": "sq, sq",
-         "roll": "m, 1", "moveaxis": "m, 0, 1", "swapaxes": "m, 0, 1", "rollaxis": "m, 1", "delete": "m, 1",
-         "multi_dot": "[sq, sq]", "matrix_power": "sq, 2", "tensorsolve": "sq, v", "stack": "[m, m]",
-         "lexsort": "m",
-         "concatenate": "[m, m]", "block": "[m, m]", "arange": "three", "eye": "three", "polyint": "v", "poly": "v"}
+_CALL_OF = {
+    "where": "b, m, m", "searchsorted": "v, v", "digitize": "v, v", "bitwise_count": "i", "interp": "v, v, v",
+    "extract": "[True, False, True, True], v", "compress": "[True, False, True, True], v", "select": "[b], [m]",
+    "piecewise": "(x := v), [x < 0], [np.negative, np.square]", "choose": "i, [i * 1.0, sq[0]]", "arange": "3",
+    "apply_along_axis": "np.cumsum, 0, m", "apply_over_axes": "np.sum, m, [0]", "einsum": "'ij,ij->i', m, m",
+    "insert": "m, 1, 0.5, 0", "pad": "m, 1", "put_along_axis": "m, np.zeros((3, 1), int), m[:, :1], 1", "eye": "3",
+    "linalg.norm": "m", "ravel_multi_index": "(i, i), (3, 4)", "conv": "t, filters", "max_pool": "t, 2",
+    "avg_pool": "t, 2", "take_along_axis": "m, j, 1", "ldexp": "m, 2", "full_like": "m, 0.3", "polygamma": "2, m",
+    "multigammaln": "m, 1", "histogram": "m", "windows": "m, 1", "irfft_parts": "m, m", "sort": "m", "argsort": "m",
+    "polyfit": "v, v, 1", "tensorinv": "tensor", "take": "m, i", "quantile": "m, 0.3", "nanquantile": "m, 0.3",
+    "percentile": "m, 0.3", "nanpercentile": "m, 0.3", "getitem": "m, i", "broadcast_to": "m, (2, 3, 4)",
+    "repeat": "m, 1", "linspace": "m, m", "logspace": "m, m", "geomspace": "m, m", "dsplit": "t, 2",
+    "unravel_index": "i, (3, 4)", "isin": "m, m", "kron": "m, m", "cross": "sq, sq", "linalg.cross": "sq, sq",
+    "roll": "m, 1", "moveaxis": "m, 0, 1", "swapaxes": "m, 0, 1", "rollaxis": "m, 1", "delete": "m, 1",
+    "multi_dot": "[sq, sq]", "matrix_power": "sq, 2", "tensorsolve": "sq, u", "stack": "[m, m]", "lexsort": "m",
+    "concatenate": "[m, m]", "block": "[m, m]", "polyint": "v", "poly": "v"}
 
 
-def _more_arguments() -> dict[str, Callable[[], tuple[Any, ...]]]:
-    a = _arguments()
+class _Fresh(dict[str, Array]):
+    """A traced value for each name: a new one wherever it stands."""
 
-    def one(way: str, k: int = 0) -> Array:
-        return as_array(a[way]()[k])
-
-    return {
-        **a, "b, m, m": lambda: (one("b"), one("m"), one("m")), "mask": lambda: ([True, False, True, True], one("v")),
-        "piecewise": lambda: ((x := one("v")), [x < 0], [np.negative, np.square]),
-        "select": lambda: ([one("b")], [one("m")]), "choose": lambda: (one("i"), [one("i") * 1.0, one("sq")[0]]),
-        "along": lambda: (np.cumsum, 0, one("m")), "over": lambda: (np.sum, one("m"), [0]),
-        "einsum": lambda: ("ij,ij->i", one("m"), one("m")), "insert": lambda: (one("m"), 1, 0.5, 0),
-        "put": lambda: (one("m"), np.zeros((3, 1), int), one("m")[:, :1], 1),
-        "multi": lambda: ((one("i"), one("i")), (3, 4)), "conv": lambda: (one("t, 2"), Array(PRIMITIVES["input"](
-            shape=(2, 2, 2, 2), dtype=np.dtype(float)))), "pool": lambda: (one("t, 2"), 2),
-        "m, n": lambda: (one("m"), 2), "m, shape": lambda: (one("m"), (2, 3, 4)),
-        "[sq, sq]": lambda: ([one("sq"), one("sq")],),
-        "sq, 2": lambda: (one("sq"), 2), "three": lambda: (3,)}
+    def __missing__(self, name: str) -> Array:
+        shape, dtype = _VALUES[name]
+        return Array(PRIMITIVES["input"](shape=shape, dtype=np.dtype(dtype)))
 
 
 def rows() -> Iterator[tuple[str, str]]:
@@ -126,20 +90,18 @@ def rows() -> Iterator[tuple[str, str]]:
                 entered[prefix + name] = ours
     entered |= {f"scipy.special.{name}": ours for name, ours in SCIPY.items()}
     entered |= {f"minigrad.special.{name}": ours for name, ours in special.NAMES.items() if name not in SCIPY}
-    ways = _more_arguments()
     for name, ours in sorted(entered.items()):
-        cells, handed_over = _row(name, ours, ways, numpys_own.get(name))
+        cells, handed_over = _row(name, ours, numpys_own.get(name))
         label = f"`{name}`" if handed_over else f"`{name}`, as `minigrad.numpy.{name.removeprefix('np.')}`"
         yield name, f"| {label} | " + " | ".join(cells) + " |"
 
 
-def _row(name: str, function: Callable[..., Any], ways: dict[str, Callable[[], tuple[Any, ...]]],
-         numpys: Callable[..., object] | None) -> tuple[list[str], bool]:
+def _row(name: str, function: Callable[..., Any], numpys: Callable[..., object] | None) -> tuple[list[str], bool]:
     """Return the cells of a row, and whether NumPy's function hands the call over, if there is one."""
     short = name.split(".", 1 if name.startswith("np.") else 2)[-1]
-    chosen = _WAYS.get(short) or _WAYS.get(short.rpartition(".")[2])
-    for way in (chosen,) if chosen else ways:
-        args: Any = ways[way]()
+    chosen = _CALL_OF.get(short) or _CALL_OF.get(short.rpartition(".")[2])
+    for call in (chosen,) if chosen else _CALLS:
+        args: Any = eval(f"({call},)", {"np": np}, _Fresh())
         try:
             result = function(*args)
         except (MinigradError, TypeError, ValueError, IndexError, AttributeError) as error:

@@ -74,19 +74,18 @@ def asfortranarray(a: ArrayLike, dtype: DTypeLike | None = None, *arguments: obj
 # -- arrays of a shape ---------------------------------------------------------------------------------------
 
 
-def _like(name: str, function: Callable[..., object], value: int) -> Callable[..., Array]:
+def _like(function: Callable[..., object], value: int) -> Callable[..., Array]:
+    @implements(function, doc=f"Return ``np.{function.__name__}`` with the shape and dtype of a traced value.")
     def like(a: ArrayLike, dtype: DTypeLike | None = None, order: str = "K", subok: bool = True,
              shape: ShapeLike | None = None, *, device: str | None = None) -> Array:
         x = as_array(a)._node
         return Array(full(value, x.shape if shape is None else as_shape(shape), dtype_of(dtype or x.dtype)))
 
-    like.__doc__ = f"Return ``np.{name}`` with the shape and dtype of a traced value."
-    return implements(function, name=name)(like)
+    return like
 
 
-zeros_like = _like("zeros_like", np.zeros_like, 0)
-ones_like = _like("ones_like", np.ones_like, 1)
-_like("empty_like", np.empty_like, 0)
+zeros_like, ones_like = _like(np.zeros_like, 0), _like(np.ones_like, 1)
+_like(np.empty_like, 0)
 
 
 @implements(np.full_like)
@@ -98,18 +97,16 @@ def full_like(a: ArrayLike, fill_value: ArrayLike, dtype: DTypeLike | None = Non
     return Array(broadcast_node(value, x.shape if shape is None else as_shape(shape)))
 
 
-def _from_shape(name: str, function: Callable[..., object], value: int) -> None:
+def _from_shape(function: Callable[..., object], value: int) -> None:
+    @implements(function, doc=f"Return ``np.{function.__name__}`` of a shape; sizes may be symbolic.")
     def make(shape: ShapeLike, dtype: DTypeLike = float, order: str = "C", *, device: str | None = None,
              like: object = None) -> Array:
         return Array(full(value, as_shape(shape), dtype_of(dtype or float)))
 
-    make.__doc__ = f"Return ``np.{name}`` of a shape; sizes may be symbolic."
-    implements(function, name=name)(make)
 
-
-_from_shape("zeros", np.zeros, 0)
-_from_shape("ones", np.ones, 1)
-_from_shape("empty", np.empty, 0)
+_from_shape(np.zeros, 0)
+_from_shape(np.ones, 1)
+_from_shape(np.empty, 0)
 
 
 @implements(np.full)
@@ -235,7 +232,10 @@ def tri(N: int | Size, M: int | Size | None = None, k: int = 0, dtype: DTypeLike
     return (as_array(arange(N))[:, None] + as_int(k, "tri", "k") >= arange(N if M is None else M)).astype(dtype)
 
 
-def _triangle(name: str, function: Callable[..., np.ndarray]) -> None:
+def _triangle(function: Callable[..., np.ndarray]) -> None:
+    name = function.__name__
+
+    @implements(function, doc=f"Return ``np.{name}`` of the last two axes.")
     def half(m: ArrayLike, k: int = 0) -> Array:
         x, k = as_array(m)._node, as_int(k, name, "k")
         if not x.ndim:
@@ -250,9 +250,6 @@ def _triangle(name: str, function: Callable[..., np.ndarray]) -> None:
             mask = constant(function(np.ones(tuple(map(number, sizes)), bool), k))
         return Array(ew.where(broadcast_node(mask, x.shape), x, full(0, x.shape, x.dtype)))
 
-    half.__doc__ = f"Return ``np.{name}`` of the last two axes."
-    implements(function, name=name)(half)
 
-
-_triangle("tril", np.tril)
-_triangle("triu", np.triu)
+_triangle(np.tril)
+_triangle(np.triu)

@@ -57,15 +57,17 @@ def accumulates(function: F) -> F:
 
 
 def implements(*functions: Callable[..., object], name: str | None = None,
-               namespace: dict[str, Callable[..., Any]] | None = None) -> Callable[[F], F]:
+               namespace: dict[str, Callable[..., Any]] | None = None, doc: str | None = None) -> Callable[[F], F]:
     """Enter a function in the table, as the meaning of NumPy functions on traced arrays.
 
-    In the namespace (that of NumPy's function, where there is one) it carries the name `name` (default: its own,
-    without a trailing underscore); there, on arguments without a traced value, it *is* the NumPy function.
+    In the namespace (that of NumPy's function, where there is one) it carries the name `name` (default: that of the
+    first NumPy function, or its own); there, on arguments without a traced value, it *is* the NumPy function. `doc`
+    replaces its docstring.
     """
 
     def enter(function: F) -> F:
-        label = name or function.__name__.rstrip("_")
+        label = name or (functions[0] if functions else function).__name__
+        function.__doc__ = function.__doc__ if doc is None else doc
         ours = _without_out(function, label)
         TABLE.update(dict.fromkeys(functions, cast("Callable[..., Array]", ours)))
         numpys = functions[0] if functions else None

@@ -89,16 +89,6 @@ def operands(ufunc: np.ufunc, xs: list[Array], dtype: DTypeLike | None = None,
     return [ew.cast_to(x._node, d) for x, d in zip(xs, dtypes, strict=False)]
 
 
-def apply(ufunc: np.ufunc, make: Callable[..., Node], xs: list[Array], dtype: DTypeLike | None = None,
-          casting: Casting = "same_kind") -> Array:
-    """Apply a function of nodes of one shape and the dtypes of `ufunc`'s loop."""
-    nodes = operands(ufunc, xs, dtype, casting)
-    if len(nodes) > 1:
-        shape = broadcast_shapes(f"np.{ufunc.__name__}", [x._node for x in xs])
-        nodes = [broadcast_node(n, shape) for n in nodes]
-    return Array(make(*nodes))
-
-
 def refuse_where(label: str, options: dict[str, object]) -> None:
     """Refuse options of a ufunc that would leave elements of its result undefined, or that do not exist."""
     for name, value in options.items():
@@ -108,20 +98,24 @@ def refuse_where(label: str, options: dict[str, object]) -> None:
             raise TypeError(at_user_line(f"np.{label} on traced values has no option {name}="))
 
 
-def _enter(ufunc: np.ufunc, make: Callable[..., Node], name: str | None = None) -> None:
-    label = name or ufunc.__name__
 
+def _enter(ufunc: np.ufunc, make: Callable[..., Node | Array | tuple[Array, ...]]) -> None:
+    """Enter a function of nodes of one shape, in the dtypes of the ufunc's loop."""
+    label = ufunc.__name__
+
+    @implements(ufunc, doc=f"Return ``np.{label}`` of each element.")
     def function(*args: ArrayLike, dtype: DTypeLike | None = None, casting: Casting = "same_kind",
-                 **options: object) -> Array:
+                 **options: object) -> Array | tuple[Array, ...]:
         refuse_where(label, options)
         xs = [as_array(a) for a in args]
         if len(xs) != ufunc.nin:
             raise TypeError(f"np.{label} takes {ufunc.nin} arguments, got {len(xs)}")
-        return apply(ufunc, make, xs, dtype, casting)
-
-    function.__name__ = label
-    function.__doc__ = f"Return ``np.{ufunc.__name__}`` of each element."
-    implements(ufunc, name=label)(function)
+        nodes = operands(ufunc, xs, dtype, casting)
+        if len(nodes) > 1:
+            shape = broadcast_shapes(f"np.{label}", [x._node for x in xs])
+            nodes = [broadcast_node(n, shape) for n in nodes]
+        result = make(*nodes)
+        return Array(result) if isinstance(result, Node) else result
 
 
 def _typed(prim: Primitive) -> Callable[..., Node]:
@@ -218,8 +212,8 @@ _enter(np.deg2rad, lambda x: x * (math.pi / 180))
 _enter(np.rad2deg, lambda x: x * (180 / math.pi))
 _enter(np.radians, lambda x: x * (math.pi / 180))
 _enter(np.degrees, lambda x: x * (180 / math.pi))
-_enter(np.left_shift, integer.left_shift, "bitwise_left_shift")
-_enter(np.right_shift, integer.right_shift, "bitwise_right_shift")
+_enter(np.left_shift, integer.left_shift)
+_enter(np.right_shift, integer.right_shift)
 _enter(np.logaddexp2, lambda x, y: ew.logaddexp(x * math.log(2), y * math.log(2)) / math.log(2))
 _enter(np.copysign, _copysign)
 _enter(np.heaviside, _heaviside)
@@ -317,36 +311,24 @@ def _modf(x: Array) -> tuple[Array, Array]:
     return _fmod(where(np.isinf(x), np.copysign(x.dtype.type(0), x), x), x.dtype.type(1)), TABLE[np.trunc](x)
 
 
-def _enter_written(ufunc: np.ufunc, function: Callable[..., Array | tuple[Array, ...]]) -> None:
-    """Enter a function of arrays of one shape, in the dtypes of the ufunc's loop."""
-
-    def ours(*args: ArrayLike, dtype: DTypeLike | None = None, casting: Casting = "same_kind",
-             **options: object) -> Array | tuple[Array, ...]:
-        refuse_where(ufunc.__name__, options)
-        xs = [as_array(a) for a in args]
-        shape = broadcast_shapes(f"np.{ufunc.__name__}", [x._node for x in xs])
-        return function(*(Array(broadcast_node(n, shape)) for n in operands(ufunc, xs, dtype, casting)))
-
-    ours.__doc__ = f"Return ``np.{ufunc.__name__}`` of each element."
-    implements(ufunc, name=ufunc.__name__)(ours)
+def _of_arrays(function: Callable[..., Array | tuple[Array, ...]]) -> Callable[..., Array | tuple[Array, ...]]:
+    return lambda *nodes: function(*map(Array, nodes))
 
 
 for _ufunc, _function in ((np.bitwise_count, _bitwise_count), (np.ldexp, _ldexp), (np.spacing, _spacing),
                           (np.fmod, _fmod), (np.modf, _modf), (np.signbit, _signbit)):
-    _enter_written(_ufunc, _function)
+    _enter(_ufunc, _of_arrays(_function))
 
 
-@implements(np.divmod, name="divmod")
+@implements(np.divmod)
 def divmod_(x1: ArrayLike, x2: ArrayLike, /) -> tuple[Array, Array]:
     """Return the quotient, rounded down, and the remainder."""
     return TABLE[np.floor_divide](x1, x2), TABLE[np.remainder](x1, x2)
 
 
-for _name, _from in {"acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh", "atan": "arctan",
-                     "atan2": "arctan2", "atanh": "arctanh", "pow": "power", "bitwise_invert": "invert",
-                     "abs": "absolute", "mod": "remainder", "true_divide": "divide", "bitwise_not": "invert",
-                     "conj": "conjugate"}.items():
-    NAMES[_name] = NAMES[_from]
+for _name, _ufunc in vars(np).items():
+    if isinstance(_ufunc, np.ufunc) and _ufunc in TABLE:
+        NAMES.setdefault(_name, NAMES[_ufunc.__name__])  # a second name, such as acos of arccos
 
 
 # -- rounding, limits, special values ------------------------------------------------------------------------

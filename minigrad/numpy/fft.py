@@ -20,19 +20,17 @@ from .joining import pad, roll, stack
 from .manipulation import moveaxis
 
 
-def _shift(name: str, function: Callable[..., object], sign: int) -> None:
+def _shift(function: Callable[..., object], sign: int) -> None:
+    @implements(function, doc=f"Shift half of each axis cyclically, as ``np.fft.{function.__name__}``.")
     def shift(x: ArrayLike, axes: Axes = None) -> Array:
         x = as_array(x)
-        over = as_axes(axes, x.ndim, name)
+        over = as_axes(axes, x.ndim, function.__name__)
         sizes = [number(x._node.shape[a]) for a in over]
         return roll(x, [n // 2 if sign > 0 else -(n // 2) for n in sizes], over) if over else x
 
-    shift.__doc__ = f"Shift half of each axis cyclically, as ``np.fft.{name}``."
-    implements(function, name=name)(shift)
 
-
-_shift("fftshift", np.fft.fftshift, 1)
-_shift("ifftshift", np.fft.ifftshift, -1)
+_shift(np.fft.fftshift, 1)
+_shift(np.fft.ifftshift, -1)
 
 
 @implements(name="rfft_parts", namespace=FFT)

@@ -385,7 +385,7 @@ def choose(a: ArrayLike, choices: ArrayLike, out: None = None, mode: str = "rais
 # -- indices -------------------------------------------------------------------------------------------------
 
 
-@implements(np.ix_, name="ix_")
+@implements(np.ix_)
 def ix_(*args: ArrayLike) -> tuple[Array, ...]:
     """Return the index arrays of an open mesh."""
     xs = [as_array(a) for a in args]
@@ -395,17 +395,15 @@ def ix_(*args: ArrayLike) -> tuple[Array, ...]:
     return tuple(reshape(x, (1,) * i + (-1,) + (1,) * (len(xs) - i - 1)) for i, x in enumerate(xs))
 
 
-def _known_indices(name: str, function: Callable[..., tuple[np.ndarray, ...]]) -> None:
+def _known_indices(function: Callable[..., tuple[np.ndarray, ...]]) -> None:
+    @implements(function, doc=f"Return ``np.{function.__name__}`` of an array of this shape.")
     def indices(arr: ArrayLike, k: int = 0) -> tuple[np.ndarray, ...]:
         rows, columns = map(number, as_array(arr)._node.shape)
         return function(np.empty((rows, columns), bool), k)
 
-    indices.__doc__ = f"Return ``np.{name}`` of an array of this shape."
-    implements(function, name=name)(indices)
 
-
-_known_indices("tril_indices_from", np.tril_indices_from)
-_known_indices("triu_indices_from", np.triu_indices_from)
+_known_indices(np.tril_indices_from)
+_known_indices(np.triu_indices_from)
 
 
 @implements(np.diag_indices_from)

@@ -44,7 +44,7 @@ def _arrays(arrays: Iterable[ArrayLike], name: str) -> list[Array]:
     return xs
 
 
-@implements(np.concatenate, name="concatenate")
+@implements(np.concatenate)
 def concatenate(arrays: Sequence[ArrayLike] | Array, axis: int | None = 0, out: None = None, *,
                 dtype: DTypeLike | None = None,
                 casting: Casting = "same_kind") -> Array:
@@ -173,18 +173,16 @@ def split(ary: ArrayLike, indices_or_sections: int | Sequence[int] | np.ndarray,
     return array_split(ary, indices_or_sections, axis, _even=True)
 
 
-def _split(name: str, function: Callable[..., object], axis: Callable[[int], int]) -> None:
+def _split(function: Callable[..., object], axis: Callable[[int], int]) -> None:
+    @implements(function, doc=f"Cut along one axis, as ``np.{function.__name__}``.")
     def cut(ary: ArrayLike, indices_or_sections: int | Sequence[int] | np.ndarray) -> list[Array]:
         x = as_array(ary)
         return split(x, indices_or_sections, axis(x.ndim))
 
-    cut.__doc__ = f"Cut along one axis, as ``np.{name}``."
-    implements(function, name=name)(cut)
 
-
-_split("hsplit", np.hsplit, lambda n: 1 if n > 1 else 0)
-_split("vsplit", np.vsplit, lambda n: 0)
-_split("dsplit", np.dsplit, lambda n: 2)
+_split(np.hsplit, lambda n: 1 if n > 1 else 0)
+_split(np.vsplit, lambda n: 0)
+_split(np.dsplit, lambda n: 2)
 
 
 @implements(np.unstack)

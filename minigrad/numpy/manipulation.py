@@ -111,12 +111,10 @@ def at_least(ndim: int, a: ArrayLike) -> Array:
 
 
 def _enter_at_least(ndim: int, function: Callable[..., object]) -> None:
+    @implements(function, doc=f"Return arrays of at least {ndim} axes.")
     def atleast(*arys: ArrayLike) -> Array | tuple[Array, ...]:
         out = tuple(at_least(ndim, a) for a in arys)
         return out[0] if len(out) == 1 else out
-
-    atleast.__doc__ = f"Return arrays of at least {ndim} axes."
-    implements(function, name=f"atleast_{ndim}d")(atleast)
 
 
 _enter_at_least(1, np.atleast_1d)

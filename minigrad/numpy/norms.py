@@ -17,7 +17,7 @@ from .linear_equations import inv
 from .manipulation import expand_dims, moveaxis, reshape
 
 
-@implements(np.linalg.norm, name="norm")
+@implements(np.linalg.norm)
 @accumulates
 def norm(x: ArrayLike, ord: float | str | None = None, axis: Axes = None, keepdims: bool = False) -> Array:
     """Return vector norms along an axis, or matrix norms; their gradient at 0 is 0."""

@@ -50,18 +50,16 @@ def _padded(p: Array, n: int) -> Array:
     return pad(p, (n - number(p._node.shape[0]), 0))
 
 
-def _sum_of_polynomials(name: str, function: Callable[..., object], ufunc: np.ufunc) -> None:
+def _sum_of_polynomials(function: Callable[..., object], ufunc: np.ufunc) -> None:
+    @implements(function, doc=f"Return ``np.{function.__name__}`` of coefficients, highest power first.")
     def combine(a1: ArrayLike, a2: ArrayLike) -> Array:
         p, q = (at_least(1, a) for a in (a1, a2))
         n = max(number(p._node.shape[0]), number(q._node.shape[0]))
         return TABLE[ufunc](_padded(p, n), _padded(q, n))
 
-    combine.__doc__ = f"Return ``np.{name}`` of coefficients, highest power first."
-    implements(function, name=name)(combine)
 
-
-_sum_of_polynomials("polyadd", np.polyadd, np.add)
-_sum_of_polynomials("polysub", np.polysub, np.subtract)
+_sum_of_polynomials(np.polyadd, np.add)
+_sum_of_polynomials(np.polysub, np.subtract)
 
 
 @implements(np.polymul)

@@ -247,19 +247,19 @@ def cross(a: ArrayLike, b: ArrayLike, axisa: int = -1, axisb: int = -1, axisc: i
 # -- the same in np.linalg -----------------------------------------------------------------------------------
 
 
-@implements(np.linalg.diagonal, name="diagonal")
+@implements(np.linalg.diagonal)
 def linalg_diagonal(x: ArrayLike, /, *, offset: int = 0) -> Array:
     """Return the diagonal of the last two axes."""
     return diagonal(x, offset, -2, -1)
 
 
-@implements(np.linalg.trace, name="trace")
+@implements(np.linalg.trace)
 def linalg_trace(x: ArrayLike, /, *, offset: int = 0, dtype: DTypeLike | None = None) -> Array:
     """Return the sum of the diagonal of the last two axes."""
     return as_array(x).trace(offset, -2, -1, dtype)
 
 
-@implements(np.linalg.outer, name="outer")
+@implements(np.linalg.outer)
 def linalg_outer(x1: ArrayLike, x2: ArrayLike, /) -> Array:
     """Return the products of all pairs of elements of two vectors."""
     a, b = as_array(x1), as_array(x2)
@@ -270,7 +270,7 @@ def linalg_outer(x1: ArrayLike, x2: ArrayLike, /) -> Array:
 
 for _function, _ours in ((np.linalg.cross, cross), (np.linalg.matmul, matmul), (np.linalg.tensordot, tensordot),
                          (np.linalg.vecdot, vecdot), (np.linalg.matrix_transpose, matrix_transpose)):
-    implements(_function, name=_function.__name__)(_ours)
+    implements(_function)(_ours)
 
 
 @implements(np.linalg.multi_dot)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -80,10 +81,12 @@ def mean(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: N
     return keep_axes(mean_(x, axes=axes) if axes else x, x, axes, keepdims)
 
 
-def _extreme(name: str, of_some: Primitive, or_worst: Primitive, pair: Primitive) -> Callable[..., Array]:
-    combiner = of_some.combiner
+def _extreme(of_some: Primitive, or_worst: Primitive, pair: Primitive, *numpys: Callable[..., object]
+             ) -> Callable[..., Array]:
+    name, combiner = of_some.name, of_some.combiner
     assert combiner is not None
 
+    @implements(*numpys, doc=f"Return the {name} over axes; ties share its gradient equally.")
     def function(a: ArrayLike, axis: Axes = None, out: None = None, keepdims: bool = False,
                  initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
         x = as_array(a)._node
@@ -101,14 +104,11 @@ def _extreme(name: str, of_some: Primitive, or_worst: Primitive, pair: Primitive
             extreme = pair(extreme, initial_value(initial, extreme.shape, extreme.dtype))
         return keep_axes(extreme, x, axes, keepdims)
 
-    function.__doc__ = f"Return the {name} over axes; ties share its gradient equally."
     return function
 
 
-max_ = implements(np.max, np.amax, name="max")(
-    _extreme("max", reduce.max_, reduce.max_or_least, ew.maximum))
-min_ = implements(np.min, np.amin, name="min")(
-    _extreme("min", reduce.min_, reduce.min_or_largest, ew.minimum))
+max_ = _extreme(reduce.max_, reduce.max_or_least, ew.maximum, np.max, np.amax)
+min_ = _extreme(reduce.min_, reduce.min_or_largest, ew.minimum, np.min, np.amin)
 
 
 @implements(np.ptp)
@@ -154,22 +154,21 @@ def _join(a: Node, b: Node, axis: int) -> Node:
     return last if n == 1 else concatenate(slice_along(a, axis, 0, n - 1), last, axis=axis)
 
 
-def _truth(name: str, prim: Primitive) -> Callable[..., Array]:
+def _truth(numpys: Callable[..., object], prim: Primitive) -> Callable[..., Array]:
+    @implements(numpys, doc=f"Return whether {prim.name} of the elements along axes hold.")
     def function(a: ArrayLike, axis: Axes = None, out: None = None, keepdims: bool = False, *,
                  where: ArrayLike = True) -> Array:
         x = as_array(a)._node
         if x.dtype != np.bool_:
             x = ew.ne(x, full(0, x.shape, x.dtype))
-        x = _masked(x, where, name == "all")
-        axes = as_axes(axis, x.ndim, name)
+        x = _masked(x, where, prim is reduce.all_)
+        axes = as_axes(axis, x.ndim, prim.name)
         return keep_axes(prim(x, axes=axes) if axes else x, x, axes, keepdims)
 
-    function.__doc__ = f"Return whether {name} of the elements along axes hold."
     return function
 
 
-any_ = implements(np.any, name="any")(_truth("any", reduce.any_))
-all_ = implements(np.all, name="all")(_truth("all", reduce.all_))
+any_, all_ = _truth(np.any, reduce.any_), _truth(np.all, reduce.all_)
 
 
 @implements(np.var)
@@ -194,14 +193,17 @@ def var(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: No
 _MEAN = mean
 
 
-@implements(np.std)
-@accumulates
-def std(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, ddof: float = 0,
-        keepdims: bool = False, *, where: ArrayLike = True, mean: ArrayLike | None = None,
-        correction: float | None = None) -> Array:
-    """Return the standard deviation over axes; its gradient at 0 is 0."""
-    square = var(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
-    return Array(ew.norm_of(square._node))
+def deviation(variance: Callable[..., Array]) -> Callable[..., Array]:
+    """Return the standard deviation of the arguments of a variance; its gradient at 0 is 0."""
+    @accumulates
+    @functools.wraps(variance)
+    def root(a: ArrayLike, *args: Any, **kwargs: Any) -> Array:
+        return Array(ew.norm_of(variance(a, *args, **kwargs)._node))
+
+    return root
+
+
+std = implements(np.std, doc="Return the standard deviation over axes; its gradient at 0 is 0.")(deviation(var))
 
 
 @implements(np.average)
@@ -251,8 +253,10 @@ def cumprod(a: ArrayLike, axis: int | None = None, dtype: DTypeLike | None = Non
     return Array(accumulate_by_doubling(np.multiply, x, a_))
 
 
-def _enter_cumulative(name: str, function: Callable[..., object], cumulate: Callable[..., Array],
-                      identity: int) -> None:
+def _enter_cumulative(function: Callable[..., object], cumulate: Callable[..., Array], identity: int) -> None:
+    name = function.__name__
+
+    @implements(function, doc=f"Return the {name.replace('_', ' ')} by the rules of the array API.")
     def cumulative(x: ArrayLike, /, *, axis: int | None = None, dtype: DTypeLike | None = None, out: None = None,
                    include_initial: bool = False) -> Array:
         x = as_array(x)
@@ -265,12 +269,9 @@ def _enter_cumulative(name: str, function: Callable[..., object], cumulate: Call
             node = concatenate(full(identity, first, node.dtype), node, axis=a)
         return Array(node)
 
-    cumulative.__doc__ = f"Return the {name.replace('_', ' ')} by the rules of the array API."
-    implements(function, name=name)(cumulative)
 
-
-_enter_cumulative("cumulative_sum", np.cumulative_sum, cumsum, 0)
-_enter_cumulative("cumulative_prod", np.cumulative_prod, cumprod, 1)
+_enter_cumulative(np.cumulative_sum, cumsum, 0)
+_enter_cumulative(np.cumulative_prod, cumprod, 1)
 
 
 # -- by a ufunc ----------------------------------------------------------------------------------------------

@@ -20,21 +20,20 @@ from .manipulation import expand_dims
 from .reductions import keep_axes, sum_
 
 
-def _arg(name: str, prim: Primitive) -> Callable[..., Array]:
+def _arg(numpys: Callable[..., object], prim: Primitive) -> Callable[..., Array]:
+    @implements(numpys, doc=f"Return the index of the first {prim.name[3:]}imum along an axis.")
     def function(a: ArrayLike, axis: int | None = None, out: None = None, *, keepdims: bool = False) -> Array:
         x = as_array(a)._node
         if axis is None:
             flat = reshape(x, shape=(size_of(x.shape),))
             return keep_axes(prim(flat, axis=0), x, tuple(range(x.ndim)), keepdims)
-        a_ = as_axis(axis, x.ndim, name)
+        a_ = as_axis(axis, x.ndim, prim.name)
         return keep_axes(prim(x, axis=a_), x, (a_,), keepdims)
 
-    function.__doc__ = f"Return the index of the first {name[3:]}imum along an axis."
     return function
 
 
-argmax = implements(np.argmax, name="argmax")(_arg("argmax", reduce.argmax))
-argmin = implements(np.argmin, name="argmin")(_arg("argmin", reduce.argmin))
+argmax, argmin = _arg(np.argmax, reduce.argmax), _arg(np.argmin, reduce.argmin)
 
 
 @implements(np.count_nonzero)

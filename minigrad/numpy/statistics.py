@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import ShapeError, TraceError, at_user_line
-from ..graph import full
 from ..ops import elementwise as ew
 from ..ops import sort as ordering
 from ..ops.constants import size_scalar
@@ -27,8 +27,8 @@ from .elementwise import where as choose
 from .indexing import diagonal, take_along_axis
 from .joining import concatenate
 from .manipulation import at_least, broadcast_to, expand_dims, moveaxis, ravel, reshape
-from .reductions import cumprod, cumsum, keep_axes, max_, mean, min_, prod, slice_along, sum_
-from .searching import searchsorted
+from .reductions import cumprod, cumsum, deviation, keep_axes, max_, mean, min_, prod, slice_along, sum_
+from .searching import argmax, argmin, searchsorted
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -113,19 +113,20 @@ def _quantile(name: str, a: ArrayLike, q: ArrayLike, axis: Axes, method: str, ke
     return expand_dims(out, tuple(i + q.ndim for i in axes)) if keepdims and axes else out
 
 
-def _enter_quantile(name: str, function: Callable[..., object], scale: float, skip_nan: bool) -> None:
+def _enter_quantile(function: Callable[..., object], scale: float, skip_nan: bool) -> None:
+    name = function.__name__
+
+    @implements(function, doc=f"Return ``np.{name}`` over axes, differentiable in the array, and in `q` between "
+                              "elements.")
     def quantile(a: ArrayLike, q: ArrayLike, axis: Axes = None, out: None = None, overwrite_input: bool = False,
                  method: str = "linear", keepdims: bool = False, *, weights: ArrayLike | None = None) -> Array:
         return _quantile(name, a, q, axis, method, keepdims is True, weights, scale, skip_nan)
 
-    quantile.__doc__ = f"Return ``np.{name}`` over axes, differentiable in the array, and in `q` between elements."
-    implements(function, name=name)(quantile)
 
-
-_enter_quantile("quantile", np.quantile, 1.0, False)
-_enter_quantile("percentile", np.percentile, 100.0, False)
-_enter_quantile("nanquantile", np.nanquantile, 1.0, True)
-_enter_quantile("nanpercentile", np.nanpercentile, 100.0, True)
+_enter_quantile(np.quantile, 1.0, False)
+_enter_quantile(np.percentile, 100.0, False)
+_enter_quantile(np.nanquantile, 1.0, True)
+_enter_quantile(np.nanpercentile, 100.0, True)
 
 
 @implements(np.nanmedian)
@@ -151,36 +152,24 @@ def _mask(numbers: Array, where: ArrayLike) -> Array:
     return numbers & as_array(where) if masks(where) else numbers
 
 
-@implements(np.nansum)
-def nansum(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False,
-           initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
-    """Return the sum of the elements other than NaN."""
-    x = as_array(a)._node
-    kept = ew.where(ew.isnan(x), full(0, x.shape, x.dtype), x) if x.type.floating else x
-    return sum_(Array(kept), axis, dtype, None, keepdims is True, initial, where)
+def _of_numbers(function: Callable[..., object], ours: Callable[..., Array], value: float, doc: str) -> None:
+    @implements(function, doc=doc)
+    @functools.wraps(ours)
+    def of_numbers(a: ArrayLike, *args: Any, **kwargs: Any) -> Array:
+        return ours(_without_nan(a, value)[0], *args, **kwargs)
 
 
-@implements(np.nanprod)
-def nanprod(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False,
-            initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
-    """Return the product of the elements other than NaN."""
-    x, _ = _without_nan(a, 1)
-    return prod(x, axis, dtype, None, keepdims is True, initial, where)
+_of_numbers(np.nansum, sum_, 0, "Return the sum of the elements other than NaN.")
+_of_numbers(np.nanprod, prod, 1, "Return the product of the elements other than NaN.")
+_of_numbers(np.nancumsum, cumsum, 0, "Return the cumulative sum, with NaN as 0.")
+_of_numbers(np.nancumprod, cumprod, 1, "Return the cumulative product, with NaN as 1.")
+for _function, _arg, _worst in ((np.nanargmax, argmax, -np.inf), (np.nanargmin, argmin, np.inf)):
+    _of_numbers(_function, _arg, _worst, f"Return ``np.{_function.__name__[3:]}`` of the elements other than NaN; 0 "
+                "without any, where NumPy raises.")
 
 
-@implements(np.nancumsum)
-def nancumsum(a: ArrayLike, axis: int | None = None, dtype: DTypeLike | None = None, out: None = None) -> Array:
-    """Return the cumulative sum, with NaN as 0."""
-    return cumsum(_without_nan(a, 0)[0], axis, dtype)
-
-
-@implements(np.nancumprod)
-def nancumprod(a: ArrayLike, axis: int | None = None, dtype: DTypeLike | None = None, out: None = None) -> Array:
-    """Return the cumulative product, with NaN as 1."""
-    return cumprod(_without_nan(a, 1)[0], axis, dtype)
-
-
-def _nan_extreme(name: str, function: Callable[..., object], extreme_of: Callable[..., Array], worst: float) -> None:
+def _nan_extreme(function: Callable[..., object], extreme_of: Callable[..., Array], worst: float) -> None:
+    @implements(function, doc=f"Return the {function.__name__[3:]} of the elements other than NaN; NaN without any.")
     def extreme(a: ArrayLike, axis: Axes = None, out: None = None, keepdims: bool = False,
                 initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
         x, numbers = _without_nan(a, worst)
@@ -190,24 +179,9 @@ def _nan_extreme(name: str, function: Callable[..., object], extreme_of: Callabl
         # An extreme equal to the replacement of NaN would share its slope with NaN: the mean of numbers does not.
         return choose(result == worst, mean(x, axis, keepdims=keepdims is True, where=numbers), result)
 
-    extreme.__doc__ = f"Return the {name} of the elements other than NaN; NaN without any."
-    implements(function, name=f"nan{name}")(extreme)
 
-
-_nan_extreme("max", np.nanmax, max_, -np.inf)
-_nan_extreme("min", np.nanmin, min_, np.inf)
-
-
-def _nan_arg(name: str, function: Callable[..., object], worst: float) -> None:
-    def arg(a: ArrayLike, axis: int | None = None, out: None = None, *, keepdims: bool = False) -> Array:
-        return TABLE[getattr(np, name)](_without_nan(a, worst)[0], axis=axis, keepdims=keepdims is True)
-
-    arg.__doc__ = f"Return ``np.{name}`` of the elements other than NaN; 0 without any, where NumPy raises."
-    implements(function, name=f"nan{name}")(arg)
-
-
-_nan_arg("argmax", np.nanargmax, -np.inf)
-_nan_arg("argmin", np.nanargmin, np.inf)
+_nan_extreme(np.nanmax, max_, -np.inf)
+_nan_extreme(np.nanmin, min_, np.inf)
 
 
 @implements(np.nanmean)
@@ -242,17 +216,9 @@ def nanvar(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out:
     return choose(left > 0, total / choose(left > 0, left, 1), np.nan)
 
 
-@implements(np.nanstd)
-@accumulates
-def nanstd(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, ddof: float = 0,
-           keepdims: bool = False, *, where: ArrayLike = True, mean: ArrayLike | None = None,
-           correction: float | None = None) -> Array:
-    """Return the standard deviation of the elements other than NaN.
+implements(np.nanstd, doc="""Return the standard deviation of the elements other than NaN.
 
-    Its gradient at 0 is 0.
-    """
-    square = nanvar(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
-    return Array(ew.norm_of(square._node))
+Its gradient at 0 is 0.""")(deviation(nanvar))
 
 
 # -- covariance ----------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ ORDER = ("immutable", "errors", "locks", "progress", "expression", "tracebacks",
          "random", "per_example", "testing", "report", "explorer", "__init__", "cli", "__main__")
 
 # The same within the native backend: modules in none of its folders may import all of them.
-NATIVE = ("runtime", "codegen", "kernels", "plan")
+NATIVE = ("llvm", "runtime", "codegen", "kernels", "plan")
 
 # What a function may import when it runs, and why not at once.
 _EXTRA, _SLOW = "an optional package", "takes long to import, and the first gradient does not need it"

@@ -1,1 +1,1 @@
-"""LLVM IR: expressions, vectors and loops, and the code of fused groups."""
+"""The code of fused groups: expressions, vectors and loops."""

@@ -14,7 +14,7 @@ from llvmlite import ir
 from ....ops import elementwise as ew
 from ....ops import integer
 from ....primitive import Primitive
-from .values import constant, element, intrinsic, is_float, out_of_line, rarely
+from ..llvm.values import constant, element, intrinsic, is_float, out_of_line, rarely
 
 Rule = Callable[[ir.IRBuilder, ir.Value, ir.Value, bool], ir.Value]
 

@@ -8,7 +8,7 @@ i64 thread)`` works on one; the context is the pair of the step's arguments.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -16,8 +16,8 @@ from llvmlite import ir
 
 from ....graph import Node
 from ....ops.strict_index import PLACES
-from . import expressions as ex
-from .values import (
+from ..llvm.builder import BLOCK, ONE, STEP, Builder, at
+from ..llvm.values import (
     I1,
     I8,
     I32,
@@ -34,48 +34,33 @@ from .values import (
     splat,
     suffix,
 )
-
-ONE = I64(1)
-STEP = ir.FunctionType(VOID, [PTR, PTR])
-BLOCK = ir.FunctionType(VOID, [PTR, I64, I64])
+from . import expressions as ex
 
 
-class Emitter:
-    """Writes the functions of a module, one at a time or one within another.
+class Emitter(Builder):
+    """Writes steps, and the functions of their items.
 
     Attributes
     ----------
-    module : ir.Module
-    name : str
-        Prefix of the module's internal functions.
-    b, e : ir.IRBuilder
-        Builders of the current function: of its body, and of its entry block, which runs once before the body.
     args, bases : ir.Value
         The argument block of the current step, and its table of addresses.
     """
 
-    b: ir.IRBuilder
-    e: ir.IRBuilder
     args: ir.Value
     bases: ir.Value
 
     def __init__(self, name: str):
-        self.module, self.name = ir.Module(name), name
-        self.b = self.e = self.args = self.bases = None
+        super().__init__(name)
+        self.args = self.bases = None
 
     # -- functions ---------------------------------------------------------------------------------------
 
     @contextmanager
     def function(self, name: str, arguments: Sequence[ir.Type], linkage: str = "internal") -> Iterator[ir.Function]:
-        """Write a function without a result: the ``with`` block emits its body."""
-        f = ir.Function(self.module, ir.FunctionType(VOID, arguments), name)
-        f.linkage = linkage
-        outer = self.b, self.e, self.args, self.bases
-        self.e, self.b = ir.IRBuilder(f.append_basic_block("entry")), ir.IRBuilder(f.append_basic_block("body"))
-        yield f
-        self.b.ret_void()
-        self.e.branch(f.basic_blocks[1])
-        self.b, self.e, self.args, self.bases = outer
+        outer = self.args, self.bases
+        with super().function(name, arguments, linkage) as f:
+            yield f
+        self.args, self.bases = outer
 
     @contextmanager
     def step(self, name: str) -> Iterator[ir.Function]:
@@ -144,46 +129,6 @@ class Emitter:
 
     # -- loops -------------------------------------------------------------------------------------------
 
-    def variable(self, start: ir.Value) -> ir.Value:
-        """Return the address of a variable that begins with `start`."""
-        address = self.e.alloca(start.type)
-        self.b.store(start, address)
-        return address
-
-    def get(self, variable: ir.Value) -> ir.Value:
-        return self.b.load(variable, typ=variable.allocated_type)
-
-    @contextmanager
-    def repeated(self, condition: Callable[[], ir.Value]) -> Iterator[None]:
-        """Write a loop that goes on while a condition holds: the ``with`` block emits its body."""
-        b = self.b
-        test, body, end = (b.append_basic_block(name) for name in ("test", "loop", "end"))
-        b.branch(test)
-        b.position_at_end(test)
-        b.cbranch(condition(), body, end)
-        b.position_at_end(body)
-        yield
-        b.branch(test)
-        b.position_at_end(end)
-
-    def counting(self, start: ir.Value, end: ir.Value, by: ir.Value = ONE) -> AbstractContextManager[ir.Value]:
-        """Write a loop over ``range(start, end, by)``: the ``with`` block emits its body."""
-        return self._counting(self.variable(start), end, by)
-
-    @contextmanager
-    def _counting(self, variable: ir.Value, stop: ir.Value, by: ir.Value) -> Iterator[ir.Value]:
-        """Write a loop while a variable is less than `stop`; each turn adds `by` to it."""
-        i: ir.Value = None
-
-        def goes_on() -> ir.Value:
-            nonlocal i
-            i = self.get(variable)
-            return self.b.icmp_signed("<", i, stop)
-
-        with self.repeated(goes_on):
-            yield i
-            self.b.store(self.b.add(i, by), variable)
-
     def chunks(self, start: ir.Value, end: ir.Value, widths: Sequence[int]) -> Iterator[tuple[ir.Value, int]]:
         """Write loops over a range, one for each width of a vector: yield the position and the width.
 
@@ -196,10 +141,6 @@ class Emitter:
                 yield i, width
 
     # -- memory ------------------------------------------------------------------------------------------
-
-    def element(self, pointer: ir.Value, i: ir.Value, itemsize: int) -> ir.Value:
-        """Return the address of element `i`."""
-        return at(self.b, pointer, self.b.mul(i, I64(itemsize)))
 
     def mask(self, count: ir.Value, i: ir.Value, lanes: int) -> ir.Value | None:
         """Return which of the lanes from `i` on are less than `count`; None where all always are."""
@@ -305,15 +246,6 @@ class VectorEmitter(Emitter):
             self.b.ret(halved(self.b, partial(self.combined, n), f.args[0], lanes))
             self.b = outer
         return self.b.call(f, [x])
-
-
-def at(b: ir.IRBuilder, pointer: ir.Value, offset: int | ir.Value) -> ir.Value:
-    """Return an address `offset` bytes further."""
-    if isinstance(offset, int):
-        if not offset:
-            return pointer
-        offset = I64(offset)
-    return b.gep(pointer, [offset], source_etype=I8)
 
 
 def halved(b: ir.IRBuilder, combined: Callable[[ir.Value, ir.Value], ir.Value], x: ir.Value, lanes: int) -> ir.Value:

@@ -19,9 +19,9 @@ from ....graph import Node
 from ....ops import elementwise as ew
 from ....ops import special
 from ....primitive import Combiner, Primitive
+from ..llvm.values import I1, constant, element, intrinsic, is_float, like, rarely, vector_type
 from ..runtime.jit import has_fma
 from .division import RULES
-from .values import I1, constant, element, intrinsic, is_float, like, rarely, vector_type
 from .vector_math import FUNCTIONS, functions
 
 DTYPES = frozenset(map(np.dtype, ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"]))

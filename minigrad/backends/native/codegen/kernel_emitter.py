@@ -11,8 +11,9 @@ from llvmlite import ir
 from ....graph import Node
 from ....passes.schedule import Plan
 from ....symbolic import Dim
-from .emit import VectorEmitter, at
-from .values import I64
+from ..llvm.builder import at
+from ..llvm.values import I64
+from .emit import VectorEmitter
 
 HEAD = 4  # numbers at the head of an argument block: items, threads that may share them, rows of an item, rows
 

@@ -23,13 +23,13 @@ from ....ops.index import gather, lockstep, scatter_add
 from ....passes.fuse import terminal
 from ....primitive import Primitive
 from ....symbolic import Dim, size_of
+from ..llvm.builder import at
+from ..llvm.values import I32, I64, constant, lane_numbers, splat, vector_type
 from . import expressions as ex
 from .chained_sums import InMemory, InRegisters, in_chains
-from .emit import at
 from .kernel_emitter import KernelEmitter, Memory
 from .loop_groups import Loop, behind, by_index
 from .strides import Access, access, whole
-from .values import I32, I64, constant, lane_numbers, splat, vector_type
 
 
 @dataclass(eq=False)

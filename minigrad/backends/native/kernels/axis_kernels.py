@@ -16,9 +16,10 @@ from llvmlite import ir
 from ....combiners import ARGMAX
 from ....primitive import Combiner
 from ..codegen import expressions as ex
-from ..codegen.emit import Emitter, at, halved
+from ..codegen.emit import Emitter, halved
 from ..codegen.step_codegen import HEAD, Request, Step, step, step_code, widths
-from ..codegen.values import I1, I64, any_lane, constant, splat, vector, vector_type
+from ..llvm.builder import at
+from ..llvm.values import I1, I64, any_lane, constant, splat, vector, vector_type
 
 _PIECE = 1 << 15  # elements of one piece of parallel work
 _COLUMNS = 256  # inner elements of one piece

@@ -15,10 +15,11 @@ from llvmlite import ir
 
 from ....graph import Node
 from ....ops.einsum import parse, split_subscripts
-from ..codegen.emit import BLOCK, Emitter, at
+from ..codegen.emit import Emitter
 from ..codegen.step_codegen import HEAD, Request, Step, step, step_code
-from ..codegen.values import I64
 from ..codegen.vector_math.lanes import Lanes, clamp, select
+from ..llvm.builder import BLOCK, at
+from ..llvm.values import I64
 from . import gemm, gemm_plan
 
 _PIECES = 16  # pieces at most; each goes through the lengths of all examples

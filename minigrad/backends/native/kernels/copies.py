@@ -13,10 +13,11 @@ import numpy as np
 from llvmlite import ir
 
 from ....symbolic import value
-from ..codegen.emit import Emitter, at
+from ..codegen.emit import Emitter
 from ..codegen.step_codegen import HEAD, Place, Request, Step, step, step_code
 from ..codegen.strides import View, merged
-from ..codegen.values import I1, I8, I64, PTR, VOID
+from ..llvm.builder import at
+from ..llvm.values import I1, I8, I64, PTR, VOID
 
 PIECE = 1 << 18  # bytes of one piece of parallel work
 UNITS = (16, 8, 4, 2, 1)

@@ -9,9 +9,10 @@ import numpy as np
 from llvmlite import ir
 
 from ....ops.random import MULTIPLIERS, ROUNDS, WEYL
-from ..codegen.emit import Emitter, at
+from ..codegen.emit import Emitter
 from ..codegen.step_codegen import HEAD, Request, Step, step, step_code
-from ..codegen.values import I32, I64, constant, lane_numbers, splat
+from ..llvm.builder import at
+from ..llvm.values import I32, I64, constant, lane_numbers, splat
 
 _LANES = 16  # counters at a time
 _PIECE = 1 << 12  # vectors of counters of one piece of parallel work, 64 numbers each

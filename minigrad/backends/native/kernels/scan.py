@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from llvmlite import ir
 
-from ..codegen.emit import Emitter, at
-from ..codegen.values import I64, PTR, VOID, declared
+from ..codegen.emit import Emitter
+from ..llvm.builder import at
+from ..llvm.values import I64, PTR, VOID, declared
 from ..runtime import runner
 from ..runtime.cache import generated, object_codes
 from ..runtime.jit import load

@@ -14,7 +14,7 @@ from ....primitive import Primitive
 from ....symbolic import value
 from ..codegen.emit import Emitter, counted
 from ..codegen.step_codegen import HEAD, Request, Step, step, step_code, widths
-from ..codegen.values import I64, splat
+from ..llvm.values import I64, splat
 
 INT = np.dtype(np.int64)
 _LANES = (8, 1)

@@ -9,7 +9,7 @@ pytest.importorskip("llvmlite")
 
 from minigrad.backends.native.codegen.kernel import rows
 from minigrad.backends.native.codegen.kernel_emitter import HEAD, KernelEmitter, Memory, Param
-from minigrad.backends.native.codegen.values import I64
+from minigrad.backends.native.llvm.values import I64
 from minigrad.backends.native.runtime import jit, threads
 from minigrad.backends.numpy_text import MANAGED
 from minigrad.graph import Graph

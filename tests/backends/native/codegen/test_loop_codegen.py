@@ -8,7 +8,7 @@ pytest.importorskip("llvmlite")
 import minigrad as mg
 from minigrad.backends.native.codegen.kernel import Writer, rows
 from minigrad.backends.native.codegen.loop_codegen import LoopWriter
-from minigrad.backends.native.codegen.values import I64
+from minigrad.backends.native.llvm.values import I64
 from minigrad.backends.native.runtime import jit
 from minigrad.backends.numpy_text import MANAGED
 from minigrad.graph import Graph

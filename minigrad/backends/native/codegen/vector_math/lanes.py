@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-from .. import values
+from ...llvm import values
 
 MANTISSA = {32: 23, 64: 52}
 BIAS = {32: 127, 64: 1023}

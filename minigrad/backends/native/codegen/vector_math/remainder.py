@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from .. import values
+from ...llvm import values
 from . import coefficients as c
 from .double import difference, fast_sum, product
 from .lanes import FLOATS, Lanes, fabs, fma, round_to_integer, select

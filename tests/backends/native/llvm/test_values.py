@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
-from minigrad.backends.native.codegen.values import (
+from minigrad.backends.native.llvm.values import (
     I1,
     I64,
     constant,

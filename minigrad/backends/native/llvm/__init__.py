@@ -1,0 +1,1 @@
+"""LLVM IR: types and constants, functions and loops."""

@@ -40,7 +40,7 @@ CORE = {"numpy", "opt_einsum", "optree", "rich"}
 ABOUT = {"minigrad.backends.native": "llvmlite", "minigrad.backends.cupy": "cupy"}
 BARE = {"minigrad.backends.native",
         *(f"minigrad.backends.native.{m}" for m in NATIVE),
-        *(f"minigrad.backends.native.runtime.{m}" for m in ("cache", "cpus", "jit", "pool", "threads"))}
+        *(f"minigrad.backends.native.runtime.{m}" for m in ("cache", "cpus", "jit", "threads"))}
 # The operations that a module outside `ops` names, and why it cannot read what it needs off the primitive.
 _MADE = "the graph's own nodes, below or beside all operations"
 NAMED = {

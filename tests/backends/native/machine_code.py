@@ -1,6 +1,6 @@
 """Machine code of single modules, for machines of every kind."""
 
-from minigrad.backends.native.runtime import jit
+from minigrad.backends.native.runtime import cache, jit
 from minigrad.backends.native.runtime.jit import Target
 
 TARGETS = {
@@ -9,6 +9,16 @@ TARGETS = {
     "x86-64-avx512": Target("x86_64-unknown-linux-gnu", "x86-64-v4", "-prefer-256-bit"),
     "aarch64": Target("aarch64-unknown-linux-gnu", "generic", "+neon"),
     "macos-arm64": Target("arm64-apple-macosx11.0.0", "apple-m1")}
+
+
+def verbatim(text):
+    """Return the request for the code of a module with this text."""
+    return cache.CodeRequest(text, lambda: (text, None))
+
+
+def object_code(text, target=None):
+    """Return the object code of a module, from disk if it is there."""
+    return cache.object_codes([verbatim(text)], target)[0][1]
 
 
 def compile_ir(text, target=None):

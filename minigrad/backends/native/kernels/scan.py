@@ -11,7 +11,7 @@ from ..codegen.emit import Emitter
 from ..llvm.builder import at
 from ..llvm.values import I64, PTR, VOID, declared
 from ..runtime import runner
-from ..runtime.cache import generated, object_codes
+from ..runtime.cache import object_code
 from ..runtime.jit import load
 
 # At the head of an argument block: turns, whether the last is the first, the length and the address of the table of the
@@ -25,8 +25,7 @@ Place = tuple[int, int]  # a base, and bytes from there
 @functools.cache
 def step() -> int:
     """Return the address of the step that runs a scan."""
-    ((_, code),) = object_codes([generated("scan", lambda: (_Scan("scan").write(), None))])
-    return load([code], runner.symbols(), keep=True).address("mg_scan")
+    return load([object_code("scan", _Scan("scan").write)], runner.symbols(), keep=True).address("mg_scan")
 
 
 class _Scan(Emitter):

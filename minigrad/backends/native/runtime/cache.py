@@ -20,11 +20,6 @@ _BENEATH = ("axes.py", "combiners.py", "symbolic.py", "graph.py", "ops/accumulat
             "primitive.py", "views.py")
 
 
-def object_code(text: str, target: Target | None = None) -> bytes:
-    """Return the object code of a module, from disk if it is there."""
-    return object_codes([verbatim(text)], target)[0][1]
-
-
 @dataclass(frozen=True)
 class CodeRequest:
     """A request for the object code of one module.
@@ -41,14 +36,15 @@ class CodeRequest:
     make: Callable[[], tuple[str, object]]
 
 
-def verbatim(text: str) -> CodeRequest:
-    """Return the request for the code of a module with this text."""
-    return CodeRequest(text, lambda: (text, None))
-
-
 def generated(name: str, make: Callable[[], tuple[str, object]]) -> CodeRequest:
     """Return the request for a module that this package's sources generate, named `name`."""
     return CodeRequest(f"{name}\0{_sources()}", make)
+
+
+def object_code(name: str, make: Callable[[], str]) -> bytes:
+    """Return the object code of a module that this package's sources generate, whose text `make` returns."""
+    ((_, code),) = object_codes([generated(name, lambda: (make(), None))])
+    return code
 
 
 def object_codes(requests: Sequence[CodeRequest], target: Target | None = None) -> list[tuple[object, bytes]]:

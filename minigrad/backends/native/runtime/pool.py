@@ -8,11 +8,16 @@ then sleeps on a condition variable. A thread announces its sleep and then reads
 gate and then looks for sleepers: one of the two sees the other.
 """
 
-import re
+from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from llvmlite import ir
+
+from ..llvm.builder import BLOCK, ONE, Builder
+from ..llvm.values import I1, I8, I32, I64, PTR, VOID, declared, intrinsic
 from .jit import Target
-
-LIMIT = 1024  # threads at most: more than helps anybody
 
 # The gate, from its lowest bit: the workers inside, the places left, the job's number.
 _PLACE = 1 << 16
@@ -21,330 +26,217 @@ _JOB = 1 << 32
 _SPIN = 2048  # pauses before a thread sleeps: 30 to 90 microseconds
 _YIELD = 64  # pauses between two times that the CPU is offered to others
 
+_ROOM = ir.ArrayType(I8, 128)  # for a mutex, a condition variable or a set of signals of any system
+# The state, and its alignment: what different threads write lies on different cache lines.
+_STATE = (
+    ("gate", I64, 128), ("next", I64, 128), ("block", BLOCK.as_pointer(), 128), ("context", PTR, 8), ("items", I64, 8),
+    ("workers", I64, 8), ("threads", I64, 128), ("busy", I64, 128), ("sleepers", I64, 128), ("caller_sleeps", I64, 8),
+    ("mutex", _ROOM, 128), ("wake", _ROOM, 16), ("done", _ROOM, 16))
+
 
 def text(target: Target) -> str:
     """Return the pool as LLVM IR."""
-    mac = "apple" in target.triple
-    pause = {"x86_64": "void @llvm.x86.sse2.pause()", "aarch64": "void @llvm.aarch64.isb(i32 15)"}[target.arch]
-    declare = re.sub(r"i32 15", "i32", pause)
-    return f"""
-; -- state: what different threads write lies on different cache lines
+    pool = _Pool(target)
+    pool.work()
+    pool.worker()
+    pool.parallel()
+    pool.set_threads()
+    pool.reset()
+    return str(pool.module)
 
-@gate = internal global i64 0, align 128
-@next = internal global i64 0, align 128
-@block = internal global ptr null, align 128
-@context = internal global ptr null
-@items = internal global i64 0
-@workers = internal global i64 0
-@threads = internal global i64 1, align 128
-@busy = internal global i64 0, align 128
-@sleepers = internal global i64 0, align 128
-@caller_sleeps = internal global i64 0
-@mutex = internal global [128 x i8] zeroinitializer, align 128
-@wake = internal global [128 x i8] zeroinitializer, align 16
-@done = internal global [128 x i8] zeroinitializer, align 16
 
-declare {declare}
-declare i64 @llvm.smin.i64(i64, i64)
-declare i32 @pthread_create(ptr, ptr, ptr, ptr)
-declare i32 @pthread_detach(i64)
-declare i32 @pthread_mutex_init(ptr, ptr)
-declare i32 @pthread_mutex_lock(ptr)
-declare i32 @pthread_mutex_unlock(ptr)
-declare i32 @pthread_cond_init(ptr, ptr)
-declare i32 @pthread_cond_wait(ptr, ptr)
-declare i32 @pthread_cond_signal(ptr)
-declare i32 @pthread_sigmask(i32, ptr, ptr)
-declare i32 @sigfillset(ptr)
-declare i32 @sched_yield()
+class _Pool(Builder):
+    """Writes the pool's functions. An access to the state is atomic where it names an order."""
 
-; -- jobs
+    def __init__(self, target: Target):
+        super().__init__("pool")
+        self.target = target
+        for name, kind, align in _STATE:
+            word = ir.GlobalVariable(self.module, kind, name)
+            word.linkage, word.align, word.initializer = "internal", align, ir.Constant(kind, None)
 
-define void @mg_parallel(ptr %block, ptr %context, i64 %items, i64 %most) {{
-entry:
-  %set = load atomic i64, ptr @threads monotonic, align 8
-  %allowed = call i64 @llvm.smin.i64(i64 %set, i64 %most)
-  %team = call i64 @llvm.smin.i64(i64 %allowed, i64 %items)
-  %several = icmp sgt i64 %team, 1
-  br i1 %several, label %claim, label %alone
+    def state(self, name: str) -> ir.GlobalVariable:
+        return self.module.globals[name]
 
-claim:
-  %claimed = cmpxchg ptr @busy, i64 0, i64 1 acquire monotonic
-  %free = extractvalue {{ i64, i1 }} %claimed, 1
-  br i1 %free, label %together, label %alone
+    def read(self, name: str, order: str = "") -> ir.Value:
+        word = self.state(name)
+        return self.b.load_atomic(word, order, 8, typ=I64) if order else self.b.load(word, typ=word.value_type)
 
-alone:
-  %any = icmp sgt i64 %items, 0
-  br i1 %any, label %each, label %end
+    def write(self, name: str, x: ir.Value, order: str = "") -> None:
+        if order:
+            self.b.store_atomic(x, self.state(name), order, 8)
+        else:
+            self.b.store(x, self.state(name))
 
-each:
-  %item = phi i64 [ 0, %alone ], [ %following, %each ]
-  call void %block(ptr %context, i64 %item, i64 0)
-  %following = add i64 %item, 1
-  %more = icmp slt i64 %following, %items
-  br i1 %more, label %each, label %end
+    def exchanged(self, name: str, old: ir.Value, new: ir.Value) -> ir.Value:
+        """Return whether a word was `old`, and is `new` now."""
+        return self.b.extract_value(self.b.cmpxchg(self.state(name), old, new, "acquire", "monotonic"), 1)
 
-end:
-  ret void
+    def call(self, name: str, *args: ir.Value) -> ir.Value:
+        """Call a function of the C library."""
+        return self.b.call(declared(self.module, name, I32, [a.type for a in args]), args)
 
-together:
-  %places = sub i64 %team, 1
-  call void @hire(i64 %places)
-  store ptr %block, ptr @block
-  store ptr %context, ptr @context
-  store i64 %items, ptr @items
-  store atomic i64 0, ptr @next monotonic, align 8
-  %last = load atomic i64, ptr @gate monotonic, align 8
-  %bare = and i64 %last, {-_JOB}
-  %numbered = add i64 %bare, {_JOB}
-  %filled = mul i64 %places, {_PLACE}
-  %opened = or i64 %numbered, %filled
-  store atomic i64 %opened, ptr @gate seq_cst, align 8
-  call void @wake_for(i64 %places)
-  call void @work(i64 0)
-  call void @close()
-  store atomic i64 0, ptr @busy release, align 8
-  ret void
-}}
+    def on_state(self, name: str, *words: str) -> None:
+        """Call a function of the C library on parts of the state."""
+        self.call(name, *map(self.state, words))
 
-define internal void @wake_for(i64 %places) {{
-entry:
-  %sleepers = load atomic i64, ptr @sleepers seq_cst, align 8
-  %workers = load i64, ptr @workers
-  %useful = call i64 @llvm.smin.i64(i64 %places, i64 %workers)
-  %awake = sub i64 %workers, %sleepers
-  %missing = sub i64 %useful, %awake
-  %any = icmp sgt i64 %missing, 0
-  br i1 %any, label %settle, label %end
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        self.on_state("pthread_mutex_lock", "mutex")
+        yield
+        self.on_state("pthread_mutex_unlock", "mutex")
 
-settle: ; whoever has looked at the gate and found it closed is asleep by now
-  call i32 @pthread_mutex_lock(ptr @mutex)
-  call i32 @pthread_mutex_unlock(ptr @mutex)
-  br label %each
+    def spin(self, waits: Callable[[], ir.Value]) -> None:
+        """Pause while a condition holds, `_SPIN` times at most."""
+        b, turn = self.b, self.variable(I64(0))
+        name, args = {"x86_64": ("llvm.x86.sse2.pause", []), "aarch64": ("llvm.aarch64.isb", [I32(15)])}[
+            self.target.arch]
+        with self.repeated(lambda: b.and_(waits(), b.icmp_signed("<", self.get(turn), I64(_SPIN)))):
+            turns = b.add(self.get(turn), ONE)
+            b.store(turns, turn)
+            b.call(declared(self.module, name, VOID, [a.type for a in args]), args)
+            # Now and then another thread may have the CPU: perhaps the one waited for.
+            with b.if_then(b.icmp_signed("==", b.and_(turns, I64(_YIELD - 1)), I64(0))):
+                self.call("sched_yield")
 
-each:
-  %left = phi i64 [ %missing, %settle ], [ %less, %each ]
-  call i32 @pthread_cond_signal(ptr @wake)
-  %less = sub i64 %left, 1
-  %more = icmp sgt i64 %less, 0
-  br i1 %more, label %each, label %end
+    # -- jobs ----------------------------------------------------------------------------------------------
 
-end:
-  ret void
-}}
+    def parallel(self) -> None:
+        with self.function("mg_parallel", [BLOCK.as_pointer(), PTR, I64, I64], "") as f:
+            b, (block, context, items, most) = self.b, f.args
+            team = intrinsic(b, "smin", intrinsic(b, "smin", self.read("threads", "monotonic"), most), items)
+            free = self.variable(I1(0))
+            with b.if_then(b.icmp_signed(">", team, ONE)):
+                b.store(self.exchanged("busy", I64(0), ONE), free)
+            with b.if_else(self.get(free)) as (together, alone):
+                with alone, self.counting(I64(0), items) as i:
+                    b.call(block, [context, i, I64(0)])
+                with together:
+                    places = b.sub(team, ONE)
+                    self.hire(places)
+                    for name, x in (("block", block), ("context", context), ("items", items)):
+                        self.write(name, x)
+                    self.write("next", I64(0), "monotonic")
+                    number = b.add(b.and_(self.read("gate", "monotonic"), I64(-_JOB)), I64(_JOB))
+                    self.write("gate", b.or_(number, b.mul(places, I64(_PLACE))), "seq_cst")
+                    self.wake(places)
+                    b.call(self.state("work"), [I64(0)])
+                    self.close()
+                    self.write("busy", I64(0), "release")
 
-define internal void @work(i64 %thread) {{
-entry:
-  %block = load ptr, ptr @block
-  %context = load ptr, ptr @context
-  %items = load i64, ptr @items
-  br label %take
+    def hire(self, places: ir.Value) -> None:
+        """Start the missing workers, as far as threads can be had."""
+        b, mask = self.b, I32(3 if "apple" in self.target.triple else 2)
+        every, old, thread = (self.e.alloca(t) for t in (_ROOM, _ROOM, I64))
+        every.align = old.align = 16
+        nothing = ir.Constant(PTR, None)
 
-take:
-  %item = atomicrmw add ptr @next, i64 1 monotonic
-  %more = icmp slt i64 %item, %items
-  br i1 %more, label %run, label %end
+        def missing() -> ir.Value:
+            return b.icmp_signed("<", self.read("workers"), places)
 
-run:
-  call void %block(ptr %context, i64 %item, i64 %thread)
-  br label %take
+        with b.if_then(missing()):
+            self.call("sigfillset", every)
+            self.call("pthread_sigmask", mask, every, old)  # signals are for the threads of the interpreter
+            created = self.variable(I1(1))
+            with self.repeated(lambda: b.and_(self.get(created), missing())):
+                failed = self.call("pthread_create", thread, nothing, self.state("worker"), nothing)
+                b.store(b.icmp_signed("==", failed, I32(0)), created)
+                with b.if_then(self.get(created)):
+                    self.write("workers", b.add(self.read("workers"), ONE))
+                    self.call("pthread_detach", b.load(thread, typ=I64))
+            self.call("pthread_sigmask", mask, old, nothing)
 
-end:
-  ret void
-}}
+    def wake(self, places: ir.Value) -> None:
+        b = self.b
+        sleepers, workers = self.read("sleepers", "seq_cst"), self.read("workers")
+        missing = b.sub(intrinsic(b, "smin", places, workers), b.sub(workers, sleepers))
+        with b.if_then(b.icmp_signed(">", missing, I64(0))):
+            with self.locked():
+                pass  # a worker that found the gate closed is asleep by now
+            with self.counting(I64(0), missing):
+                self.on_state("pthread_cond_signal", "wake")
 
-define internal void @close() {{
-entry:
-  %before = atomicrmw and ptr @gate, i64 {~(_JOB - _PLACE)} seq_cst
-  br label %look
+    def work(self) -> None:
+        """Write the function that takes items until none is left."""
+        with self.function("work", [I64]) as f:
+            b = self.b
+            block, context, items = map(self.read, ("block", "context", "items"))
+            item = self.variable(I64(0))
 
-look:
-  %turn = phi i64 [ 0, %entry ], [ %next_turn, %pause ]
-  %gate = load atomic i64, ptr @gate acquire, align 8
-  %inside = and i64 %gate, {_PLACE - 1}
-  %empty = icmp eq i64 %inside, 0
-  br i1 %empty, label %end, label %patience
+            def taken() -> ir.Value:
+                b.store(b.atomic_rmw("add", self.state("next"), ONE, "monotonic"), item)
+                return b.icmp_signed("<", self.get(item), items)
 
-patience:
-  %next_turn = add i64 %turn, 1
-  %spin = icmp slt i64 %next_turn, {_SPIN}
-  br i1 %spin, label %pause, label %sleep
+            with self.repeated(taken):
+                b.call(block, [context, self.get(item), f.args[0]])
 
-pause:
-  call void @pause(i64 %next_turn)
-  br label %look
+    def close(self) -> None:
+        """Leave no place, and wait until no worker is inside."""
+        b = self.b
+        b.atomic_rmw("and", self.state("gate"), I64(~(_JOB - _PLACE)), "seq_cst")
 
-sleep:
-  call i32 @pthread_mutex_lock(ptr @mutex)
-  store atomic i64 1, ptr @caller_sleeps seq_cst, align 8
-  br label %check
+        def occupied(order: str) -> ir.Value:
+            return b.icmp_signed("!=", b.and_(self.read("gate", order), I64(_PLACE - 1)), I64(0))
 
-check:
-  %gate2 = load atomic i64, ptr @gate seq_cst, align 8
-  %inside2 = and i64 %gate2, {_PLACE - 1}
-  %empty2 = icmp eq i64 %inside2, 0
-  br i1 %empty2, label %awake, label %wait
+        self.spin(lambda: occupied("acquire"))
+        with b.if_then(occupied("acquire")), self.locked():
+            self.write("caller_sleeps", ONE, "seq_cst")
+            with self.repeated(lambda: occupied("seq_cst")):
+                self.on_state("pthread_cond_wait", "done", "mutex")
+            self.write("caller_sleeps", I64(0), "seq_cst")
 
-wait:
-  call i32 @pthread_cond_wait(ptr @done, ptr @mutex)
-  br label %check
+    # -- workers -------------------------------------------------------------------------------------------
 
-awake:
-  store atomic i64 0, ptr @caller_sleeps seq_cst, align 8
-  call i32 @pthread_mutex_unlock(ptr @mutex)
-  br label %end
+    def worker(self) -> None:
+        """Write the function of a worker, which never returns."""
+        with self.function("worker", [PTR]):
+            b = self.b
+            seen, gate = (self.variable(I64(0)) for _ in range(2))  # the number of the last job, and the gate
 
-end:
-  ret void
-}}
+            def closed(order: str = "") -> ir.Value:
+                """Return whether the gate invites no worker: as it is now, or when it was read last."""
+                if order:
+                    b.store(self.read("gate", order), gate)
+                full = b.icmp_signed("==", b.and_(self.get(gate), I64(_JOB - _PLACE)), I64(0))
+                return b.or_(full, b.icmp_signed("==", self.job(gate), self.get(seen)))
 
-define internal void @pause(i64 %turn) {{ ; now and then another thread may have the CPU: perhaps the one waited for
-  call {pause}
-  %round = and i64 %turn, {_YIELD - 1}
-  %over = icmp eq i64 %round, 0
-  br i1 %over, label %yield, label %end
+            with self.repeated(lambda: I1(1)):
+                self.spin(lambda: closed("monotonic"))
+                with b.if_else(closed()) as (sleep, enter):
+                    with sleep, self.locked():
+                        b.atomic_rmw("add", self.state("sleepers"), ONE, "seq_cst")
+                        with b.if_then(closed("seq_cst")):
+                            self.on_state("pthread_cond_wait", "wake", "mutex")
+                        b.atomic_rmw("sub", self.state("sleepers"), ONE, "seq_cst")
+                    with enter:
+                        now = self.get(gate)  # one more inside, one place less
+                        with b.if_then(self.exchanged("gate", now, b.add(now, I64(1 - _PLACE)))):
+                            self.serve(now)
+                            b.store(self.job(gate), seen)
 
-yield:
-  call i32 @sched_yield()
-  br label %end
+    def job(self, gate: ir.Value) -> ir.Value:
+        return self.b.lshr(self.get(gate), I64(_JOB.bit_length() - 1))
 
-end:
-  ret void
-}}
+    def serve(self, gate: ir.Value) -> None:
+        """Work, leave, and wake the caller if it waits for this worker."""
+        b = self.b
+        thread = b.and_(b.lshr(gate, I64(_PLACE.bit_length() - 1)), I64(_PLACE - 1))
+        b.call(self.state("work"), [thread])
+        inside = b.and_(b.atomic_rmw("sub", self.state("gate"), ONE, "seq_cst"), I64(_JOB - 1))
+        with (b.if_then(b.icmp_signed("==", inside, ONE)),
+              b.if_then(b.icmp_signed("!=", self.read("caller_sleeps", "seq_cst"), I64(0))), self.locked()):
+            self.on_state("pthread_cond_signal", "done")
 
-; -- workers
+    # -- from Python ---------------------------------------------------------------------------------------
 
-define internal void @hire(i64 %wanted) {{
-entry:
-  %thread = alloca i64
-  %all = alloca [128 x i8], align 16
-  %old = alloca [128 x i8], align 16
-  %have = load i64, ptr @workers
-  %few = icmp slt i64 %have, %wanted
-  br i1 %few, label %mask, label %end
+    def set_threads(self) -> None:
+        with self.function("mg_pool_set_threads", [I64], "") as f:
+            self.write("threads", f.args[0], "monotonic")
 
-mask: ; signals are for the threads of the interpreter
-  call i32 @sigfillset(ptr %all)
-  call i32 @pthread_sigmask(i32 {3 if mac else 2}, ptr %all, ptr %old)
-  br label %each
-
-each:
-  %count = phi i64 [ %have, %mask ], [ %one_more, %hired ]
-  %wanting = icmp slt i64 %count, %wanted
-  br i1 %wanting, label %create, label %unmask
-
-create:
-  %failed = call i32 @pthread_create(ptr %thread, ptr null, ptr @worker, ptr null)
-  %created = icmp eq i32 %failed, 0
-  br i1 %created, label %hired, label %unmask
-
-hired:
-  %one_more = add i64 %count, 1
-  store i64 %one_more, ptr @workers
-  %id = load i64, ptr %thread
-  call i32 @pthread_detach(i64 %id)
-  br label %each
-
-unmask:
-  call i32 @pthread_sigmask(i32 {3 if mac else 2}, ptr %old, ptr null)
-  br label %end
-
-end:
-  ret void
-}}
-
-define internal ptr @worker(ptr %nothing) {{
-entry:
-  br label %look
-
-look:
-  %seen = phi i64 [ 0, %entry ], [ %seen, %pause ], [ %seen, %rest ], [ %seen, %enter ], [ %job, %leave ]
-  %turn = phi i64 [ 0, %entry ], [ %next_turn, %pause ], [ 0, %rest ], [ 0, %enter ], [ 0, %leave ]
-  %gate = load atomic i64, ptr @gate monotonic, align 8
-  %open = call i1 @invites(i64 %gate, i64 %seen)
-  br i1 %open, label %enter, label %patience
-
-patience:
-  %next_turn = add i64 %turn, 1
-  %spin = icmp slt i64 %next_turn, {_SPIN}
-  br i1 %spin, label %pause, label %sleep
-
-pause:
-  call void @pause(i64 %next_turn)
-  br label %look
-
-enter: ; one more inside, one place less
-  %entered = add i64 %gate, {1 - _PLACE}
-  %swapped = cmpxchg ptr @gate, i64 %gate, i64 %entered acquire monotonic
-  %in = extractvalue {{ i64, i1 }} %swapped, 1
-  br i1 %in, label %serve, label %look
-
-serve:
-  %job = lshr i64 %gate, {_JOB.bit_length() - 1}
-  %shifted = lshr i64 %gate, {_PLACE.bit_length() - 1}
-  %thread = and i64 %shifted, {_PLACE - 1}
-  call void @work(i64 %thread)
-  %before = atomicrmw sub ptr @gate, i64 1 seq_cst
-  %low = and i64 %before, {_JOB - 1}
-  %last = icmp eq i64 %low, 1
-  br i1 %last, label %ask, label %leave
-
-ask:
-  %asleep = load atomic i64, ptr @caller_sleeps seq_cst, align 8
-  %wait_for_me = icmp ne i64 %asleep, 0
-  br i1 %wait_for_me, label %tell, label %leave
-
-tell:
-  call i32 @pthread_mutex_lock(ptr @mutex)
-  call i32 @pthread_cond_signal(ptr @done)
-  call i32 @pthread_mutex_unlock(ptr @mutex)
-  br label %leave
-
-leave:
-  br label %look
-
-sleep:
-  call i32 @pthread_mutex_lock(ptr @mutex)
-  %counted = atomicrmw add ptr @sleepers, i64 1 seq_cst
-  %gate2 = load atomic i64, ptr @gate seq_cst, align 8
-  %open2 = call i1 @invites(i64 %gate2, i64 %seen)
-  br i1 %open2, label %rest, label %wait
-
-wait:
-  call i32 @pthread_cond_wait(ptr @wake, ptr @mutex)
-  br label %rest
-
-rest:
-  %uncounted = atomicrmw sub ptr @sleepers, i64 1 seq_cst
-  call i32 @pthread_mutex_unlock(ptr @mutex)
-  br label %look
-}}
-
-define internal i1 @invites(i64 %gate, i64 %seen) alwaysinline {{
-  %places = and i64 %gate, {_JOB - _PLACE}
-  %some = icmp ne i64 %places, 0
-  %job = lshr i64 %gate, {_JOB.bit_length() - 1}
-  %new = icmp ne i64 %job, %seen
-  %both = and i1 %some, %new
-  ret i1 %both
-}}
-
-; -- from Python
-
-define void @mg_pool_set_threads(i64 %n) {{
-  store atomic i64 %n, ptr @threads monotonic, align 8
-  ret void
-}}
-
-define void @mg_pool_reset() {{ ; while no other thread runs: before the first job, and in a child just forked
-  call i32 @pthread_mutex_init(ptr @mutex, ptr null)
-  call i32 @pthread_cond_init(ptr @wake, ptr null)
-  call i32 @pthread_cond_init(ptr @done, ptr null)
-  store i64 0, ptr @gate
-  store i64 0, ptr @workers
-  store i64 0, ptr @sleepers
-  store i64 0, ptr @caller_sleeps
-  store i64 0, ptr @busy
-  ret void
-}}
-"""
+    def reset(self) -> None:
+        """Write the function that runs while no other thread does: before the first job, in a child just forked."""
+        with self.function("mg_pool_reset", [], ""):
+            for kind, name in (("mutex", "mutex"), ("cond", "wake"), ("cond", "done")):
+                self.call(f"pthread_{kind}_init", self.state(name), ir.Constant(PTR, None))
+            for name in ("gate", "workers", "sleepers", "caller_sleeps", "busy"):
+                self.write(name, I64(0))

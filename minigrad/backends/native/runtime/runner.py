@@ -12,61 +12,35 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..llvm.builder import STEP, Builder, at
+from ..llvm.values import I64, PTR
 from .cache import object_code
 from .jit import Library, load
 
 _DATA = object.__basicsize__  # offset in an array object of its elements' address: behind the head of all objects
 _ITEMS = tuple.__basicsize__  # offset in a tuple of its items
 
-_TEXT = f"""
-define void @mg_steps(ptr %table, i64 %n, ptr %bases) {{
-entry:
-  br label %test
-test:
-  %i = phi i64 [ 0, %entry ], [ %next, %body ]
-  %more = icmp slt i64 %i, %n
-  br i1 %more, label %body, label %end
-body:
-  %two = mul i64 %i, 2
-  %step = getelementptr ptr, ptr %table, i64 %two
-  %function = load ptr, ptr %step
-  %field = getelementptr ptr, ptr %step, i64 1
-  %args = load ptr, ptr %field
-  call void %function(ptr %args, ptr %bases)
-  %next = add i64 %i, 1
-  br label %test
-end:
-  ret void
-}}
 
-define void @mg_run(ptr %steps, i64 %n, ptr %bases, ptr %arrays, i64 %first, i64 %count) {{
-entry:
-  %start = getelementptr ptr, ptr %bases, i64 %first
-  %items = getelementptr i8, ptr %arrays, i64 {_ITEMS}
-  br label %test
-test:
-  %i = phi i64 [ 0, %entry ], [ %next, %body ]
-  %more = icmp slt i64 %i, %count
-  br i1 %more, label %body, label %end
-body:
-  %item = getelementptr ptr, ptr %items, i64 %i
-  %array = load ptr, ptr %item
-  %field = getelementptr i8, ptr %array, i64 {_DATA}
-  %data = load ptr, ptr %field
-  %slot = getelementptr ptr, ptr %start, i64 %i
-  store ptr %data, ptr %slot
-  %next = add i64 %i, 1
-  br label %test
-end:
-  call void @mg_steps(ptr %steps, i64 %n, ptr %bases)
-  ret void
-}}
-"""
+def _text() -> str:
+    w = Builder("runner")
+    with w.function("mg_steps", [PTR, I64, PTR], "") as steps:
+        table, n, bases = steps.args
+        with w.counting(I64(0), n) as i:
+            step = w.element(table, i, 16)
+            w.b.call(w.b.load(step, typ=STEP.as_pointer()), [w.b.load(at(w.b, step, 8), typ=PTR), bases])
+    with w.function("mg_run", [PTR, I64, PTR, PTR, I64, I64], "") as run:
+        table, n, bases, arrays, first, count = run.args
+        items, start = at(w.e, arrays, _ITEMS), w.element(bases, first, 8)
+        with w.counting(I64(0), count) as i:
+            array = w.b.load(w.element(items, i, 8), typ=PTR)
+            w.b.store(w.b.load(at(w.b, array, _DATA), typ=PTR), w.element(start, i, 8))
+        w.b.call(steps, [table, n, bases])
+    return str(w.module)
 
 
 @functools.cache
 def _library() -> Library:
-    return load([object_code(_TEXT)], keep=True)
+    return load([object_code("runner", _text)], keep=True)
 
 
 def symbols() -> dict[str, int]:

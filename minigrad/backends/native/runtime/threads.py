@@ -17,8 +17,8 @@ import os
 from .cache import object_code
 from .cpus import usable_cpus
 from .jit import host, load, lock
-from .pool import LIMIT, text
 
+LIMIT = 1024  # threads at most: more than helps anybody
 _chosen: int | None = None  # by set_num_threads
 
 
@@ -79,7 +79,10 @@ def symbols() -> dict[str, int]:
 
 class _Pool:
     def __init__(self) -> None:
-        self.library = load([object_code(text(host()))], keep=True)  # its threads wait inside, also at the end
+        from .pool import text
+
+        code = object_code("pool", lambda: text(host()))
+        self.library = load([code], keep=True)  # its threads wait inside, also at the end
         reset = ctypes.CFUNCTYPE(None)(self.library.address("mg_pool_reset"))
         self.set_threads = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.library.address("mg_pool_set_threads"))
         reset()

@@ -15,7 +15,7 @@ import pytest
 from minigrad.backends import code_cache
 from minigrad.backends.native.runtime import cache, jit
 from minigrad.primitive import Primitive
-from tests.backends.native.machine_code import TARGETS, compile_ir
+from tests.backends.native.machine_code import TARGETS, compile_ir, object_code, verbatim
 
 pytest.importorskip("llvmlite")
 pytestmark = pytest.mark.skipif(jit.available() is not None, reason=str(jit.available()))
@@ -60,17 +60,17 @@ def compiled(monkeypatch):
 
 
 def test_compiled_once(where, compiled):
-    code = cache.object_code(ir(1))
+    code = object_code(ir(1))
     assert code == compile_ir(ir(1))
-    assert cache.object_code(ir(1)) == code
+    assert object_code(ir(1)) == code
     assert compiled == [ir(1)]
     assert len(code_cache.entries(where)) == 1
 
 
 def test_several_at_once(where, compiled):
-    cache.object_code(ir(2))
+    object_code(ir(2))
     del compiled[:]
-    found = cache.object_codes([cache.verbatim(ir(k)) for k in (1, 2, 3, 1)])
+    found = cache.object_codes([verbatim(ir(k)) for k in (1, 2, 3, 1)])
     assert found == [(None, compile_ir(ir(k))) for k in (1, 2, 3, 1)]
     assert compiled == [ir(1), ir(3)]
     assert cache.object_codes([]) == []
@@ -82,12 +82,12 @@ def test_keys_depend_on_text_target_and_toolchain(where, compiled, monkeypatch):
     others = [(ir(2), host), (ir(1), TARGETS["x86-64"]), (ir(1), TARGETS["aarch64"]),
               (ir(1), jit.Target(host.triple, host.cpu, host.features + ",-fma"))]
     for text, machine in [(ir(1), host), *others]:
-        assert cache.object_code(text, machine) == compile_ir(text, machine)
+        assert object_code(text, machine) == compile_ir(text, machine)
     assert len(compiled) == len(code_cache.entries(where)) == 5
     monkeypatch.setattr(jit, "_PASSES", ())
-    cache.object_code(ir(1))
+    object_code(ir(1))
     monkeypatch.setattr("llvmlite.__version__", "99.0")
-    cache.object_code(ir(1))
+    object_code(ir(1))
     assert len(compiled) == 7
 
 
@@ -115,7 +115,7 @@ def damage_version(path):
 
 def damage_swap(path):
     """Another text's entry, whole, under this one's name."""
-    cache.object_code(ir(77))
+    object_code(ir(77))
     other = next(e.path for e in code_cache.entries(path.parent) if e.path != path)
     path.write_bytes(other.read_bytes())
 
@@ -128,22 +128,22 @@ def damage_folder(path):
 @pytest.mark.parametrize("damage", [
     damage_cut, damage_empty, damage_bit, damage_head, damage_version, damage_swap, damage_folder])
 def test_damaged_entries_are_made_again(where, compiled, quiet, damage):
-    code = cache.object_code(ir(1))
+    code = object_code(ir(1))
     [entry] = code_cache.entries(where)
     damage(entry.path)
     del compiled[:]
     with warns_once(entry.path):
-        assert cache.object_code(ir(1)) == code
+        assert object_code(ir(1)) == code
     assert compiled == [ir(1)]
     if damage is not damage_folder:
-        assert cache.object_code(ir(1)) == code
+        assert object_code(ir(1)) == code
         assert compiled == [ir(1)]
 
 
 def test_a_directory_that_cannot_be_made(where, tmp_path, compiled):
     (tmp_path / "deep").write_text("a file stands where the directory should be")
     for _ in range(2):
-        assert cache.object_code(ir(1)) == compile_ir(ir(1))
+        assert object_code(ir(1)) == compile_ir(ir(1))
     assert compiled == [ir(1)] * 2
     assert code_cache.unwritable(where)
     assert code_cache.entries(where) == []
@@ -155,7 +155,7 @@ def test_a_directory_that_may_not_be_written(where, compiled):
     where.mkdir(parents=True)
     where.chmod(0o500)
     try:
-        assert cache.object_code(ir(1)) == compile_ir(ir(1))
+        assert object_code(ir(1)) == compile_ir(ir(1))
         assert "denied" in code_cache.unwritable(where).lower()
     finally:
         where.chmod(0o700)
@@ -167,12 +167,12 @@ def test_a_full_disk(where, monkeypatch):
                                                                           str(where / "x.part")))
     (where / "x.part").parent.mkdir(parents=True)
     (where / "x.part").touch()
-    assert cache.object_code(ir(1)) == compile_ir(ir(1))
+    assert object_code(ir(1)) == compile_ir(ir(1))
     assert list(where.iterdir()) == [], "what could not be finished is taken away"
 
 
 def test_others_cannot_write_there(where):
-    cache.object_code(ir(1))
+    object_code(ir(1))
     assert stat.S_IMODE(where.stat().st_mode) == 0o700
     assert code_cache.unwritable(where) is None
 
@@ -181,16 +181,17 @@ def test_switched_off(monkeypatch, compiled):
     for off in ("", " "):
         monkeypatch.setenv("MINIGRAD_CACHE_DIR", off)
         assert code_cache.directory() is None
-        assert cache.object_code(ir(1)) == compile_ir(ir(1))
+        assert object_code(ir(1)) == compile_ir(ir(1))
     assert len(compiled) == 2
 
 
 def test_several_processes_share_a_directory(where):
     script = """
-from minigrad.backends.native.runtime import cache, jit
+from minigrad.backends.native.runtime import jit
+from tests.backends.native.machine_code import object_code
 for k in range(30):
     text = f"define i64 @f() {{\\n ret i64 {k}\\n}}"
-    assert cache.object_code(text) == jit.compile_all([text])[0]
+    assert object_code(text) == jit.compile_all([text])[0]
 """
     some = [subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)})
             for _ in range(3)]
@@ -229,7 +230,7 @@ def is_ignored(where, compiled, words):
     before = sorted(where.iterdir()), [p.read_bytes() for p in sorted(where.iterdir())]
     del compiled[:]
     with pytest.warns(RuntimeWarning, match=words) as caught:
-        codes = [cache.object_code(ir(1)) for _ in range(3)]
+        codes = [object_code(ir(1)) for _ in range(3)]
     assert codes == [compile_ir(ir(1))] * 3
     assert len(caught) == 1
     assert str(caught[0].message).startswith("the cache of machine code in ")  # no line, as another thread may ask
@@ -242,14 +243,14 @@ def is_ignored(where, compiled, words):
 @posix
 @pytest.mark.parametrize("mode", [0o777, 0o703, 0o1777])
 def test_a_directory_that_others_may_write_is_ignored(where, compiled, quiet, mode):
-    cache.object_code(ir(1))
+    object_code(ir(1))
     where.chmod(mode)
     assert is_ignored(where, compiled, f"others may write to {where}")
 
 
 @posix
 def test_a_directory_below_one_that_others_may_write_is_ignored(where, compiled, quiet):
-    cache.object_code(ir(1))
+    object_code(ir(1))
     where.parent.chmod(0o777)
     assert is_ignored(where, compiled, f"others may write to {where.parent}")
     where.parent.chmod(0o1777)  # as /tmp
@@ -258,13 +259,13 @@ def test_a_directory_below_one_that_others_may_write_is_ignored(where, compiled,
 
 @posix
 def test_a_link_below_a_directory_that_others_may_write_is_ignored(where, compiled, quiet, tmp_path, monkeypatch):
-    cache.object_code(ir(1))
+    object_code(ir(1))
     (tmp_path / "open").mkdir()
     link = tmp_path / "open" / "cache"
     link.symlink_to(where)
     monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(link))
     assert code_cache.unwritable(link) is None
-    assert cache.object_code(ir(1)) == compile_ir(ir(1))
+    assert object_code(ir(1)) == compile_ir(ir(1))
     assert compiled == [ir(1)]
     (tmp_path / "open").chmod(0o777)
     assert is_ignored(link, compiled, f"others may write to {tmp_path / 'open'}")
@@ -273,7 +274,7 @@ def test_a_link_below_a_directory_that_others_may_write_is_ignored(where, compil
 @root
 @pytest.mark.parametrize("part", ["where", "parent", "link"])
 def test_a_directory_of_another_user_is_ignored(where, compiled, quiet, part, tmp_path, monkeypatch):
-    cache.object_code(ir(1))
+    object_code(ir(1))
     path = where if part == "where" else where.parent
     if part == "link":
         path = tmp_path / "link"
@@ -311,14 +312,14 @@ def foreign_owner(path):
 @pytest.mark.parametrize("damage", [foreign_link, foreign_fifo, foreign_mode, foreign_size,
                                     pytest.param(foreign_owner, marks=root)])
 def test_files_that_are_not_the_users_own_are_made_again(where, compiled, quiet, damage):
-    code = cache.object_code(ir(1))
+    code = object_code(ir(1))
     [entry] = code_cache.entries(where)
     damage(entry.path)
     del compiled[:]
     with warns_once(entry.path):
-        assert cache.object_code(ir(1)) == code
+        assert object_code(ir(1)) == code
     assert compiled == [ir(1)]
-    assert cache.object_code(ir(1)) == code
+    assert object_code(ir(1)) == code
     assert compiled == [ir(1)]
     assert stat.S_ISREG(entry.path.lstat().st_mode)
     assert stat.S_IMODE(entry.path.lstat().st_mode) == 0o600
@@ -328,7 +329,7 @@ def test_files_that_are_not_the_users_own_are_made_again(where, compiled, quiet,
 def test_directories_are_made_for_the_user_alone(where):
     before = os.umask(0)
     try:
-        cache.object_code(ir(1))
+        object_code(ir(1))
     finally:
         os.umask(before)
     assert [stat.S_IMODE(p.stat().st_mode) for p in (where, where.parent)] == [0o700] * 2

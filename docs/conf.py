@@ -11,7 +11,6 @@ import minigrad  # noqa: E402
 
 # Pages run in kernels of their own: these import the same tree, print plain text, and keep machine code as users do.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-os.environ["MINIGRAD_ROOT"] = str(ROOT)
 os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
 
 project = "minigrad"
@@ -21,15 +20,20 @@ version = release = minigrad.__version__
 
 extensions = [
     "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton",
-    "myst_nb", "links", "mathml", "notebooks", "public_names", "repository_pages"]
-exclude_patterns = ["_build", "_notebooks", "jupyter_execute", "peers"]
+    "myst_nb", "drawings", "links", "mathml", "notebooks", "public_names", "repository_pages", "versions"]
+exclude_patterns = ["_build", "jupyter_execute", "peers"]
 needs_sphinx = "8.0"
 templates_path = ["_templates"]
 
 html_theme = "furo"
-html_title = f"minigrad {version}"
+html_title = "minigrad"  # the version stands below it
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
+html_sidebars = {"**": [
+    "sidebar/brand.html", "versions.html", "sidebar/search.html", "sidebar/scroll-start.html",
+    "sidebar/navigation.html", "sidebar/scroll-end.html"]}
+html_baseurl = os.environ.get("MINIGRAD_DOCS_URL", "")  # links of notebooks lead there; else to files beside them
 html_copy_source = False
 html_show_sphinx = False
 

@@ -1,20 +1,6 @@
-"""A headless Chromium for pages, where Playwright and a browser are installed."""
-
-import shutil
+"""Pages of the explorer in a headless Chromium."""
 
 import pytest
-
-
-@pytest.fixture(scope="session")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="needs Playwright, which drives a browser")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        pytest.skip("needs Chromium")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -111,8 +111,7 @@ def windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int]
         length = sizes[i] + sum(pads[i])
         if n < 1 or s < 1 or d < 1 or length < r:
             raise ShapeError(at_user_line(f"windows: a window of {n} (dilation {d}, stride {s}) does not fit an axis "
-                                          "of "
-                                          f"{length}"))
+                                          f"of {length}"))
         index = np.arange(0, length - r + 1, s)[:, None] + np.arange(n) * d
         x = moveaxis(x[(slice(None),) * (lead + i) + (index,)], lead + i + 1, -1)
     return x
@@ -145,8 +144,7 @@ def conv(x: ArrayLike, w: ArrayLike, stride: int | Sequence[int] = 1, padding: P
     k = w.ndim - 2
     if k < 1 or x.ndim != k + 1:
         raise ShapeError(at_user_line(f"conv: {x._node.type} and filters {w._node.type}: expected (channels, *sizes) "
-                                      "and "
-                                      "(filters, channels, *window)"))
+                                      "and (filters, channels, *window)"))
     channels, filters, each = (number(n) for n in (x._node.shape[0], w._node.shape[0], w._node.shape[1]))
     if channels != each * groups or filters % groups:
         raise ShapeError(at_user_line(f"conv: {channels} channels, and filters {w._node.type} in {groups} groups"))

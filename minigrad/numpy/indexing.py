@@ -24,14 +24,7 @@ from .arguments import as_axis, as_int, broadcast_node, broadcast_shapes, differ
 from .dispatch import any_traced, implements
 from .elementwise import clip, where
 from .joining import concatenate, stack
-from .manipulation import (
-    expand_dims,
-    flat_along,
-    index_along,
-    moveaxis,
-    ravel,
-    reshape,
-)
+from .manipulation import expand_dims, flat_along, index_along, moveaxis, ravel, reshape
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -122,9 +115,7 @@ def getitem(x: ArrayLike, key: object) -> Array:
     # An integer beside index arrays takes part in their broadcast, as in NumPy.
     advanced = [_is_index(k) and bool(arrays) for k in items]
     axis = 0
-    start: list[int] = []
-    stop: list[int | Dim] = []
-    step: list[int] = []
+    cuts: list[tuple[int, int | Dim, int]] = []  # the start, stop and step along each axis
     reverse: list[int] = []
     shape: list[int | Dim] = []
     for k, is_advanced in zip(items, advanced, strict=True):
@@ -133,24 +124,23 @@ def getitem(x: ArrayLike, key: object) -> Array:
             continue
         n = node.shape[axis]
         if isinstance(k, slice):
-            (low, high, by), kept, backwards = _cut(k, n, node.type)
+            cut, kept, backwards = _cut(k, n, node.type)
             reverse += [axis] * backwards
         elif isinstance(k, int) and not is_advanced:
             size, kept = number(n), None
             if not -size <= k < size:
                 raise IndexRangeError(at_user_line(f"index {k} is out of range for axis {axis} of {node.type}"))
-            low, high, by = k % size, k % size + 1, 1
+            cut = k % size, k % size + 1, 1
         else:
-            (low, high, by), kept = (0, n, 1), n
-        start.append(low)
-        stop.append(high)
-        step.append(by)
+            cut, kept = (0, n, 1), n
+        cuts.append(cut)
         if kept is not None:
             shape.append(kept)
         axis += 1
-    if any(a != 0 or b != n or s != 1 for a, b, s, n in zip(start, stop, step, node.shape, strict=True)
+    if any(a != 0 or b != n or s != 1 for (a, b, s), n in zip(cuts, node.shape, strict=True)
            if not (isinstance(n, Dim) and b == n)):
-        node = shapes.slice_(node, start=tuple(start), stop=tuple(stop), step=tuple(step))
+        start, stop, step = zip(*cuts, strict=True)
+        node = shapes.slice_(node, start=start, stop=stop, step=step)
     if reverse:
         node = shapes.flip(node, axes=tuple(reverse))
     if node.shape != tuple(shape):
@@ -298,8 +288,7 @@ def compress(condition: ArrayLike, a: ArrayLike, axis: int | None = None, out: N
     """Return the slices for which a known condition holds."""
     if any_traced([condition]):
         raise TraceError(at_user_line("np.compress with a traced condition: the result's shape would depend on data. "
-                                      "Use "
-                                      "np.where(condition, x, 0), or a reduction with where=condition"))
+                                      "Use np.where(condition, x, 0), or a reduction with where=condition"))
     x, axis = flat_along(a, axis, "compress")
     return index_along(x, axis, np.flatnonzero(np.asarray(condition)))
 

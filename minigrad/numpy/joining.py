@@ -20,16 +20,7 @@ from ..tracing import guard_equal_shapes, number
 from .arguments import Axes, Casting, as_axis, as_int, as_ints, broadcast_node, checked_cast, differs, several
 from .data_types import same_dtype
 from .dispatch import any_traced, implements
-from .manipulation import (
-    at_least,
-    broadcast_to,
-    expand_dims,
-    flat_along,
-    index_along,
-    moveaxis,
-    ravel,
-    reshape,
-)
+from .manipulation import at_least, broadcast_to, expand_dims, flat_along, index_along, moveaxis, ravel, reshape
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -238,8 +229,7 @@ def delete(arr: ArrayLike, obj: ArrayLike | slice, axis: int | None = None) -> A
 def _places(name: str, obj: ArrayLike | slice, n: int) -> np.ndarray:
     if any_traced([obj]):
         raise TraceError(at_user_line(f"np.{name} at traced places: their number and order must be known. Index with "
-                                      "an "
-                                      "array of known length instead"))
+                                      "an array of known length instead"))
     if isinstance(obj, slice):
         return np.arange(n)[obj]
     places = np.asarray(obj)

@@ -160,8 +160,7 @@ def known_value(node: Node) -> np.ndarray | None:
 # -- NumPy's protocols ----------------------------------------------------------------------------------------
 
 
-def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[ArrayLike, ...],
-                options: dict[str, object]) -> object:
+def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[ArrayLike, ...], options: dict[str, object]) -> object:
     """Apply a ufunc, or a method of it, to traced values."""
     if options.get("out") is not None:
         raise TraceError(at_user_line(

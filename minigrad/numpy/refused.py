@@ -25,55 +25,48 @@ _EIGH = "For a symmetric matrix use np.linalg.eigh; for singular values np.linal
 _OUTSIDE = "Return the value from the traced function and do it there."
 
 
-def _refuse(why: str, instead: str, *names: str) -> None:
-    REFUSED.update(dict.fromkeys(names, (why, instead)))
+def _refuse(why: str, instead: str, names: str) -> None:
+    REFUSED.update(dict.fromkeys((n if n.startswith("scipy.") else f"np.{n}" for n in names.split()), (why, instead)))
 
 
-def _np(*names: str) -> tuple[str, ...]:
-    return tuple(f"np.{name}" for name in names)
-
-
-_refuse(_SHAPE, _MASK, *_np("nonzero", "flatnonzero", "argwhere"))
-_refuse(_SHAPE, _SORT, *_np("unique", "unique_all", "unique_counts", "unique_inverse", "unique_values", "union1d",
-                            "intersect1d", "setdiff1d", "setxor1d"))
-_refuse(_SHAPE, "np.isin(a, b) says for each element of a whether it is in b.", *_np("in1d"))
-_refuse(_SHAPE, _COUNT, *_np("bincount", "histogram2d", "histogramdd"))
-_refuse(_SHAPE, "Cut it outside the traced function.", *_np("trim_zeros"))
-_refuse(_SHAPE, "Divide values instead: np.polyval(p, x) / np.polyval(q, x).", *_np("polydiv"))
-_refuse(_WRITES, _AT, *_np("put", "place", "putmask", "copyto", "fill_diagonal"))
-_refuse(_WRITES, "minigrad.numpy.put_along_axis returns a new array.", *_np("put_along_axis"))
-_refuse(_COMPLEX, _EIGH, *_np("linalg.eig", "linalg.eigvals", "roots"))
-_refuse(_COMPLEX, _PARTS, *_np("fft.fft", "fft.ifft", "fft.fft2", "fft.ifft2", "fft.fftn", "fft.ifftn", "fft.rfft",
-                               "fft.irfft", "fft.rfft2", "fft.irfft2", "fft.rfftn", "fft.irfftn", "fft.hfft",
-                               "fft.ihfft"))
-_refuse(_COMPLEX, "Sort the parts.", *_np("sort_complex"))
+_refuse(_SHAPE, _MASK, "nonzero flatnonzero argwhere")
+_refuse(_SHAPE, _SORT, "unique unique_all unique_counts unique_inverse unique_values union1d intersect1d setdiff1d "
+        "setxor1d")
+_refuse(_SHAPE, "np.isin(a, b) says for each element of a whether it is in b.", "in1d")
+_refuse(_SHAPE, _COUNT, "bincount histogram2d histogramdd")
+_refuse(_SHAPE, "Cut it outside the traced function.", "trim_zeros")
+_refuse(_SHAPE, "Divide values instead: np.polyval(p, x) / np.polyval(q, x).", "polydiv")
+_refuse(_WRITES, _AT, "put place putmask copyto fill_diagonal")
+_refuse(_WRITES, "minigrad.numpy.put_along_axis returns a new array.", "put_along_axis")
+_refuse(_COMPLEX, _EIGH, "linalg.eig linalg.eigvals roots")
+_refuse(_COMPLEX, _PARTS, " ".join(f"fft.{kind}fft{axes}" for kind in ("", "i", "r", "ir") for axes in ("", "2", "n")))
+_refuse(_COMPLEX, _PARTS, "fft.hfft fft.ihfft")
+_refuse(_COMPLEX, "Sort the parts.", "sort_complex")
 _refuse("it splits the bits of a float, which have no derivative", "np.log2(np.abs(x)) and np.exp2 have one.",
-        *_np("frexp"))
-_refuse("it packs bits into bytes, and no loss is made of those", "Use & and >> on integers.",
-        *_np("packbits", "unpackbits"))
-_refuse(_TEXT, _OUTSIDE, *_np("array2string", "array_repr", "array_str", "save", "savetxt", "savez",
-                              "savez_compressed", "format_float_positional", "format_float_scientific", "base_repr",
-                              "binary_repr"))
-_refuse(_LAYOUT, "Leave it out.", *_np("may_share_memory", "shares_memory", "isfortran", "min_scalar_type"))
+        "frexp")
+_refuse("it packs bits into bytes, and no loss is made of those", "Use & and >> on integers.", "packbits unpackbits")
+_refuse(_TEXT, _OUTSIDE, "array2string array_repr array_str save savetxt savez savez_compressed base_repr "
+        "binary_repr format_float_positional format_float_scientific")
+_refuse(_LAYOUT, "Leave it out.", "may_share_memory shares_memory isfortran min_scalar_type")
 _refuse("it makes an np.matrix, which NumPy itself advises against", "Use np.block, and @ for products.",
-        *_np("asmatrix", "bmat", "matrix"))
+        "asmatrix bmat matrix")
 _refuse("whether there is a NaN or inf is known only when the program runs", "The block `with mg.debug_nans():` names "
-                                                                             "the "
-        "first NaN.", *_np("asarray_chkfinite"))
-_refuse(_KIND, "Make numbers of them outside the traced function.", *_np(
-    "isnat", "is_busday", "busday_count", "busday_offset", "datetime_as_string"))
+        "the first NaN.", "asarray_chkfinite")
+_refuse(_KIND, "Make numbers of them outside the traced function.",
+        "isnat is_busday busday_count busday_offset datetime_as_string")
 _refuse("a Python function of numbers cannot see traced ones", "Call the function itself on the array, with mg.vmap "
-        "for one of single numbers, or use mg.callback.", *_np("vectorize", "frompyfunc", "fromfunction"))
-_refuse("the way to contract is chosen later, when sizes are known", "Leave it out: np.einsum finds it.",
-        *_np("einsum_path"))
+        "for one of single numbers, or use mg.callback.", "vectorize frompyfunc fromfunction")
+_refuse("the way to contract is chosen later, when sizes are known", "Leave it out: np.einsum finds it.", "einsum_path")
 _refuse("it makes an ndarray of the values in brackets", "Use np.concatenate, np.stack or np.column_stack.",
-        "np.lib.AxisConcatenator")
+        "lib.AxisConcatenator")
+
 for _name in ("logsumexp", "softmax", "log_softmax", "polygamma", "multigammaln", "softplus"):
     _refuse(_SCIPY, f"Write minigrad.special.{_name}, which is the same on plain arrays too.", f"scipy.special.{_name}")
 _refuse("SciPy's matrices multiply numbers", "Write mg.Sparse.from_scipy(A) @ x.", "scipy.sparse")
-_refuse(_SCIPY, "Write minigrad.numpy.linalg.expm.", "scipy.linalg.expm", "scipy.linalg.matfuncs.expm")
+_refuse(_SCIPY, "Write minigrad.numpy.linalg.expm.", "scipy.linalg.expm scipy.linalg.matfuncs.expm")
 _refuse("its slope in the first argument is not an elementary function", "Write the integral out, or use mg.callback.",
-        "scipy.special.gammainc", "scipy.special.gammaincc", "scipy.special.betainc")
+        "scipy.special.gammainc scipy.special.gammaincc scipy.special.betainc")
+
 _METHODS = {
     **dict.fromkeys(("fill", "itemset", "put", "resize", "setfield", "setflags", "partition"), (_WRITES, _AT)),
     "sort": (_WRITES, "Write x = np.sort(x)."), "nonzero": (_SHAPE, _MASK),

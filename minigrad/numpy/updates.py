@@ -25,6 +25,7 @@ from ..tracebacks import boundary
 from ..traced_array import TABLE, Array, ArrayLike, as_array, hooks
 from ..tracing import number
 from .arguments import as_axis, broadcast_node, checked_cast
+from .data_types import result_type
 from .dispatch import any_traced, implements
 from .indexing import getitem
 from .joining import concatenate
@@ -76,23 +77,19 @@ class Update(Generic[R]):
 
     def set(self, values: ArrayLike) -> R:
         """Set the elements to `values`, cast to the array's dtype."""
-        def write(x: np.ndarray, key: Any, v: object) -> None:
-            x[key] = v
-
-        return self._apply("set", values, write, lambda old, new: new, _put)
+        return self._apply("set", values, None, _put)
 
     def add(self, values: ArrayLike) -> R:
         """Add `values`."""
-        return self._apply("add", values, np.add.at, TABLE[np.add], _add)
+        return self._apply("add", values, np.add, _add)
 
     def subtract(self, values: ArrayLike) -> R:
         """Subtract `values`."""
-        return self._apply("subtract", values, np.subtract.at, TABLE[np.subtract],
-                           lambda x, p, v: _add(x, p, v, negative=True))
+        return self._apply("subtract", values, np.subtract, lambda x, p, v: _add(x, p, v, negative=True))
 
     def multiply(self, values: ArrayLike) -> R:
         """Multiply by `values`."""
-        return self._apply("multiply", values, np.multiply.at, TABLE[np.multiply], _multiply)
+        return self._apply("multiply", values, np.multiply, _multiply)
 
     mul = multiply
 
@@ -101,38 +98,40 @@ class Update(Generic[R]):
         x = self._x if isinstance(self._x, Array) else np.asarray(self._x)
         if x.dtype.kind != "f":
             raise DtypeError(at_user_line(f"x.at[...].divide of {x.dtype}: cast x to float first"))
-        return self._apply("divide", values, np.divide.at, TABLE[np.divide],
-                           lambda x, p, v: _multiply(x, p, 1.0 / v))
+        return self._apply("divide", values, np.divide, lambda x, p, v: _multiply(x, p, 1.0 / v))
 
     def max(self, values: ArrayLike) -> R:
         """Set each element to its maximum with `values`; ties share the gradient."""
-        return self._apply("max", values, np.maximum.at, TABLE[np.maximum], lambda x, p, v: ew.maximum(
-            x, scatter_max(v, p, shape=x.shape)))
+        return self._apply("max", values, np.maximum, lambda x, p, v: ew.maximum(x, scatter_max(v, p, shape=x.shape)))
 
     def min(self, values: ArrayLike) -> R:
         """Set each element to its minimum with `values`; ties share the gradient."""
-        return self._apply("min", values, np.minimum.at, TABLE[np.minimum], lambda x, p, v: ew.minimum(
-            x, scatter_min(v, p, shape=x.shape)))
+        return self._apply("min", values, np.minimum, lambda x, p, v: ew.minimum(x, scatter_min(v, p, shape=x.shape)))
 
     def apply(self, function: Callable[[R], ArrayLike]) -> R:
         """Set the elements to ``function(x[key])``."""
         return self.set(function(self.get()))
 
-    def _apply(self, name: str, values: ArrayLike, in_place: Callable[..., None],
-               choose: Callable[[Array, Array], Array], on_rows: Callable[[Node, Node, Node], Node]) -> R:
+    def _apply(self, name: str, values: ArrayLike, ufunc: np.ufunc | None,
+               on_rows: Callable[[Node, Node, Node], Node]) -> R:
+        """Combine the elements with `values` by a ufunc (None: replace them), whose form on rows is `on_rows`."""
         if not any_traced([self._x, values, self._key]):
             out = np.array(self._x)
-            in_place(out, self._key, values)
+            key: Any = self._key
+            plain: Any = values
+            if ufunc is None:
+                out[key] = plain
+            else:
+                ufunc.at(out, key, plain)
             return cast(R, out)
         x, v = as_array(self._x), as_array(values)
-        if name != "set" and not np.can_cast(np.result_type(x.dtype, 0 if v._weak and v.dtype.kind in "iu" else
-                                                            0.0 if v._weak else v.dtype), x.dtype, "same_kind"):
+        if ufunc is not None and not np.can_cast(result_type(x.dtype, v), x.dtype, "same_kind"):
             raise DtypeError(at_user_line(f"x.at[...].{name} of {v._node.type} to {x._node.type}: the result would not "
                                           "have x's dtype. Cast one of them first."))
         v = Array(checked_cast(v, x.dtype))
         mask = _traced_mask(self._key)
         if mask is not None:
-            return cast(R, _where_mask(x, mask, v, choose, name))
+            return cast(R, _where_mask(x, mask, v, ufunc, name))
         places, axes = _places(x._node, self._key)
         row = x._node.shape[axes:]
         wide = _broadcast(v._node, (*places.shape, *row), name)
@@ -164,7 +163,7 @@ def _traced_mask(key: object) -> Array | None:
     return key if isinstance(key, Array) and key.dtype == np.bool_ else None
 
 
-def _where_mask(x: Array, mask: Array, v: Array, choose: Callable[[Array, Array], Array], name: str) -> Array:
+def _where_mask(x: Array, mask: Array, v: Array, ufunc: np.ufunc | None, name: str) -> Array:
     lead, shape = mask._node.shape, x._node.shape
     if mask.ndim > x.ndim or lead != shape[:mask.ndim]:
         raise ShapeError(at_user_line(f"x.at[mask].{name}: the mask {mask._node.type} does not fit {x._node.type}"))
@@ -174,7 +173,8 @@ def _where_mask(x: Array, mask: Array, v: Array, choose: Callable[[Array, Array]
             f"one for all places, not {v._node.type}. Use np.where(mask, new, x), with new of the shape of x"))
     full_mask = broadcast_along(mask._node, shape, tuple(range(mask.ndim, x.ndim)))
     wide = Array(broadcast_node(v._node, shape))
-    return Array(ew.where(full_mask, ew.cast_to(choose(x, wide)._node, x.dtype), x._node))
+    new = wide if ufunc is None else TABLE[ufunc](x, wide)
+    return Array(ew.where(full_mask, ew.cast_to(new._node, x.dtype), x._node))
 
 
 def _places(x: Node, key: object) -> tuple[Node, int]:

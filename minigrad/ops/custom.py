@@ -221,8 +221,7 @@ class Opaque:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
 
-def checked(name: str, values: Sequence[object], lead: tuple[int, ...], result: ConcreteResults
-            ) -> list[np.ndarray]:
+def checked(name: str, values: Sequence[object], lead: tuple[int, ...], result: ConcreteResults) -> list[np.ndarray]:
     """Return a callback's results as arrays, after a check that they have the stated types."""
     if len(values) != len(result):
         raise ShapeError(f"callback {name}: it returned {len(values)} arrays, and was stated to return {len(result)}")

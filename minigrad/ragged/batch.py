@@ -147,8 +147,7 @@ class Batch:
         A compiled program reads its sizes, those of blocks included, from the shapes of its arguments.
         """
         if self._pairs is None:
-            self._pairs = [_nothing(int(a @ b)) for a, b in
-                           itertools.combinations_with_replacement(self._lengths, 2)]
+            self._pairs = [_nothing(int(a @ b)) for a, b in itertools.combinations_with_replacement(self._lengths, 2)]
         return self._pairs
 
     def __len__(self) -> int:

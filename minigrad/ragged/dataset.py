@@ -370,8 +370,7 @@ def _parts(examples: Iterable[PyTree], kind: FieldType | ArrayType | None, chunk
 
 def _per_example(part: Batch) -> list[str]:
     """Return the fields that have values of their own for each example."""
-    return [n for n, t in part.schema.fields.items()
-            if not t.counts and not t.shared and part._fields[n] is not None]
+    return [n for n, t in part.schema.fields.items() if not t.counts and not t.shared and part._fields[n] is not None]
 
 
 def _append(part: Batch, first: Batch, growing: Mapping[str, Growing], before: Mapping[Axis, int]) -> None:

@@ -13,19 +13,7 @@ from enum import Enum
 
 import numpy as np
 
-from ..axes import (
-    INDEXED,
-    ORDERED,
-    PARALLEL,
-    PERMUTED,
-    REDUCE,
-    SEGMENTED,
-    Axes,
-    Axis,
-    AxisRule,
-    Factor,
-    axis_rule,
-)
+from ..axes import INDEXED, ORDERED, PARALLEL, PERMUTED, REDUCE, SEGMENTED, Axes, Axis, AxisRule, Factor, axis_rule
 from ..combiners import MAX, MIN
 from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.checks import picked

@@ -85,8 +85,7 @@ def microbatch(f: Callable[..., PyTree], size: int, in_axes: InAxes | _Inherit =
     if isinstance(in_axes, _Inherit):
         in_axes = getattr(f, "in_axes", 0)
     if not isinstance(size, int) or size < 1:
-        raise BatchError(at_user_line(
-            f"microbatch({function_name(f)}): size must be a positive int, got {size!r}"))
+        raise BatchError(at_user_line(f"microbatch({function_name(f)}): size must be a positive int, got {size!r}"))
     passes = in_passes(f, size, in_axes)
     compiled: Callable[..., PyTree] = f.like(passes) if hasattr(f, "like") else passes
     return compiled

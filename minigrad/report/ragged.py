@@ -10,10 +10,10 @@ import optree
 
 from ..errors import MinigradError, at_user_line
 from ..graph import InAxes, PyTree
-from ..ragged.arguments import PackedArguments
 from ..ragged.axes import Axis
 from ..ragged.batch import Batch, _pack, batch, is_batch
 from ..ragged.schema import schema_of
+from ..transforms.example_arguments import ExampleArguments
 from ..transforms.grad import value_and_grad
 from ..transforms.mean import mean_loss
 from ..transforms.symbolic_trace import trace
@@ -23,7 +23,7 @@ from .comparison import compare_on
 from .environment import environment
 from .measure import growth, table
 from .report import Report
-from .variants import Variant, doubling, moved, progress_bar, side_by_side, titled
+from .variants import Data, Variant, doubling, moved, progress_bar, side_by_side, titled
 
 ROWS = ("loop", "padded", "giant")
 
@@ -33,11 +33,11 @@ def are_examples(x: object) -> bool:
     return isinstance(x, list) and bool(x) and schema_of(type(x[0])) is not None
 
 
-class RaggedData(PackedArguments):
+class RaggedData(Data):
     """The arguments of a loss for a batch of examples of different size, on one backend."""
 
     def __init__(self, args: tuple[PyTree, ...], in_axes: InAxes, backend: str | None = None):
-        super().__init__(args, in_axes)
+        ExampleArguments.__init__(self, args, in_axes, is_batch)
         self._backend = backend
         self._first: dict[int, tuple[PyTree, ...]] = {}
         self.each = self._each()
@@ -54,6 +54,10 @@ class RaggedData(PackedArguments):
 
     def _some(self, n: int) -> tuple[PyTree, ...]:
         return self.take(slice(n))
+
+    def batches(self) -> list[Batch]:
+        """Return the mapped batches."""
+        return [p for p, a in zip(self._parts, self._axes, strict=True) if is_batch(p) and a is not None]
 
     def padded(self) -> RaggedData:
         """Return the data with a filler behind each example, such that both together have the size of the largest."""

@@ -10,7 +10,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import optree
@@ -22,6 +22,7 @@ from ..graph import Graph, InAxes, PyTree
 from ..primitive import on_host
 from ..progress import in_notebook, notebook_bar
 from ..symbolic import size_of, value
+from ..transforms.example_arguments import ExampleArguments
 from ..transforms.in_axes import mapped_axes
 from ..transforms.trace import flatten_arguments, function_name
 from .flops import count_operations
@@ -47,26 +48,6 @@ def titled(name: str, backend: str) -> str:
     return f"{name}, {backend}" if backends.get(backend).on_device else name
 
 
-class Arguments(Protocol):
-    """The arguments of a per-example loss for a whole batch.
-
-    Attributes
-    ----------
-    args : tuple of pytrees
-    size : int
-        The number of examples.
-    each : list of tuple of pytrees
-        The arguments of each example alone.
-    """
-
-    args: tuple[PyTree, ...]
-    size: int
-    each: list[tuple[PyTree, ...]]
-
-    def first(self, n: int) -> tuple[PyTree, ...]:
-        """Return the arguments of the first `n` examples."""
-
-
 def example_arguments(loss: Callable[..., Any], examples: PyTree, caller: str) -> tuple[PyTree, ...]:
     """Return the arguments of a loss after its parameters: a tuple as it is, anything else as the only one.
 
@@ -90,29 +71,27 @@ def example_arguments(loss: Callable[..., Any], examples: PyTree, caller: str) -
     return (examples,)
 
 
-class Data:
-    """The arguments of a per-example loss, with the examples along axes of arrays."""
+class Data(ExampleArguments):
+    """The arguments of a per-example loss, with the examples along axes of arrays.
+
+    Attributes
+    ----------
+    each : list of tuple
+        The arguments of each example.
+    """
+
+    each: list[tuple[PyTree, ...]]
 
     def __init__(self, loss: Callable[..., Any], args: tuple[PyTree, ...], in_axes: InAxes, backend: str | None = None):
-        leaves, self._tree, types = flatten_arguments(loss, args, {})
-        self._leaves = moved([np.asarray(x) for x in map(on_host, leaves)], backend)
-        whole: PyTree = optree.tree_unflatten(self._tree, self._leaves)
-        self.args: tuple[PyTree, ...] = whole[0]
-        self._axes, size = mapped_axes(loss, args, {}, in_axes, types, "compare", symbolic=False)
-        assert isinstance(size, int)
-        self.size = size
-        self.each = [self._with(k) for k in range(self.size)]  # views
-
-    def _with(self, index: int | slice) -> tuple[PyTree, ...]:
-        leaves = [x if a is None else x[(slice(None),) * a + (index,)]
-                  for x, a in zip(self._leaves, self._axes, strict=True)]
-        whole: PyTree = optree.tree_unflatten(self._tree, leaves)
-        args: tuple[PyTree, ...] = whole[0]
-        return args
+        _, _, types = flatten_arguments(loss, args, {})
+        mapped_axes(loss, args, {}, in_axes, types, "compare", symbolic=False)  # refuses axes that do not fit
+        on_backend = moved([optree.tree_map(lambda x: np.asarray(on_host(x)), a) for a in args], backend)
+        super().__init__(tuple(on_backend), in_axes)
+        self.each = [self.take(k) for k in range(self.size)]  # views
 
     def first(self, n: int) -> tuple[PyTree, ...]:
         """Return the arguments of the first `n` examples."""
-        return self._with(slice(n))
+        return self.take(slice(n))
 
 
 class Variant:
@@ -129,7 +108,7 @@ class Variant:
         The number of examples.
     """
 
-    def __init__(self, name: str, data: Arguments, function: Callable[..., Any], size: int, backend: str):
+    def __init__(self, name: str, data: Data, function: Callable[..., Any], size: int, backend: str):
         self.name, self.data, self.function, self.size, self._backend = name, data, function, size, backend
         self.looped = name == "loop"
         self.compiled = self._fresh()

@@ -16,8 +16,9 @@ from ..graph import ArrayType, Graph, InAxes, Node, PyTree, TupleType
 from ..ops.constants import proj
 from ..primitive import placeholder
 from ..tracebacks import boundary
+from ..transforms.example_arguments import ExampleArguments
 from ..transforms.in_axes import by_kind, mapped_axes
-from ..transforms.trace import Call, Staged, flatten_arguments, function_name
+from ..transforms.trace import Call, Staged, function_name
 from ..transforms.vmap import of_one, vmap
 from .common import (
     Checked,
@@ -88,7 +89,7 @@ def check_batch_of(args: Sequence[PyTree], f: Callable[..., Any], in_axes: InAxe
     seen = Seen(tolerance(precision(examples.graph), rtol, atol))
     examples = examples.distinct()
     examples.against_loop(seen)
-    examples.take([0]).against_loop(seen)
+    examples.some([0]).against_loop(seen)
     examples.without_leaks(seen)
     return Checked(f"check_batching({function_name(f)}): {plural(examples.size, 'example')}, one alone, each moved in "
                    "turn", seen.comparisons, seen.largest)
@@ -100,7 +101,7 @@ def _stage_example(f: Callable[..., Any], args: tuple[PyTree, ...], in_axes: InA
     return call.trace(of_one(call.types, axes))
 
 
-class Examples(abc.ABC):
+class Examples(ExampleArguments, abc.ABC):
     """A function, its arguments for several examples, and its graph for one.
 
     Attributes
@@ -114,8 +115,6 @@ class Examples(abc.ABC):
     """
 
     f: Callable[..., Any]
-    in_axes: InAxes
-    size: int
     staged: Staged
     agreement: ClassVar[str]  # the relation that holds where no node is wrong
 
@@ -128,9 +127,14 @@ class Examples(abc.ABC):
     def moved(self, k: int) -> Examples:
         """Return the examples with example `k` changed."""
 
-    @abc.abstractmethod
     def alone(self, k: int) -> list[ArrayLike]:
         """Return the results of the function itself on one example."""
+        return optree.tree_leaves(self.f(*self.take(k)))
+
+    def leaves_of(self, k: int) -> list[np.ndarray]:
+        """Return the arrays among the arguments of one example."""
+        example: PyTree = self.take(k)
+        return [np.asarray(x) for x in optree.tree_leaves(example)]
 
     @abc.abstractmethod
     def together(self) -> list[Sequence[ArrayLike]]:
@@ -203,23 +207,19 @@ class StackedExamples(Examples):
     agreement = "each node's batch is the stack of its examples"
 
     def __init__(self, f: Callable[..., Any], staged: Staged, args: tuple[PyTree, ...], in_axes: InAxes):
-        self.f, self.staged, self.args, self.in_axes = f, staged, args, in_axes
-        leaves, self._tree, types = flatten_arguments(f, args, {})
-        self._axes, size = mapped_axes(f, args, {}, in_axes, types, "check_batching", symbolic=False)
-        assert isinstance(size, int)
-        self.size = size
+        super().__init__(args, in_axes)
+        self.f, self.staged = f, staged
         # The leaves, with the examples along axis 0.
         self._fronts = [np.asarray(x) if a is None else np.moveaxis(np.asarray(x), a, 0)
-                        for x, a in zip(leaves, self._axes, strict=True)]
+                        for x, a in zip(self._parts, self._axes, strict=True)]
 
-    def _with(self, fronts: Sequence[np.ndarray]) -> StackedExamples:
+    def _on(self, fronts: Sequence[np.ndarray]) -> StackedExamples:
         leaves = [x if a is None else np.moveaxis(x, 0, a) for x, a in zip(fronts, self._axes, strict=True)]
-        whole: PyTree = optree.tree_unflatten(self._tree, leaves)
-        return StackedExamples(self.f, self.staged, whole[0], self.in_axes)
+        return StackedExamples(self.f, self.staged, self._with(leaves), self.in_axes)
 
-    def take(self, rows: Sequence[int]) -> StackedExamples:
+    def some(self, rows: Sequence[int]) -> StackedExamples:
         """Return some of the examples."""
-        return self._with([x if a is None else x[list(rows)] for x, a in zip(self._fronts, self._axes, strict=True)])
+        return StackedExamples(self.f, self.staged, self.take(rows), self.in_axes)
 
     def distinct(self) -> StackedExamples:
         """Return at least two examples, distinct where they have floating values."""
@@ -233,17 +233,10 @@ class StackedExamples(Examples):
                     if x.dtype.kind == "f":
                         x[k] = x[k] * (1 + 0.05 * k) + 0.01 * k * (x[k] == 0)
             known.add(tuple(x[k].tobytes() for x in mapped))
-        return self._with(fronts)
+        return self._on(fronts)
 
     def moved(self, k: int) -> StackedExamples:
-        return self._with([x if a is None else _move(x, k) for x, a in zip(self._fronts, self._axes, strict=True)])
-
-    def _example(self, k: int) -> list[np.ndarray]:
-        return [x if a is None else x[k] for x, a in zip(self._fronts, self._axes, strict=True)]
-
-    def alone(self, k: int) -> list[ArrayLike]:
-        whole: PyTree = optree.tree_unflatten(self._tree, self._example(k))
-        return optree.tree_leaves(self.f(*whole[0]))
+        return self._on([x if a is None else _move(x, k) for x, a in zip(self._fronts, self._axes, strict=True)])
 
     def together(self) -> list[Sequence[ArrayLike]]:
         return optree.tree_leaves(vmap(self.f, self.in_axes)(*self.args))
@@ -267,7 +260,7 @@ class StackedExamples(Examples):
         needed = list(dict.fromkeys([*nodes, *(i for n in nodes for i in n.inputs)]))
         graph = self.graph.replace(outputs=tuple(needed), out_names=())
         alone = [
-            dict(zip(needed, interpreters.evaluate(graph, self._example(k)), strict=True)) for k in range(self.size)
+            dict(zip(needed, interpreters.evaluate(graph, self.leaves_of(k)), strict=True)) for k in range(self.size)
         ]
         mapped = [n for n, a in zip(self.graph.inputs, self._axes, strict=True) if a is not None]
         reached = set(interpreters.dependent(nodes, mapped))

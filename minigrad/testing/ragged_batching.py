@@ -13,7 +13,6 @@ from .. import interpreters
 from ..errors import MinigradError
 from ..graph import Graph, InAxes, Node, PyTree, TupleType, reachable
 from ..primitive import input_
-from ..ragged.arguments import PackedArguments
 from ..ragged.batch import Batch, is_batch
 from ..ragged.rules import Batching
 from ..symbolic import Symbol, value
@@ -42,13 +41,13 @@ def check_ragged(args: Sequence[PyTree], f: Callable[..., Any], in_axes: InAxes,
                    "the other order, each moved in turn", seen.comparisons, seen.largest)
 
 
-class PackedExamples(PackedArguments, Examples):
+class PackedExamples(Examples):
     """Examples of different size, in batches among the arguments."""
 
     agreement = "each node's rows are those of its examples"
 
     def __init__(self, f: Callable[..., Any], args: tuple[PyTree, ...], in_axes: InAxes):
-        super().__init__(args, in_axes)
+        super().__init__(args, in_axes, is_batch)
         self.f = f
 
     @functools.cached_property
@@ -82,9 +81,6 @@ class PackedExamples(PackedArguments, Examples):
         parts = [move(p, a) for p, a in zip(self._parts, self._axes, strict=True)]
         return PackedExamples(self.f, self._with(parts), self.in_axes)
 
-    def alone(self, k: int) -> list[ArrayLike]:
-        return optree.tree_leaves(self.f(*self.take(k)))
-
     def together(self) -> list[Sequence[ArrayLike]]:
         out: list[Any] = optree.tree_leaves(vmap(self.f, self.in_axes)(*self.args), is_leaf=is_batch)
         return [x.unbatch() if is_batch(x) else list(x) for x in out]
@@ -107,9 +103,7 @@ class PackedExamples(PackedArguments, Examples):
         begin = dict.fromkeys(nodes, 0)
         for k in range(self.size):
             sizes = {s: int(n[k]) for s, n in lengths.items()}
-            example: PyTree = self.take(k)
-            leaves = [np.asarray(x) for x in optree.tree_leaves(example)]
-            alone = interpreters.evaluate(graph, leaves, sizes)
+            alone = interpreters.evaluate(graph, self.leaves_of(k), sizes)
             for node, (_, mapped), batched, expected in zip(nodes, outputs, values, alone, strict=True):
                 actual, rows = _rows_of(node, batching, batched, mapped, k, begin[node], sizes)
                 begin[node] += rows

@@ -32,6 +32,12 @@ def test_dense_beside_ragged_and_derivatives():
                       in_axes=(None, 0, 0))
 
 
+def test_negative_axis_of_an_array_beside_a_batch():
+    columns = np.arange(6.0).reshape(3, 2)
+    batch = mg.batch([np.array([1.0, 2.0]), np.array([3.0])], mg.f64[mg.axis("word")])
+    assert mg.check_batching(lambda w, c: np.sum(w) * np.sum(c * [1.0, 2.0, 3.0]), (batch, columns), in_axes=(0, -1))
+
+
 def test_broken_rules_are_named(monkeypatch):
     def wrong(x, ids, *, shape):
         return scatter_add(x, ids, shape=shape) * 1.5

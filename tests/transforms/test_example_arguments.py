@@ -3,17 +3,17 @@
 import numpy as np
 
 import minigrad as mg
-from minigrad.ragged.arguments import PackedArguments
+from minigrad.ragged.batch import is_batch
+from minigrad.transforms.example_arguments import ExampleArguments
 
 word = mg.axis("word")
 BATCH = mg.batch([np.array([1.0, 2.0]), np.array([3.0]), np.array([])], mg.f64[word])
 COLUMNS = np.arange(6.0).reshape(2, 3)  # one per example
-ARGUMENTS = PackedArguments(({"shared": 7.0}, (BATCH, COLUMNS)), (None, (0, 1)))
+ARGUMENTS = ExampleArguments(({"shared": 7.0}, (BATCH, COLUMNS)), (None, (0, 1)), is_batch)
 
 
-def test_size_and_batches():
+def test_size():
     assert ARGUMENTS.size == 3
-    assert ARGUMENTS.batches() == [BATCH]
 
 
 def test_take():
@@ -29,3 +29,9 @@ def test_example():
     assert shared == {"shared": 7.0}
     assert array.tolist() == [3]
     assert column.tolist() == [1, 4]
+
+
+def test_negative_axis():
+    arguments = ExampleArguments((BATCH, COLUMNS), (0, -1), is_batch)
+    assert arguments.size == 3
+    assert arguments.take([2, 1])[1].tolist() == [[2, 1], [5, 4]]

@@ -6,7 +6,7 @@ example that is done keeps its state; a `scan` has the batch inside its steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from .broadcast import broadcast_along
 from .checks import checks_of
 from .constants import known, proj
 from .control import parts
-from .elementwise import cast_to, where
+from .elementwise import cast_to, logical_and, where
 from .merge_scans import value_numbers
 from .reduce import any_
 from .subgraph import (
@@ -120,9 +120,13 @@ def _while_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, test: Graph
 
     flags, _ = fixed_point(widen, list(mapped))  # a state that starts shared is mapped as soon as the body makes it so
     new_test, (test_mapped,) = batch_graph(test, flags, size)
-    kept_already = not test_mapped or keeps_ended(test, body, count)
-    guarded = not kept_already and _may_raise(body)
-    new_body, _ = batch_graph(_while_running(test, body, roles) if guarded else body, flags, size, roles.carry(flags))
+    spared = _spared(test, body, count)
+    kept_already = not test_mapped or spared is not None
+    varying = interpreters.dependent(body.outputs, [n for n, f in zip(body.inputs, flags, strict=True) if f])
+    guarded = False
+    if test_mapped:
+        body, guarded = _for_running(test, body, roles, set(varying) - (spared or set()))
+    new_body, _ = batch_graph(body, flags, size, roles.carry(flags))
     if not kept_already and not guarded:
         inputs, outputs = copy_graph(new_body)
         (running,) = apply_graph(new_test, inputs)
@@ -135,23 +139,82 @@ def _while_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, test: Graph
     return tuple(p if f else broadcast_leading(p, size) for p, f in zip(parts(node), roles.carry(flags), strict=True))
 
 
-def _may_raise(graph: Graph) -> bool:
-    """Return whether an evaluation of the graph may raise an error, by its values."""
-    return bool(checks_of(graph.nodes)) or any(
-        n.prim.kind == "matrix" or n.prim.name == "callback" or _divides(n)
-        or any(_may_raise(held) for held, _ in graphs_of(n)) for n in graph.nodes)
+def _for_running(test: Graph, body: Graph, roles: Signature, nodes: set[Node]) -> tuple[Graph, bool]:
+    """Return the body of an example that may have ended, and whether it does not run then.
+
+    It does not where some of `nodes` may raise an error; inner loops that may never end take no turn then.
+    """
+    loops = {n for n in nodes if n.prim is while_ and _needs_guard([n]) and not _needs_guard(n.params["test"].nodes)}
+    if _needs_guard(nodes - loops):
+        return _while_running(test, body, roles), True
+    if not loops:
+        return body, False
+    (running,) = apply_graph(test, body.inputs)
+
+    def rule(node: Node, inputs: tuple[Node, ...]) -> Node | None:
+        return _stopped(node, inputs, running) if node in loops else None
+
+    return interpreters.rewrite(body, rule), False
 
 
-def _divides(node: Node) -> bool:
-    """Return whether integers are divided, or raised to a power, by a number that is not a positive constant."""
-    if not any(t.dtype.kind in node.prim.raises for t in node.types):
+def _needs_guard(nodes: Collection[Node]) -> bool:
+    """Return whether an evaluation of the nodes may, by its values, raise an error or never end."""
+    return bool(checks_of(nodes)) or any(
+        n.prim.kind == "matrix" or n.prim.name == "callback" or _raises(n) or (n.prim is while_ and not _counts(n))
+        or any(_needs_guard(held.nodes) for held, _ in graphs_of(n)) for n in nodes)
+
+
+def _raises(node: Node) -> bool:
+    """Return whether an evaluation may raise: that of integers divided by no positive constant, or of user code."""
+    kinds = node.prim.raises
+    if not any(t.dtype.kind in kinds for t in node.types):
         return False
-    value = known(node.inputs[-1])
+    value = None if "f" in kinds else known(node.inputs[-1])
     return value is None or bool(np.any(np.less_equal(value, 0)))
 
 
+def _counts(node: Node) -> bool:
+    """Return whether a loop counts a number up to one that stays, and so ends."""
+    test, body, count = (node.params[k] for k in ("test", "body", "count"))
+    (running,) = test.outputs
+    if running.prim.name != "lt" or not set(running.inputs) <= set(test.inputs):
+        return False
+    counter, bound = map(test.inputs.index, running.inputs)
+    after = dict(enumerate(body.outputs, count))
+    if counter < count or after.get(bound, body.inputs[bound]) is not body.inputs[bound]:
+        return False
+    new, old = after[counter], body.inputs[counter]
+    return old.dtype.kind == "i" and new.prim.name == "add" and new.inputs[0] is old and bool(known(new.inputs[1]) == 1)
+
+
+def _stopped(node: Node, inputs: Sequence[Node], running: Node) -> Node:
+    """Return a loop that takes no turn unless `running`."""
+    graphs = {}
+    for name in ("test", "body"):
+        own, outputs = copy_graph(node.params[name])
+        outer = placeholder(running.types[0])
+        graphs[name] = Graph((outer, *own), tuple(logical_and(outer, o) for o in outputs) if name == "test" else
+                             tuple(outputs), name=node.params[name].name)
+    return interpreters.retyped(node, (running, *inputs), {**graphs, "count": node.params["count"] + 1})
+
+
+def _stops(node: Node) -> list[Node]:
+    """Return the operands without which a loop takes no turn, as that of :func:`_stopped`."""
+    test = node.params["test"]
+    running = _of_examples(test.outputs[0])
+    shared = dict(zip(test.inputs[:node.params["count"]], node.inputs, strict=False))
+    return [shared[i] for i in running.inputs if i in shared] if running.prim is logical_and else []
+
+
+def _of_examples(test: Node) -> Node:
+    """Return the tests of the examples of a batched loop, from the test whether any of them holds."""
+    while test.prim.name == "any":
+        (test,) = test.inputs
+    return test
+
+
 def _while_running(test: Graph, body: Graph, roles: Signature) -> Graph:
-    """Return the body of an example that may have ended: it does not run then, since it may raise."""
+    """Return the body of an example that may have ended: it does not run then."""
     inputs, kept = ([placeholder(n.types[0]) for n in body.inputs] for _ in range(2))
     (running,) = apply_graph(test, inputs)
     stay = Graph(tuple(kept), tuple(roles.carry(kept)), name="ended")
@@ -165,18 +228,29 @@ def keeps_ended(test: Graph, body: Graph, count: int) -> bool:
 
     The test then asks whether any example runs, and the body is that of :func:`_while_batch`, for these examples.
     """
-    (ends,) = test.outputs
-    while ends.prim.name == "any":
-        (ends,) = ends.inputs
+    return _spared(test, body, count) is not None
+
+
+def _spared(test: Graph, body: Graph, count: int) -> set[Node] | None:
+    """Return the nodes of a batched loop's body that compute for running examples only.
+
+    None if the body does not keep the state of each example that has ended.
+    """
+    ends = _of_examples(test.outputs[0])
     if ends is test.outputs[0]:
-        return False
+        return None
     masks = [_mask_of_kept(new, old) for new, old in zip(body.outputs, body.inputs[count:], strict=True)]
-    if None in masks:
-        return False
+    kept = [m for m in masks if m is not None]
+    if not kept or len(kept) < len(masks):
+        return None
+    loops = [(n, i) for n in body.nodes if n.prim is while_ for i in _stops(n)]
     ids: dict[object, int] = {}
     (running,) = value_numbers(test.replace(outputs=(ends,)), ids)
-    held = body.replace(outputs=tuple(m for m in masks if m is not None), out_names=())
-    return set(value_numbers(held, ids)) == {running}
+    numbers = value_numbers(body.replace(outputs=(*kept, *(i for _, i in loops)), out_names=()), ids)
+    if set(numbers[:len(kept)]) != {running}:
+        return None
+    stopped = {n for (n, _), number in zip(loops, numbers[len(kept):], strict=True) if number == running}
+    return stopped | {n.inputs[0] for n in body.outputs if n.prim is proj and n.inputs[0].prim is switch}
 
 
 def _mask_of_kept(new: Node, old: Node) -> Node | None:

@@ -64,7 +64,7 @@ def value_numbers(graph: Graph, ids: dict[object, int]) -> list[int]:
     number = {n: -1 - i for i, n in enumerate(graph.inputs)}
     for n in graph.nodes:
         if n not in number:
-            params = tuple((k, id(v) if n.prim.name == "const" else v) for k, v in n.params.items())
+            params = tuple(n.params.items()) if n.prim.key is None else n.prim.key(n.params)
             key = (n.prim, tuple(number[i] for i in n.inputs), params)
             number[n] = ids.setdefault(key, len(ids))
     return [number[n] for n in graph.outputs]

@@ -403,7 +403,7 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
         arity = len(inspect.signature(eval).parameters) - 1
         prim = elementwise(name, eval, "", arity=arity,
                            vjp=back or none, jvp=push or none, domain="biuf", linear=linear, samples=samples,
-                           params=None)
+                           params=None, raises="biuf")
     else:
         declared = subscripts(axes) if isinstance(axes, str) else LEADING if batch == "leading" else axes
         rule: Rule | Unsupported | None = None  # None: the axis rule implies it
@@ -412,7 +412,7 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
         elif callable(batch):
             rule = _batch_on_nodes(batch)
         prim = Primitive(name, result, eval, back or none, push or none, rule, axes=declared, linear=linear,
-                         samples=samples, params=None)
+                         samples=samples, params=None, raises="biuf")
 
     def apply(*operands: Any, **params: Any) -> Any:
         nodes = [as_array(x)._node for x in operands]

@@ -127,3 +127,86 @@ def test_tangents_of_a_body_that_may_raise():
     ones = np.ones(3)
     _, tangents = mg.jvp(lambda x: mg.vmap(f, in_axes=(0, None))(x, shared), (starts,), (ones,))
     np.testing.assert_allclose(tangents, [mg.jvp(lambda x: f(x, shared), (x,), (1.0,))[1] for x in starts], rtol=1e-14)
+
+
+def shrinking(x):
+    """Return 0 for a whole x; each turn runs a loop that never ends at an x of 0."""
+    def body(x):
+        return x - 1 + 0 * mg.while_loop(lambda y: y < 100, lambda y: y * (1 + x), 1.0)
+
+    return mg.while_loop(lambda x: x > 0, body, x)
+
+
+def shrinking_in_held_graphs(x):
+    """As above; the inner loops lie in the graphs of other operations."""
+    def body(x):
+        def inner(y):
+            return mg.while_loop(lambda y: y < 100, lambda y: y * (1 + x), y)
+
+        total = mg.scan(lambda c, _: (inner(c) / 100, None), 1.0, length=2)[0] + mg.checkpoint(inner)(1.0)
+        return x - 1 + 0 * (total + mg.cond(x > 0.5, inner, inner, 1.0))
+
+    return mg.while_loop(lambda x: x > 0, body, x)
+
+
+def checks_its_turn(x):
+    """As above; the test of the inner loop reads the index 3 - x, which is out of range at an x of 0."""
+    def body(x):
+        return x - 1 + 0 * mg.while_loop(lambda y: mg.numpy.take(np.arange(3), 3 - x.astype(int)) + y < 2,
+                                         lambda y: y + 1, 0)
+
+    return mg.while_loop(lambda x: x > 0, body, x)
+
+
+@pytest.mark.parametrize("f", [shrinking, shrinking_in_held_graphs, checks_its_turn])
+def test_inner_loops_take_no_turn_for_examples_that_have_ended(f):
+    xs = np.array([[3.0, 1.0], [0.0, -1.0]])
+    want = [[0.0, 0.0], [0.0, -1.0]]
+    np.testing.assert_array_equal(mg.vmap(f)(xs[0]), want[0])
+    twice = mg.vmap(mg.vmap(f))
+    for g in (twice, mg.compile(twice), mg.microbatch(twice, 1)):
+        np.testing.assert_array_equal(g(xs), want)
+    np.testing.assert_array_equal(mg.jvp(twice, (xs,), (np.ones((2, 2)),))[1], np.ones((2, 2)))
+
+
+def test_inner_loops_that_end_for_every_state_stay_as_they_are():
+    """Loops that count to a bound, and loops of no example's own; the second batch adds no test to the first."""
+    def counted(x):
+        return mg.while_loop(lambda x: x > 0, lambda x: x - 1 + 0 * mg.fori_loop(0, x, lambda i, y: y + i, 0), x)
+
+    def shared(x, s):
+        return mg.while_loop(lambda x: x > 0,
+                             lambda x: x - 1 + 0 * mg.while_loop(lambda y: y < 9, lambda y: y * s, s), x)
+
+    assert "logical_and" not in str(mg.trace(mg.vmap(counted))(mg.i64[2]))
+    assert "logical_and" not in str(mg.trace(mg.vmap(shared, (0, None)))(mg.f64[2], 2.0))
+    once, twice = (str(mg.trace(f)(x)) for f, x in ((mg.vmap(shrinking), mg.f64[2]),
+                                                  (mg.vmap(mg.vmap(shrinking)), mg.f64[2, 2])))
+    assert once.count("logical_and") == twice.count("logical_and") == 2
+    assert "switch" not in twice
+
+
+def test_a_mask_of_the_user_does_not_keep_a_body_from_raising():
+    """The test and the masks are those of a batched loop, but the body reads an index for elements that have ended."""
+    def f(start):
+        return mg.while_loop(lambda s: np.any(s < 3),
+                             lambda s: np.where(s < 3, s + 1 + mg.numpy.take(np.zeros(3, int), s), s), start)
+
+    starts = np.array([[3, 3], [1, 1], [2, 2]])
+    for g in (mg.vmap(f), mg.compile(mg.vmap(f)), mg.vmap(lambda s: mg.vmap(f)(s[None])[0])):
+        np.testing.assert_array_equal(g(starts), np.full((3, 2), 3))
+
+
+def test_a_users_function_does_not_run_for_examples_that_have_ended():
+    def checked(xp, x):
+        if np.any(np.asarray(x) < 0):
+            raise ValueError("negative")
+        return x * 1.0
+
+    of_any = mg.primitive("test_loops_checked", checked, jvp=lambda ts, out, x: ts[0])
+    of_rows = mg.primitive("test_loops_checked_rows", checked, result=lambda t: t, jvp=lambda ts, out, x: ts[0],
+                           batch="leading")
+    for root in (of_any, of_rows):
+        f = mg.vmap(lambda x, root=root: mg.while_loop(lambda x: x >= 0, lambda x: root(x) - 1, x))
+        for g in (f, mg.compile(f)):
+            np.testing.assert_array_equal(g(np.array([3.0, -2.0, 0.5])), [-1.0, -2.0, -0.5])

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+import minigrad as mg
 from minigrad import interpreters
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import Graph
@@ -35,3 +36,12 @@ def test_equal_programs_have_equal_numbers():
                for x in placeholders(()))
     first, second, third = (value_numbers(g, ids) for g in (a, b, c))
     assert first == second != third
+
+
+def test_zeros_of_both_signs_are_different_steps():
+    def f(x):
+        return [mg.scan(lambda c, _, z=z: (c / z, None), x, length=1)[0] for z in np.array([0.0, -0.0])]
+
+    for g in (f, mg.compile(f)):
+        with np.errstate(divide="ignore"):
+            assert g(1.0) == [np.inf, -np.inf]

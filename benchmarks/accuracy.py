@@ -18,7 +18,7 @@ import numpy as np
 import scipy.special
 
 from minigrad.backends.native.codegen.vector_math import FUNCTIONS
-from minigrad.backends.native.codegen.vector_math.lanes import Lanes, fabs, select
+from minigrad.backends.native.codegen.vector_math.lanes import Lanes, select
 
 from . import harness
 from .native_calls import compiled
@@ -80,7 +80,7 @@ def _error_of_single(got: Lanes, want: Lanes) -> Lanes:
 
     exponent = (want.bits() >> 52) & 2047
     exponent = select(exponent < 1023 - 126, 1023 - 126, select(exponent > 1023 + 127, 1023 + 127, exponent))
-    places = fabs(finite(got) - finite(want)) * ((2 * 1023 + 23 - exponent) << 52).floats()
+    places = abs(finite(got) - finite(want)) * ((2 * 1023 + 23 - exponent) << 52).floats()
     return select(got.isnan() ^ want.isnan(), float("inf"), select(got.isnan(), 0.0, places))
 
 

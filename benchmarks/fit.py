@@ -113,9 +113,8 @@ POLYNOMIALS: dict[str, tuple[Function | dict[int, Function], Any, Any, int, int]
     "EXP2": (precise(lambda r: mp.expm1(r * mp.log(2)) / r), -0.505, 0.505, 6, 12),
     # log(1 + f) = f + f**2 * LOG(f)
     "LOG": (precise(lambda f: (mp.log1p(f) - f) / f**2), *FROM_1, 9, 21),
-    # sinh(r) = r + r**3 * SINH(r**2), cosh(r) = 1 + r**2 * COSH(r**2)
+    # sinh(r) = r + r**3 * SINH(r**2); cosh(r) has the even terms of EXP
     "SINH": (precise(lambda z: (mp.sinh(mp.sqrt(z)) / mp.sqrt(z) - 1) / z), 0, HALF_LN2**2, 3, 6),
-    "COSH": (precise(lambda z: (mp.cosh(mp.sqrt(z)) - 1) / z), 0, HALF_LN2**2, 3, 6),
     # tanh(r / 2) = r / 2 + r**3 * HALF_TANH(r**2)
     "HALF_TANH": (precise(lambda z: (mp.tanh(mp.sqrt(z) / 2) / mp.sqrt(z) - mp.mpf(1) / 2) / z), 0, HALF_LN2**2, 3, 6),
     # sin(r) = r + r**3 * SIN(r**2), cos(r) = 1 - r**2 / 2 + r**4 * COS(r**2)

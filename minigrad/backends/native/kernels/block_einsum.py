@@ -17,7 +17,7 @@ from ....graph import Node
 from ....ops.einsum import parse, split_subscripts
 from ..codegen.emit import Emitter
 from ..codegen.step_codegen import HEAD, Request, Step, step, step_code
-from ..codegen.vector_math.lanes import Lanes, clamp, select
+from ..codegen.vector_math.lanes import Lanes, select
 from ..llvm.builder import BLOCK, at
 from ..llvm.values import I64
 from . import gemm, gemm_plan
@@ -175,7 +175,7 @@ def _arguments(code: Emitter, dtype: np.dtype, args: ir.Value, sizes: Sequence[i
     product = gemm_plan.Product(m, n, k, *place(0), *strides(0, m, k), *place(1), *strides(1, k, n))
     flipped = product.flip_pays(lanes)
     product = gemm_plan.Product(*map(functools.partial(select, flipped), product.flipped(), product))
-    stack, rows = number(_STACK), clamp(product.m, 1, gemm_plan.TALL)
+    stack, rows = number(_STACK), product.m.clamp(1, gemm_plan.TALL)
     head = product.head(stack, number(_AXES), lanes, (rows, gemm_plan.most(product.n, 1), stack), [
         *place(2), *strides(2, m, n), Lanes(b, b.zext(flipped.value, I64))])
     axes = [[number(_AXES + 1 + 4 * axis + i) for i in range(4)] for axis in range(_MOST_AXES)]

@@ -25,7 +25,7 @@ Place = tuple[int, int]  # a base, and bytes from there
 @functools.cache
 def step() -> int:
     """Return the address of the step that runs a scan."""
-    return load([object_code("scan", _Scan("scan").write)], runner.symbols(), keep=True).address("mg_scan")
+    return load([object_code("scan", lambda: _Scan("scan").write())], runner.symbols(), keep=True).address("mg_scan")
 
 
 class _Scan(Emitter):

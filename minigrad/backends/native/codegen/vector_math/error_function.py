@@ -7,7 +7,7 @@ import math
 from . import coefficients as c
 from .double import product, product_error, sum_with_error
 from .exponential import expm1_near_0
-from .lanes import Lanes, clamp, fabs, fma, polynomial, round_to_integer, scale, select, sign_bit, with_sign
+from .lanes import Lanes, fma, polynomial, round_to_integer, scale, select
 
 _SHIFT = {32: 2.0, 64: 4.0}
 _END = {32: 10.1, 64: 27.3}  # where erfc is less than half the smallest number
@@ -54,20 +54,20 @@ def _erf_near_0(size: Lanes) -> Lanes:
 
 def erfcx(x: Lanes) -> Lanes:
     """Return exp(x**2) erfc(x); for negative x exp(x**2) (1 + erf |x|), or 2 exp(x**2) - erfcx(|x|)."""
-    size = fabs(x)
+    size = abs(x)
     y, low = _erfcx_positive(size)
     y = y + low
     near = size < 1.0
     part = _erf_near_0(size)
     factor = select(near, part + 1.0, 2.0)
     low = select(near, part - (factor - 1.0), 0.0)  # what 1 + part was rounded by
-    grown = _exp_of_square(clamp(size, high={32: 9.5, 64: 26.7}[x.width]), 1.0, factor, low)
+    grown = _exp_of_square(size.clamp(high={32: 9.5, 64: 26.7}[x.width]), 1.0, factor, low)
     return select(x < 0.0, grown - select(near, y.const(0.0), y), y)
 
 
 def erfc(x: Lanes) -> Lanes:
     """Return 1 - erf(|x|) while that is above 1/2, else exp(-x**2) erfcx(|x|); for negative x 2 less that."""
-    size = clamp(fabs(x), high=_END[x.width])
+    size = abs(x).clamp(high=_END[x.width])
     far = _exp_of_square(size, -1.0, *_erfcx_positive(size))
     y = select(size < 0.477, 1.0 - _erf_near_0(size), far)
     return select(x < 0.0, 2.0 - y, y)
@@ -75,9 +75,9 @@ def erfc(x: Lanes) -> Lanes:
 
 def erf(x: Lanes) -> Lanes:
     """Return a polynomial for |x| < 1, else 1 - erfc(|x|), signed; erfc is then below 1/6, and computed plainly."""
-    size = clamp(fabs(x), high=_END[x.width])
+    size = abs(x).clamp(high=_END[x.width])
     shift = _SHIFT[x.width]
     q = 1.0 / (size + shift)
     t = fma(q, shift, -0.375)
     far = 1.0 - _exp_of_square(size, -1.0, q * polynomial(t, (c.ERFCX_FIRST[x.width][0], *c.ERFCX[x.width])))
-    return with_sign(select(size < 1.0, _erf_near_0(size), far), sign_bit(x))
+    return select(size < 1.0, _erf_near_0(size), far).with_sign(x.sign_bit())

@@ -4,19 +4,7 @@ from __future__ import annotations
 
 from . import coefficients as c
 from .double import fast_sum
-from .lanes import (
-    Lanes,
-    clamp,
-    fabs,
-    fma,
-    polynomial,
-    power_of_two,
-    round_to_integer,
-    scale,
-    select,
-    sign_bit,
-    with_sign,
-)
+from .lanes import Lanes, fma, polynomial, power_of_two, round_to_integer, scale, select
 
 # Beyond these exp is 0 or infinity; a clamped argument still overflows or vanishes in the last step.
 _LOW, _HIGH = {32: -104.5, 64: -746.0}, {32: 89.5, 64: 710.5}
@@ -43,35 +31,35 @@ def expm1_near_0(r: Lanes) -> Lanes:
 
 
 def exp(x: Lanes) -> Lanes:
-    r, n = reduce(clamp(x, _LOW[x.width], _HIGH[x.width]))
+    r, n = reduce(x.clamp(_LOW[x.width], _HIGH[x.width]))
     return scale(expm1_near_0(r) + 1.0, n)
 
 
 def exp2(x: Lanes) -> Lanes:
-    x = clamp(x, {32: -151.0, 64: -1076.0}[x.width], {32: 129.0, 64: 1025.0}[x.width])
+    x = x.clamp({32: -151.0, 64: -1076.0}[x.width], {32: 129.0, 64: 1025.0}[x.width])
     n, integer = round_to_integer(x)
     r = x - n
     return scale(fma(r, polynomial(r, c.EXP2[x.width]), 1.0), integer)
 
 
 def expm1(x: Lanes) -> Lanes:
-    r, error, n = reduce_with_error(clamp(x, {32: -20.0, 64: -40.0}[x.width], {32: 89.0, 64: 710.0}[x.width]))
+    r, error, n = reduce_with_error(x.clamp({32: -20.0, 64: -40.0}[x.width], {32: 89.0, 64: 710.0}[x.width]))
     p = r + fma(r * r, polynomial(r, c.EXP[x.width]), error)
     # exp(x) - 1 = 2**n * p + (2**n - 1), as twice the half, because 2**n alone may overflow.
     half = power_of_two(n - 1)
     grown = fma(half, p, half - 0.5) * 2.0
-    return with_sign(select(n == 0, p, grown), sign_bit(x))
+    return select(n == 0, p, grown).with_sign(x.sign_bit())
 
 
 def exp_of_negative(x: Lanes) -> Lanes:
     """Return exp(x) for x <= 0, NaN included."""
-    r, n = reduce(clamp(x, _LOW[x.width]))
+    r, n = reduce(x.clamp(_LOW[x.width]))
     return scale(expm1_near_0(r) + 1.0, n)
 
 
 def exp_of_negative_with_error(x: Lanes) -> tuple[Lanes, Lanes]:
     """Return exp(x) for x <= 0, and the error of its last addition."""
-    r, n = reduce(clamp(x, _LOW[x.width]))
+    r, n = reduce(x.clamp(_LOW[x.width]))
     y, low = fast_sum(x.const(1.0), expm1_near_0(r))
     return scale(y, n), scale(low, n)
 
@@ -81,7 +69,7 @@ def expit(x: Lanes) -> Lanes:
 
     Both are a power of two times 1 + q, and q is at most 1/2, so that its rounding errors hardly count.
     """
-    r, n = reduce(clamp(-fabs(x), _LOW[x.width]))
+    r, n = reduce((-abs(x)).clamp(_LOW[x.width]))
     p = expm1_near_0(r)
     power = power_of_two(select(n > -100, n, -100))
     e = fma(power, p, power)
@@ -96,7 +84,7 @@ def tanh(x: Lanes) -> Lanes:
     tanh(n ln 2 / 2) is (s - 1) / (s + 1) with s = 2**n, so that the result is ((s + 1) h + (s - 1)) / ((s - 1) h +
     (s + 1)). The quotient is taken with h cut to so few bits that both terms are exact; its slope adds the remainder.
     """
-    y = clamp(fabs(x), high={32: 10.0, 64: 22.0}[x.width])
+    y = abs(x).clamp(high={32: 10.0, 64: 22.0}[x.width])
     r, n = reduce(y + y)
     z = r * r
     h = fma(r * z, polynomial(z, c.HALF_TANH[x.width]), r * 0.5)
@@ -107,7 +95,7 @@ def tanh(x: Lanes) -> Lanes:
     remainder = h - first
     q = fma(up, first, down) / fma(down, first, up)
     # The slope is (1 - q**2) / (1 - h**2); far out, where `remainder` is not small, it falls by 1 - q remainder.
-    return with_sign(fma(fma(remainder, fma(-remainder, q, z * 0.25), remainder), fma(-q, q, 1.0), q), sign_bit(x))
+    return fma(fma(remainder, fma(-remainder, q, z * 0.25), remainder), fma(-q, q, 1.0), q).with_sign(x.sign_bit())
 
 
 def _sinh_cosh_parts(x: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
@@ -115,10 +103,10 @@ def _sinh_cosh_parts(x: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
 
     The sum and the difference of the powers are cosh(n ln 2) / 2 and sinh(n ln 2) / 2; halves do not overflow.
     """
-    r, n = reduce(clamp(fabs(x), high={32: 89.6, 64: 710.6}[x.width]))
+    r, n = reduce(abs(x).clamp(high={32: 89.6, 64: 710.6}[x.width]))
     z = r * r
     s = fma(r * z, polynomial(z, c.SINH[x.width]), r)
-    t = z * polynomial(z, c.COSH[x.width])
+    t = z * polynomial(z, c.EXP[x.width][::2])  # the even terms
     most = {32: 60, 64: 120}[x.width]
     return s, t, power_of_two(n - 2), power_of_two(-2 - select(n < most, n, most))
 
@@ -128,7 +116,7 @@ def sinh(x: Lanes) -> Lanes:
     s, t, up, down = _sinh_cosh_parts(x)
     a, b = up + down, up - down
     result = (b + fma(a, s, b * t)) * 2.0
-    return with_sign(select(b == 0.0, s, result), sign_bit(x))
+    return select(b == 0.0, s, result).with_sign(x.sign_bit())
 
 
 def cosh(x: Lanes) -> Lanes:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from . import coefficients as c
-from .lanes import Lanes, fabs, flip_sign, fma, polynomial, select, sign_bit, sqrt, with_sign
+from .lanes import Lanes, fma, polynomial, select
 
 
 def _asin_parts(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
     """Return whether |x| > 1/2; s, which is |x| or else sqrt((1 - |x|) / 2); and asin(s) - s."""
-    size = fabs(x)
+    size = abs(x)
     large = size > 0.5
     half = (1.0 - size) * 0.5
     z = select(large, half, x * x)
-    s = select(large, sqrt(half), size)
+    s = select(large, half.sqrt(), size)
     return large, s, s * z * polynomial(z, c.ASIN[x.width])
 
 
@@ -21,15 +21,15 @@ def asin(x: Lanes) -> Lanes:
     large, s, tail = _asin_parts(x)
     high, low, _ = c.HALF_PI[x.width]
     far = high - ((s + s) + fma(tail, 2.0, -low))
-    return with_sign(select(large, far, s + tail), sign_bit(x))
+    return select(large, far, s + tail).with_sign(x.sign_bit())
 
 
 def acos(x: Lanes) -> Lanes:
     """Return pi/2 - asin(x) where |x| is small; else 2 asin(s), or for negative x pi less that."""
     large, s, tail = _asin_parts(x)
     high, low, _ = c.HALF_PI[x.width]
-    sign = sign_bit(x)
-    near = high - (flip_sign(s, sign) + (flip_sign(tail, sign) - low))
+    sign = x.sign_bit()
+    near = high - (s.flip_sign(sign) + (tail.flip_sign(sign) - low))
     right = (s + tail) * 2.0
     left = 2.0 * high - ((s + s) + fma(tail, 2.0, -2.0 * low))
     return select(large, select(x < 0.0, left, right), near)
@@ -43,21 +43,21 @@ def _atan_near_0(q: Lanes) -> Lanes:
 
 def atan(x: Lanes) -> Lanes:
     """Return atan(q), or for |x| > 1 pi/2 + atan(-1 / |x|), signed."""
-    size = fabs(x)
+    size = abs(x)
     large = size > 1.0
     q = select(large, -1.0, size) / select(large, size, 1.0)
     high, low, _ = c.HALF_PI[x.width]
     small = _atan_near_0(q) + select(large, q.const(low), 0.0)
-    return with_sign(select(large, q.const(high), 0.0) + (q + small), sign_bit(x))
+    return (select(large, q.const(high), 0.0) + (q + small)).with_sign(x.sign_bit())
 
 
 def atan2(y: Lanes, x: Lanes) -> Lanes:
     """Return the angle of (x, y): that of the lesser coordinate over the greater, and multiples of pi/2."""
-    height, width = fabs(y), fabs(x)
+    height, width = abs(y), abs(x)
     steep = height > width
     lesser, greater = select(steep, width, height), select(steep, height, width)
     q = select(lesser == greater, select(lesser == 0.0, lesser, 1.0), lesser / greater)
-    left = sign_bit(x)
+    left = x.sign_bit()
     back = left != 0
     # pi/2 - atan q, pi/2 + atan q, pi - atan q or atan q
     sign = left ^ select(steep, left.const(1 << x.width - 1), 0)
@@ -66,5 +66,5 @@ def atan2(y: Lanes, x: Lanes) -> Lanes:
     def base(half: float) -> Lanes:
         return select(steep, half, select(back, q.const(2.0 * half), 0.0))
 
-    angle = base(high) + (flip_sign(q, sign) + (flip_sign(_atan_near_0(q), sign) + base(low)))
-    return select(x.isnan() | y.isnan(), x + y, with_sign(angle, sign_bit(y)))
+    angle = base(high) + (q.flip_sign(sign) + (_atan_near_0(q).flip_sign(sign) + base(low)))
+    return select(x.isnan() | y.isnan(), x + y, angle.with_sign(y.sign_bit()))

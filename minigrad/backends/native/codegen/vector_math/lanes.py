@@ -16,6 +16,26 @@ MANTISSA = {32: 23, 64: 52}
 BIAS = {32: 127, 64: 1023}
 SMALLEST_NORMAL = {32: 2.0**-126, 64: 2.0**-1022}
 FLOATS = {32: ir.FloatType(), 64: ir.DoubleType()}
+_ARITHMETIC = frozenset({"add", "sub", "mul", "div"})
+
+
+def _operator(name: str, flip: bool = False) -> Callable[[Lanes, Lanes | float], Lanes]:
+    """Return the method that applies an instruction to a value and another one, or the other way round."""
+    def operator(self: Lanes, other: Lanes | float) -> Lanes:
+        operands = self.value, self._like(other).value
+        instruction = ("f" if self.is_float and name in _ARITHMETIC else "") + name
+        return self.of(getattr(self.builder, instruction)(*(operands[::-1] if flip else operands)))
+
+    return operator
+
+
+def _comparison(sign: str) -> Callable[[Lanes, Lanes | float], Lanes]:
+    def comparison(self: Lanes, other: Lanes | float) -> Lanes:
+        compare = (self.builder.icmp_signed if not self.is_float else
+                   self.builder.fcmp_unordered if sign == "!=" else self.builder.fcmp_ordered)
+        return self.of(compare(sign, self.value, self._like(other).value))
+
+    return comparison
 
 
 class Lanes:
@@ -75,101 +95,53 @@ class Lanes:
     def _like(self, other: Lanes | float) -> Lanes:
         return other if isinstance(other, Lanes) else self.const(other)
 
-    # -- arithmetic ----------------------------------------------------------------------------------------
+    # -- operators -----------------------------------------------------------------------------------------
 
-    def _binary(self, name: str, other: Lanes | float, flip: bool = False) -> Lanes:
-        a, b = self, self._like(other)
-        if flip:
-            a, b = b, a
-        return self.of(getattr(self.builder, ("f" if self.is_float and name in _ARITHMETIC else "") + name)(
-            a.value, b.value))
-
-    def __add__(self, other: Lanes | float) -> Lanes:
-        return self._binary("add", other)
-
-    def __radd__(self, other: float) -> Lanes:
-        return self._binary("add", other, flip=True)
-
-    def __sub__(self, other: Lanes | float) -> Lanes:
-        return self._binary("sub", other)
-
-    def __rsub__(self, other: float) -> Lanes:
-        return self._binary("sub", other, flip=True)
-
-    def __mul__(self, other: Lanes | float) -> Lanes:
-        return self._binary("mul", other)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Lanes | float) -> Lanes:
-        return self._binary("div", other)
-
-    def __rtruediv__(self, other: float) -> Lanes:
-        return self._binary("div", other, flip=True)
-
-    def __floordiv__(self, other: Lanes | int) -> Lanes:
-        """Divide integers, rounded to 0."""
-        return self._binary("sdiv", other)
-
-    def __rfloordiv__(self, other: int) -> Lanes:
-        return self._binary("sdiv", other, flip=True)
+    __add__, __radd__ = _operator("add"), _operator("add", flip=True)
+    __sub__, __rsub__ = _operator("sub"), _operator("sub", flip=True)
+    __mul__ = __rmul__ = _operator("mul")
+    __truediv__, __rtruediv__ = _operator("div"), _operator("div", flip=True)
+    __floordiv__, __rfloordiv__ = _operator("sdiv"), _operator("sdiv", flip=True)  # of integers, rounded to 0
+    __and__, __or__, __xor__ = _operator("and_"), _operator("or_"), _operator("xor")
+    __lshift__, __rshift__ = _operator("shl"), _operator("ashr")  # shifts right have the sign
+    shift_right_unsigned = _operator("lshr")
+    __lt__, __le__, __gt__, __ge__ = map(_comparison, ("<", "<=", ">", ">="))
+    __eq__, __ne__ = map(_comparison, ("==", "!="))  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]
 
     def __neg__(self) -> Lanes:
         return self.of(self.builder.fneg(self.value) if self.is_float else self.builder.neg(self.value))
 
-    # -- bits ----------------------------------------------------------------------------------------------
-
-    def __and__(self, other: Lanes | int) -> Lanes:
-        return self._binary("and_", other)
-
-    def __or__(self, other: Lanes | int) -> Lanes:
-        return self._binary("or_", other)
-
-    def __xor__(self, other: Lanes | int) -> Lanes:
-        return self._binary("xor", other)
-
     def __invert__(self) -> Lanes:
         return self ^ (1 if self.width == 1 else -1)
 
-    def __lshift__(self, n: Lanes | int) -> Lanes:
-        return self._binary("shl", n)
+    def __abs__(self) -> Lanes:
+        return intrinsic("fabs", self)
 
-    def __rshift__(self, n: Lanes | int) -> Lanes:
-        """Shift right with the sign."""
-        return self._binary("ashr", n)
-
-    def shift_right_unsigned(self, n: Lanes | int) -> Lanes:
-        return self._binary("lshr", n)
-
-    # -- comparisons ---------------------------------------------------------------------------------------
-
-    def _compare(self, sign: str, other: Lanes | float) -> Lanes:
-        compare = (self.builder.icmp_signed if not self.is_float else
-                   self.builder.fcmp_unordered if sign == "!=" else self.builder.fcmp_ordered)
-        return self.of(compare(sign, self.value, self._like(other).value))
-
-    def __lt__(self, other: Lanes | float) -> Lanes:
-        return self._compare("<", other)
-
-    def __le__(self, other: Lanes | float) -> Lanes:
-        return self._compare("<=", other)
-
-    def __gt__(self, other: Lanes | float) -> Lanes:
-        return self._compare(">", other)
-
-    def __ge__(self, other: Lanes | float) -> Lanes:
-        return self._compare(">=", other)
-
-    def __eq__(self, other: Lanes | float) -> Lanes:  # type: ignore[override]
-        return self._compare("==", other)
-
-    def __ne__(self, other: Lanes | float) -> Lanes:  # type: ignore[override]
-        return self._compare("!=", other)
-
-    __hash__ = None  # type: ignore[assignment]
+    def sqrt(self) -> Lanes:
+        return intrinsic("sqrt", self)
 
     def isnan(self) -> Lanes:
         return self != self
+
+    def clamp(self, low: float | None = None, high: float | None = None) -> Lanes:
+        """Return the value moved into [low, high]; NaN stays."""
+        x = self if low is None else select(self < low, low, self)
+        return x if high is None else select(x > high, high, x)
+
+    # -- signs ---------------------------------------------------------------------------------------------
+
+    def sign_bit(self) -> Lanes:
+        """Return the integer that has the sign bit alone."""
+        return self.bits() & (1 << self.width - 1)
+
+    def with_sign(self, sign: Lanes) -> Lanes:
+        """Return the value, which has no sign or that one, with the sign bit `sign`."""
+        return (self.bits() | sign).floats()
+
+    def flip_sign(self, sign: Lanes) -> Lanes:
+        """Return the value negated where the bit `sign` is set."""
+        return (self.bits() ^ sign).floats()
 
     # -- conversions ---------------------------------------------------------------------------------------
 
@@ -192,9 +164,6 @@ class Lanes:
         return self if self.width == 32 else self.of(self.builder.fptrunc(self.value, self.type_of(FLOATS[32])))
 
 
-_ARITHMETIC = frozenset({"add", "sub", "mul", "div"})
-
-
 def intrinsic(name: str, *xs: Lanes) -> Lanes:
     """Call LLVM's ``llvm.<name>``, whose operands and result are all of one type."""
     return xs[0].of(values.intrinsic(xs[0].builder, name, *(x.value for x in xs)))
@@ -206,27 +175,12 @@ def fma(a: Lanes, b: Lanes | float, c: Lanes | float) -> Lanes:
     return intrinsic("fma", a, b, c) if a.fused else a * b + c
 
 
-def sqrt(x: Lanes) -> Lanes:
-    return intrinsic("sqrt", x)
-
-
-def fabs(x: Lanes) -> Lanes:
-    return intrinsic("fabs", x)
-
-
 def select(mask: Lanes, a: Lanes | float, b: Lanes | float) -> Lanes:
     """Return `a` where `mask`, else `b`; one of them may be a number."""
     if isinstance(a, Lanes):
         return mask.of(mask.builder.select(mask.value, a.value, a._like(b).value))
     assert isinstance(b, Lanes)
     return mask.of(mask.builder.select(mask.value, b.const(a).value, b.value))
-
-
-def clamp(x: Lanes, low: float | None = None, high: float | None = None) -> Lanes:
-    """Return `x` moved into [low, high]; NaN stays."""
-    if low is not None:
-        x = select(x < low, low, x)
-    return x if high is None else select(x > high, high, x)
 
 
 def maximum(a: Lanes, b: Lanes) -> Lanes:
@@ -237,21 +191,6 @@ def maximum(a: Lanes, b: Lanes) -> Lanes:
 def minimum(a: Lanes, b: Lanes) -> Lanes:
     """Return the lesser; `b` where one is NaN."""
     return select(a < b, a, b)
-
-
-def sign_bit(x: Lanes) -> Lanes:
-    """Return the integer that has the sign bit of `x` alone."""
-    return x.bits() & (1 << x.width - 1)
-
-
-def with_sign(x: Lanes, sign: Lanes) -> Lanes:
-    """Return `x`, which has no sign or that one, with the sign bit `sign`."""
-    return (x.bits() | sign).floats()
-
-
-def flip_sign(x: Lanes, sign: Lanes) -> Lanes:
-    """Return `x` negated where the bit `sign` is set."""
-    return (x.bits() ^ sign).floats()
 
 
 def power_of_two(n: Lanes) -> Lanes:

@@ -7,22 +7,7 @@ import math
 from . import coefficients as c
 from .double import difference, fast_sum
 from .exponential import exp_of_negative, exp_of_negative_with_error
-from .lanes import (
-    BIAS,
-    MANTISSA,
-    SMALLEST_NORMAL,
-    Lanes,
-    fabs,
-    fma,
-    maximum,
-    minimum,
-    polynomial,
-    power_of_two,
-    select,
-    sign_bit,
-    sqrt,
-    with_sign,
-)
+from .lanes import BIAS, MANTISSA, SMALLEST_NORMAL, Lanes, fma, maximum, minimum, polynomial, power_of_two, select
 
 _INFINITY = float("inf")
 _NAN = float("nan")
@@ -107,14 +92,14 @@ def log1p_finite(x: Lanes, low: Lanes | float = 0.0, twice: Lanes | None = None)
 
 
 def log1p(x: Lanes) -> Lanes:
-    result = with_sign(log1p_finite(x), sign_bit(x))
+    result = log1p_finite(x).with_sign(x.sign_bit())
     below = select(x == -1.0, x.const(-_INFINITY), _NAN)
     return select(x < _INFINITY, select(x > -1.0, result, below), x)
 
 
 def log_expit(x: Lanes) -> Lanes:
     """Return log(1 / (1 + exp(-x))) = min(x, 0) - log1p(exp(-|x|))."""
-    return minimum(x.const(0.0), x) - log1p_finite(exp_of_negative(-fabs(x)))
+    return minimum(x.const(0.0), x) - log1p_finite(exp_of_negative(-abs(x)))
 
 
 def logaddexp(x: Lanes, y: Lanes) -> Lanes:
@@ -134,19 +119,19 @@ def logaddexp(x: Lanes, y: Lanes) -> Lanes:
 
 def asinh(x: Lanes) -> Lanes:
     """Return log1p(|x| + x**2 / (1 + sqrt(1 + x**2))), signed; log(2 |x|) where the square might overflow."""
-    size = fabs(x)
+    size = abs(x)
     large = size > _NO_SQUARE[x.width]
     square = select(large, 0.0, x * x)
-    more, low = fast_sum(size, square / (sqrt(square + 1.0) + 1.0))
+    more, low = fast_sum(size, square / ((square + 1.0).sqrt() + 1.0))
     result = log1p_finite(more, low, twice=large)
-    return with_sign(select(size < _INFINITY, result, size), sign_bit(x))
+    return select(size < _INFINITY, result, size).with_sign(x.sign_bit())
 
 
 def acosh(x: Lanes) -> Lanes:
     """Return log1p(t + sqrt(t**2 + 2 t)) with t = x - 1; log(2 x) where the square might overflow."""
     large = x > _NO_SQUARE[x.width]
     t = x - 1.0
-    root = sqrt(fma(t, t, t + t))
+    root = fma(t, t, t + t).sqrt()
     more, low = fast_sum(select(large, t, root), select(large, 0.0, t))
     result = log1p_finite(more, low, twice=large)
     return select(x < _INFINITY, select(x >= 1.0, result, _NAN), x)
@@ -158,7 +143,7 @@ def atanh(x: Lanes) -> Lanes:
     With 2**e near the quotient that is e ln(2) / 2 + atanh(s), where s = (1 + x - 2**e (1 - x)) / (1 + x + 2**e (1 -
     x)): small, and x itself where e is 0.
     """
-    size = fabs(x)
+    size = abs(x)
     over, under = size + 1.0, 1.0 - size
     e = _exponent(over / under, 0.8)
     near, power = e == 0, power_of_two(e)
@@ -169,4 +154,4 @@ def atanh(x: Lanes) -> Lanes:
     n, z = e.to_float() * 0.5, s * s
     result = fma(n, high, s + fma(n, low, s * z * polynomial(z, c.ATANH[x.width])))
     at_1 = select(size == 1.0, size.const(_INFINITY), _NAN)
-    return with_sign(select(size < 1.0, result, at_1), sign_bit(x))
+    return select(size < 1.0, result, at_1).with_sign(x.sign_bit())

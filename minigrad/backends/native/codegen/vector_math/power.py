@@ -8,27 +8,12 @@ from . import coefficients as c
 from . import lanes
 from .double import fast_sum, product
 from .exponential import expm1_near_0
-from .lanes import (
-    Lanes,
-    clamp,
-    fabs,
-    flip_sign,
-    fma,
-    maximum,
-    minimum,
-    polynomial,
-    power_of_two,
-    round_to_integer,
-    scale,
-    select,
-    sign_bit,
-    with_sign,
-)
+from .lanes import Lanes, fma, maximum, minimum, polynomial, power_of_two, round_to_integer, scale, select
 from .logarithm import split
 
 
 def sqrt(x: Lanes) -> Lanes:
-    return lanes.sqrt(x)
+    return x.sqrt()
 
 
 def _pow_of_singles(x: Lanes, y: Lanes) -> Lanes:
@@ -37,7 +22,7 @@ def _pow_of_singles(x: Lanes, y: Lanes) -> Lanes:
     f = (x.bits() - (e << 52)).floats() - 1.0
     factor = c.LOG2_E[64][0]
     log2 = fma(fma(f * f, polynomial(f, c.LOG_OF_SINGLE[64]), f), factor, e.to_float())
-    power = clamp(y * log2, -200.0, 200.0)
+    power = (y * log2).clamp(-200.0, 200.0)
     n, integer = round_to_integer(power)
     r = power - n
     return fma(r, polynomial(r, c.EXP2_OF_SINGLE[64]), 1.0) * power_of_two(integer)
@@ -45,7 +30,7 @@ def _pow_of_singles(x: Lanes, y: Lanes) -> Lanes:
 
 def pow(x: Lanes, y: Lanes) -> Lanes:
     """Return x**y as C has it: 1 for x = 1 or y = 0 even with NaN, NaN for negative x unless y is an integer."""
-    size = fabs(x)
+    size = abs(x)
     positive = _pow_of_singles(size.double(), y.double()).single() if x.width == 32 else _pow_of_doubles(size, y)
     return _with_special_cases(x, y, positive)
 
@@ -53,10 +38,10 @@ def pow(x: Lanes, y: Lanes) -> Lanes:
 def _pow_of_doubles(x: Lanes, y: Lanes) -> Lanes:
     """Return exp(y log x) of doubles, x positive, with the logarithm and the product in two doubles each."""
     high, low = _log_in_two(x)
-    y = clamp(y, -(2.0**70), 2.0**70)  # any log x but 0 is so large that the result is 0 or infinity there
+    y = y.clamp(-(2.0**70), 2.0**70)  # any log x but 0 is so large that the result is 0 or infinity there
     power, error = product(y, high)
-    power = clamp(power, -750.0, 750.0)
-    remainder = clamp(fma(y, low, error), -1e-9, 1e-9)  # it is less unless `power` was far beyond
+    power = power.clamp(-750.0, 750.0)
+    remainder = fma(y, low, error).clamp(-1e-9, 1e-9)  # it is less unless `power` was far beyond
     n, integer = round_to_integer(power, c.LOG2_E[64][0])
     ln2, ln2_low = c.LN2[64]
     r = fma(n, -ln2, power) + fma(n, -ln2_low, remainder)
@@ -89,10 +74,10 @@ def _log_in_two(x: Lanes) -> tuple[Lanes, Lanes]:
 
 def _with_special_cases(x: Lanes, y: Lanes, positive: Lanes) -> Lanes:
     infinity = float("inf")
-    size = fabs(x)
+    size = abs(x)
     last = 2.0 ** lanes.MANTISSA[x.width]
     # Whether y is an integer, and an odd one; from 2**24 (2**53) on all floats are even.
-    magnitude = fabs(y)
+    magnitude = abs(y)
     whole = (magnitude + last) - last
     integer = (whole == magnitude) | (magnitude >= last)
     half = magnitude * 0.5
@@ -101,7 +86,7 @@ def _with_special_cases(x: Lanes, y: Lanes, positive: Lanes) -> Lanes:
     end = select((size > 1.0) ^ (y > 0.0), 0.0, x.const(infinity))
     ended = (size == 0.0) | (size == infinity) | (magnitude == infinity)
     result = select(ended, end, positive)
-    result = flip_sign(result, select(odd, sign_bit(x), 0))
+    result = result.flip_sign(select(odd, x.sign_bit(), 0))
     result = select((x < 0.0) & ~integer & (size < infinity), float("nan"), result)
     result = select(x.isnan() | y.isnan(), x + y, result)
     return select((x == 1.0) | (y == 0.0) | ((x == -1.0) & (magnitude == infinity)), 1.0, result)
@@ -113,7 +98,7 @@ def cbrt(x: Lanes) -> Lanes:
     One step of third order makes the inverse r precise, and the root a r**2 is corrected by its own cube's error.
     """
     width = x.width
-    f, e = split(fabs(x))
+    f, e = split(abs(x))
     q, integer = round_to_integer(e, 1.0 / 3.0)
     k = fma(q, -3.0, e)
     root_2 = c.CBRT_2[width][0]
@@ -127,23 +112,23 @@ def cbrt(x: Lanes) -> Lanes:
     cube, cube_low = product(y, y_square)
     left = (a - cube) - fma(y, y_low, cube_low)
     y = fma(left * square, 1.0 / 3.0, y) * power_of_two(integer)
-    regular = (x != 0.0) & (fabs(x) < float("inf"))
-    return select(regular, with_sign(y, sign_bit(x)), x)
+    regular = (x != 0.0) & (abs(x) < float("inf"))
+    return select(regular, y.with_sign(x.sign_bit()), x)
 
 
 def hypot(x: Lanes, y: Lanes) -> Lanes:
     """Return sqrt(x**2 + y**2), of float32 in float64, where nothing overflows; of float64 scaled by a power of two."""
-    width, height = fabs(x), fabs(y)
+    width, height = abs(x), abs(y)
     if x.width == 32:
         a, b = x.double(), y.double()
-        result = lanes.sqrt(fma(a, a, b * b)).single()
+        result = fma(a, a, b * b).sqrt().single()
     else:
         large, small = maximum(width, height), minimum(width, height)
         exponent = large.bits() >> 52
         exponent = select(exponent < 1, 1, select(exponent > 2045, 2045, exponent))
         down = ((2046 - exponent) << 52).floats()
         a, b = large * down, small * down
-        result = lanes.sqrt(fma(a, a, b * b)) * (exponent << 52).floats()
+        result = fma(a, a, b * b).sqrt() * (exponent << 52).floats()
     infinity = float("inf")
     return select((width == infinity) | (height == infinity), infinity, select(
         x.isnan() | y.isnan(), x + y, result))

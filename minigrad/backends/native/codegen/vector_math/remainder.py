@@ -12,7 +12,7 @@ from llvmlite import ir
 from ...llvm import values
 from . import coefficients as c
 from .double import difference, fast_sum, product
-from .lanes import FLOATS, Lanes, fabs, fma, round_to_integer, select
+from .lanes import FLOATS, Lanes, fma, round_to_integer, select
 
 _FAR = {32: 2.0**16, 64: 2.0**20}
 _I64, _I128, _I192, _I256 = (ir.IntType(n) for n in (64, 128, 192, 256))
@@ -21,7 +21,7 @@ _PLACES = 1280  # bits of 2/pi: the largest exponent of float64, the window, and
 
 def half_pi_remainder(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
     """Return r, its correction and the integer n modulo 4 with x = n pi/2 + r + correction and |r| <= pi/4."""
-    b, size = x.builder, fabs(x)
+    b, size = x.builder, abs(x)
     far = ((size > _FAR[x.width]) & (size < float("inf"))).value
     near = [part.value for part in _near(x)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import coefficients as c
 from .double import fast_sum
-from .lanes import Lanes, flip_sign, fma, polynomial, select
+from .lanes import Lanes, fma, polynomial, select
 from .remainder import half_pi_remainder
 
 
@@ -29,13 +29,13 @@ def _top_bit(n: Lanes, place: int) -> Lanes:
 
 def sin(x: Lanes) -> Lanes:
     r, low, n = half_pi_remainder(x)
-    result = flip_sign(select((n & 1) == 0, _sin(r, low), _cos(r, low)), _top_bit(n, 1))
+    result = select((n & 1) == 0, _sin(r, low), _cos(r, low)).flip_sign(_top_bit(n, 1))
     return select(x == 0.0, x, result)  # with its sign
 
 
 def cos(x: Lanes) -> Lanes:
     r, low, n = half_pi_remainder(x)
-    return flip_sign(select((n & 1) == 0, _cos(r, low), _sin(r, low)), _top_bit(n + 1, 1))
+    return select((n & 1) == 0, _cos(r, low), _sin(r, low)).flip_sign(_top_bit(n + 1, 1))
 
 
 def tan(x: Lanes) -> Lanes:

@@ -38,7 +38,7 @@ def test_bits_of_floats(dtype):
         np.finfo(dtype).maxexp - 1 + k for k in (0, 1, -1)] + [0.0]
     assert apply(lambda x: ((x.bits() >> n - 1 + np.finfo(dtype).bits - n) & 1).to_float(), [1.0, -1.0, -0.0, 0.0],
                  dtype=dtype) == [0.0, 1.0, 1.0, 0.0]
-    assert apply(lambda x: lanes.flip_sign(x, lanes.sign_bit(x)), [1.0, -2.0, -INF, 3.0], dtype=dtype) == [
+    assert apply(lambda x: x.flip_sign(x.sign_bit()), [1.0, -2.0, -INF, 3.0], dtype=dtype) == [
         1.0, 2.0, INF, 3.0]
 
 
@@ -54,7 +54,7 @@ def test_comparisons_are_false_for_nan(dtype):
 
 @BOTH
 def test_bounds_keep_nan(dtype):
-    low, high, middle, nan = apply(lambda x: lanes.clamp(x, -1.0, 2.0), [-5.0, 5.0, 1.5, NAN], dtype=dtype)
+    low, high, middle, nan = apply(lambda x: x.clamp(-1.0, 2.0), [-5.0, 5.0, 1.5, NAN], dtype=dtype)
     assert (low, high, middle) == (-1.0, 2.0, 1.5)
     assert np.isnan(nan)
     pair = [1.0, 5.0, NAN, -INF], [3.0, 2.0, 7.0, 0.0]

@@ -10,7 +10,7 @@ import optree
 from .. import backends
 from ..compiler import compile
 from ..errors import BatchError, MinigradError, at_user_line
-from ..graph import InAxes, PyTree
+from ..graph import Graph, InAxes, PyTree
 from ..tracebacks import boundary
 from ..transforms.grad import value_and_grad
 from ..transforms.in_axes import by_kind
@@ -18,10 +18,9 @@ from ..transforms.mean import mean_loss, unroll
 from ..transforms.microbatch import microbatch as microbatched
 from ..transforms.symbolic_trace import trace
 from ..transforms.trace import function_name
-from .environment import environment
-from .measure import growth, table
+from .measure import measured
 from .report import Report
-from .variants import Data, Variant, doubling, example_arguments, progress_bar, side_by_side, titled
+from .variants import Data, Variant, example_arguments, side_by_side, titled
 
 ROWS = ("loop", "unrolled", "vmapped", "microbatched")
 _COPIES = 32  # the copies of one example's graph in the unrolled graph
@@ -115,21 +114,14 @@ def compare_on(more: tuple[PyTree, ...], loss: Callable[..., Any], params: PyTre
                  "vmapped": value_and_grad(mean), "microbatched": microbatched(value_and_grad(mean), chunk, axes)}
     names = [n for n in ROWS if n in rows or n == "loop"]
     variants = {titled(n, b): Variant(n, d, functions[n], counts[n], b) for b, d in every.items() for n in names}
-    sweep = {title: variant for title, variant in variants.items() if variant.name != "unrolled"}
-    sizes = doubling(data.size)
-    steps = (repeats + 2) * len(variants) + repeats + len(sizes)
-    with progress_bar(progress, f"compare {function_name(loss)}", steps) as advance:
-        measured, roundoff = table(variants, repeats, lambda variant: _note(variant, data.size, chunk), advance)
-        curves = growth(sweep, sizes, advance)
     batched = variants["vmapped"].compiled if "vmapped" in variants else compile(functions["vmapped"], backend)
-    if not batched.entries:
-        batched.build(*data.args)
-    stages = {"one example": trace(loss)(*data.each[0]),
-              "two examples, literally": trace(unroll(loss, 2, axes))(*data.first(2)) if data.size > 1 else None,
-              "the batch": trace(mean)(*data.args), "value and gradient": batched.graph}
-    graphs = {k: g for k, g in stages.items() if g is not None}
-    return Report(function_name(loss), measured, curves, graphs, batched.source,
-                  tuple((s.name, s.note) for s in batched.stages), roundoff, environment())
+
+    def graphs() -> dict[str, Graph]:
+        two = {"two examples, literally": trace(unroll(loss, 2, axes))(*data.first(2))} if data.size > 1 else {}
+        return {"one example": trace(loss)(*data.each[0]), **two, "the batch": trace(mean)(*data.args)}
+
+    return measured(function_name(loss), variants, data, repeats, lambda variant: _note(variant, data.size, chunk),
+                    graphs, batched, progress)
 
 
 def _note(variant: Variant, size: int, chunk: int) -> str:

@@ -1,4 +1,4 @@
-"""The rows and curves of a report: time, memory and operations of each variant."""
+"""Measurements of a report: time, memory and operations of each variant."""
 
 from __future__ import annotations
 
@@ -6,9 +6,28 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..compiler import Compiled
+from ..graph import Graph
+from .environment import environment
 from .flops import count_nodes
-from .report import Point, Row
-from .variants import Variant, difference, interleaved, median_time
+from .report import Point, Report, Row
+from .variants import Data, Variant, difference, doubling, interleaved, median_time, progress_bar
+
+
+def measured(name: str, variants: dict[str, Variant], data: Data, repeats: int, note: Callable[[Variant], str],
+             graphs: Callable[[], dict[str, Graph]], batched: Compiled, progress: bool) -> Report:
+    """Return the report of the variants of the mean gradient of a loss called `name`; `batched` is its program."""
+    sweep = {title: variant for title, variant in variants.items() if variant.name != "unrolled"}
+    sizes = doubling(data.size)
+    shorter = len({variant.size for variant in variants.values()}) > 1
+    steps = (repeats + 2) * len(variants) + repeats * shorter + len(sizes)
+    with progress_bar(progress, f"compare {name}", steps) as advance:
+        rows, roundoff = table(variants, repeats, note, advance)
+        curves = growth(sweep, sizes, advance)
+    if not batched.entries:
+        batched.build(*data.args)
+    return Report(name, rows, curves, {**graphs(), "value and gradient": batched.graph}, batched.source,
+                  tuple((s.name, s.note) for s in batched.stages), roundoff, environment())
 
 
 def table(variants: dict[str, Variant], repeats: int, note: Callable[[Variant], str],

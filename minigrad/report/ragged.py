@@ -20,10 +20,9 @@ from ..transforms.symbolic_trace import trace
 from ..transforms.trace import function_name
 from ..transforms.vmap import vmap
 from .comparison import compare_on
-from .environment import environment
-from .measure import growth, table
+from .measure import measured
 from .report import Report
-from .variants import Data, Variant, doubling, moved, progress_bar, side_by_side, titled
+from .variants import Data, Variant, moved, side_by_side, titled
 
 ROWS = ("loop", "padded", "giant")
 
@@ -113,8 +112,8 @@ def _compare_lists(more: PyTree, *args: Any) -> Report:
 
 @compare_on.register(is_batch)
 def compare_ragged(more: tuple[PyTree, ...], loss: Callable[..., Any], params: PyTree, in_axes: InAxes,
-                   microbatch: int | None,
-                   rows: Sequence[str], repeats: int, copies: int, progress: bool, backend: str) -> Report:
+                   microbatch: int | None, rows: Sequence[str], repeats: int, copies: int, progress: bool,
+                   backend: str) -> Report:
     """Compare the variants for examples of different size; see `compare`."""
     unknown = sorted(set(rows) - set(ROWS) - {"unrolled", "vmapped", "microbatched"})
     if unknown or repeats < 1:
@@ -134,16 +133,9 @@ def compare_ragged(more: tuple[PyTree, ...], loss: Callable[..., Any], params: P
     names = [n for n in ROWS if n in rows or n == "loop"]
     variants = {titled(n, b): Variant(n, d.padded() if n == "padded" else d, value_and_grad(functions[n]), data.size, b)
                 for b, d in every.items() for n in (names if len(names) > 1 else ROWS)}
-    sizes = doubling(data.size)
-    steps = (repeats + 2) * len(variants) + len(sizes)
-    with progress_bar(progress, f"compare {function_name(loss)}", steps) as advance:
-        measured, roundoff = table(variants, repeats, _note, advance)
-        curves = growth(variants, sizes, advance)
-    giant = (variants.get("giant") or variants["loop"]).compiled
-    graphs = {"one example": trace(loss)(*data.take(0)), "the batch": trace(mean)(*data.args),
-              "value and gradient": giant.graph}
-    return Report(function_name(loss), measured, curves, graphs, giant.source,
-                  tuple((s.name, s.note) for s in giant.stages), roundoff, environment())
+    return measured(function_name(loss), variants, data, repeats, _note,
+                    lambda: {"one example": trace(loss)(*data.take(0)), "the batch": trace(mean)(*data.args)},
+                    (variants.get("giant") or variants["loop"]).compiled, progress)
 
 
 def _note(variant: Variant) -> str:

@@ -33,20 +33,16 @@ def lower_einsum(graph: Graph) -> Graph:
 def _rules_of(prim: Primitive) -> tuple[PassRule, ...]:
     if prim is einsum:
         return (_lower,)
-    return (*((_widened(prim.name),) if prim.combiner is ADD else ()), *rules_of(prim))
+    return (*((functools.partial(_widened, prim.name),) if prim.combiner is ADD else ()), *rules_of(prim))
 
 
-def _widened(name: str) -> PassRule:
+def _widened(name: str, s: Rewrite, t: ArrayType, xs: tuple[Node, ...], p: Params) -> Node | None:
     """Accumulate in the dtype of `ops.accumulators`."""
-
-    def rule(s: Rewrite, t: ArrayType, xs: tuple[Node, ...], p: Params) -> Node | None:
-        x, *indices = xs
-        wide = accumulator(x.dtype)
-        if wide == x.dtype:
-            return None
-        return s("cast", s(name, s("cast", x, dtype=wide), *indices, **p), dtype=x.dtype)
-
-    return rule
+    x, *indices = xs
+    wide = accumulator(x.dtype)
+    if wide == x.dtype:
+        return None
+    return s("cast", s(name, s("cast", x, dtype=wide), *indices, **p), dtype=x.dtype)
 
 
 def canonical(subscripts: str) -> bool:

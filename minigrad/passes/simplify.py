@@ -10,7 +10,8 @@ operation stands beside that operation (`Primitive.simplify`).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 
@@ -38,41 +39,36 @@ def rules_of(prim: Primitive) -> tuple[PassRule, ...]:
     laws = prim.laws
     rules: list[PassRule] = []
     if prim.kind == "elementwise":
-        rules.append(_fold(prim))
+        rules.append(partial(_fold, prim))
     if prim.axes is not None and prim.axes.still is not None:
-        rules.append(_unchanged(prim.axes.still))
+        rules.append(partial(_unchanged, prim.axes.still))
     if laws.neutral:
-        rules.append(_neutral(prim))
+        rules.append(partial(_neutral, tuple(laws.neutral.items())))
     if laws.idempotent and prim.kind == "elementwise":
         rules.append(_same)
     if laws.involution:
-        rules.append(_undo(prim))
+        rules.append(partial(_undo, prim))
     if laws.compose is not None:
-        rules.append(_compose(prim, laws.compose))
+        rules.append(partial(_compose, prim, laws.compose))
     if prim.kind == "view" and prim.axes is not None:
         rules.append(_of_constant)
     if prim.simplify is not None:
         rules.append(prim.simplify)
     if prim.kind == "reduce":
-        rules.append(_reduce(prim))
-    return tuple(rules) if rules or prim.kind == "leaf" else (_hold(prim),)
+        rules.append(partial(_reduce, prim))
+    return tuple(rules) if rules or prim.kind == "leaf" else (partial(_hold, prim),)
 
 
 # -- laws ----------------------------------------------------------------------------------------------------
 
 
-def _neutral(prim: Primitive) -> PassRule:
+def _neutral(cases: Iterable[tuple[int, float]], s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
     """Remove a neutral operand: ``x + 0``, ``1 * x``."""
-    cases = tuple(prim.laws.neutral.items())
-
-    def rule(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
-        for i, neutral in cases:
-            x = xs[i]
-            if x.prim is full and x.params["value"] == neutral:
-                return xs[1 - i]
-        return None
-
-    return rule
+    for i, neutral in cases:
+        x = xs[i]
+        if x.prim is full and x.params["value"] == neutral:
+            return xs[1 - i]
+    return None
 
 
 def _same(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
@@ -80,46 +76,39 @@ def _same(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
     return xs[0] if xs[0] is xs[1] else None
 
 
-def _undo(prim: Primitive) -> PassRule:
+def _undo(prim: Primitive, s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
     """Cancel an involution of itself: ``-(-x)``."""
-    return lambda s, t, xs, p: xs[0].inputs[0] if xs[0].prim is prim else None
+    return xs[0].inputs[0] if xs[0].prim is prim else None
 
 
-def _compose(prim: Primitive, compose: Callable[[Params, Params], Params]) -> PassRule:
+def _compose(prim: Primitive, compose: Callable[[Params, Params], Params], s: Rewriter, t: ArrayType, xs: Inputs,
+             p: Params) -> Node | None:
     """Merge two operations in a row, such as two transposes."""
-
-    def rule(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
-        (x,) = xs
-        return s(prim.name, x.inputs[0], **compose(x.params, p)) if x.prim is prim else None
-
-    return rule
+    (x,) = xs
+    return s(prim.name, x.inputs[0], **compose(x.params, p)) if x.prim is prim else None
 
 
 # -- constants, and values that repeat -----------------------------------------------------------------------
 
 
-def _fold(prim: Primitive) -> PassRule:
+def _fold(prim: Primitive, s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
     """Fold constants, and compute repeated values once."""
-
-    def rule(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
-        common: set[int] | None = None
-        for x in xs:
-            if x.prim is expand:
-                common = set(x.params["axes"]) if common is None else common & set(x.params["axes"])
-            elif x.prim is not full:
-                return None
-            if common is not None and not common:
-                return None
-        if t.dtype.kind in prim.raises:
-            return None  # the program raises the error, unless it has no elements
-        if common is not None:
-            axes = tuple(sorted(common))
-            return s("expand", s(prim.name, *(unbroadcast(x, axes, s) for x in xs), **p), shape=t.shape, axes=axes)
-        with np.errstate(all="ignore"):
-            known = prim.eval(np, *(np.asarray(x.params["value"], x.dtype) for x in xs), **p)
-            return s.full(known[()], t.shape, t.dtype)
-
-    return rule
+    common: set[int] | None = None
+    for x in xs:
+        if x.prim is expand:
+            common = set(x.params["axes"]) if common is None else common & set(x.params["axes"])
+        elif x.prim is not full:
+            return None
+        if common is not None and not common:
+            return None
+    if t.dtype.kind in prim.raises:
+        return None  # the program raises the error, unless it has no elements
+    if common is not None:
+        axes = tuple(sorted(common))
+        return s("expand", s(prim.name, *(unbroadcast(x, axes, s) for x in xs), **p), shape=t.shape, axes=axes)
+    with np.errstate(all="ignore"):
+        known = prim.eval(np, *(np.asarray(x.params["value"], x.dtype) for x in xs), **p)
+        return s.full(known[()], t.shape, t.dtype)
 
 
 def _of_constant(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
@@ -131,56 +120,45 @@ def _of_constant(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | Non
 # -- axes ------------------------------------------------------------------------------------------------------
 
 
-def _unchanged(still: Callable[[Params, Shape, Shape], bool]) -> PassRule:
+def _unchanged(still: Callable[[Params, Shape, Shape], bool], s: Rewriter, t: ArrayType, xs: Inputs, p: Params
+               ) -> Node | None:
     """Remove an operation that leaves every axis as it is, such as a sum over no axis."""
-
-    def rule(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
-        x = xs[0]
-        return x if still(p, x.shape, t.shape) and t == x.type else None
-
-    return rule
+    x = xs[0]
+    return x if still(p, x.shape, t.shape) and t == x.type else None
 
 
-def _reduce(prim: Primitive) -> PassRule:
+def _reduce(prim: Primitive, s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
     """Reduce values before they repeat.
 
     Of equal elements, one may suffice.
     """
-
-    def rule(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
-        (x,), axes = xs, p["axes"]
-        if x.prim is not expand:
-            return None
-        repeats = x.params["axes"]
-        if prim.laws.idempotent and t.dtype == x.dtype:
-            over = tuple(a for a in axes if a in repeats)
-            if over and all(isinstance(x.shape[a], int) and x.shape[a] > 0 for a in over):
-                return reduced_once(s, prim.name, x, over, axes)
-        apart = tuple(a for a in repeats if a not in axes)
-        if not apart:
-            return None
-        kept = [a for a in range(x.ndim) if a not in axes]
-        lowered = tuple(a - sum(o < a for o in apart) for a in axes)
-        reduced = s(prim.name, unbroadcast(x, apart, s), axes=lowered)
-        return s("expand", reduced, shape=t.shape, axes=tuple(kept.index(a) for a in apart))
-
-    return rule
+    (x,), axes = xs, p["axes"]
+    if x.prim is not expand:
+        return None
+    repeats = x.params["axes"]
+    if prim.laws.idempotent and t.dtype == x.dtype:
+        over = tuple(a for a in axes if a in repeats)
+        if over and all(isinstance(x.shape[a], int) and x.shape[a] > 0 for a in over):
+            return reduced_once(s, prim.name, x, over, axes)
+    apart = tuple(a for a in repeats if a not in axes)
+    if not apart:
+        return None
+    kept = [a for a in range(x.ndim) if a not in axes]
+    lowered = tuple(a - sum(o < a for o in apart) for a in axes)
+    reduced = s(prim.name, unbroadcast(x, apart, s), axes=lowered)
+    return s("expand", reduced, shape=t.shape, axes=tuple(kept.index(a) for a in apart))
 
 
 # -- held graphs ---------------------------------------------------------------------------------------------
 
 
-def _hold(prim: Primitive) -> PassRule:
+def _hold(prim: Primitive, s: Rewrite, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
     """Simplify the graphs that a node holds."""
+    def simplified(graph: Graph) -> Graph:
+        if graph not in s.held:
+            s.held[graph] = new = keep_index_checks(s.inner, graph)
+            s.held[new] = new
+        return s.held[graph]
 
-    def rule(s: Rewrite, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
-        def simplified(graph: Graph) -> Graph:
-            if graph not in s.held:
-                s.held[graph] = new = keep_index_checks(s.inner, graph)
-                s.held[new] = new
-            return s.held[graph]
-
-        params = with_graphs(p, simplified)
-        return None if params == p else s(prim.name, *xs, **params)
-
-    return rule
+    params = with_graphs(p, simplified)
+    return None if params == p else s(prim.name, *xs, **params)

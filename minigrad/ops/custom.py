@@ -165,16 +165,9 @@ def _batched_jvp(jvp: Graph, size: int | Dim, mapped: Sequence[bool], graph: Gra
 
 
 custom = Primitive(
-    "custom",
-    _custom_type,
-    lambda xp, *xs, graph, vjp, jvp: tuple(interpreters.evaluate(graph, xs, xp=xp)),
-    _custom_vjp,
-    _custom_jvp,
-    _custom_batch,
-    inline=True,
-    flops=lambda node, value, count: count(node.params["graph"]),
-    samples=lambda: [_sample(True), _sample(False)],
-)
+    "custom", _custom_type, lambda xp, *xs, graph, vjp, jvp: tuple(interpreters.evaluate(graph, xs, xp=xp)),
+    _custom_vjp, _custom_jvp, _custom_batch, inline=True, flops=lambda node, value, count: count(node.params["graph"]),
+    samples=lambda: [_sample(True), _sample(False)])
 
 
 def _sample(reverse: bool) -> Sample:

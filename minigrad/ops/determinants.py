@@ -7,13 +7,14 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import interpreters
 from ..axes import subscripts
-from ..graph import ArrayType, Node, TupleType, zeros_like
+from ..graph import PRIMITIVES, ArrayType, Node, TupleType, zeros_like
 from ..primitive import ArrayNamespace, Sample, broadcast_leading, fail, move_axis, placeholder
 from ..symbolic import Dim
 from ..tracing import guard_equal_shapes
@@ -93,19 +94,21 @@ def _cofactor_slope_eval(xp: ArrayNamespace, g: np.ndarray, a: np.ndarray) -> An
     return xp.matmul(xp.matmul(u, middle), vh) * sign
 
 
-def _cofactor_slope_type(g: ArrayType, a: ArrayType) -> ArrayType:
-    check_matrix("cofactor_slope", a)
-    if g.dtype != a.dtype or not guard_equal_shapes(g.shape[g.ndim - a.ndim:], a.shape):
-        raise fail("cofactor_slope", "the directions do not fit the matrices", g, a)
+def _fitting(name: str, a: ArrayType, *directions: ArrayType) -> ArrayType:
+    """Return the type of the directions, or raise `ShapeError` unless they are of one type and fit the matrices."""
+    check_matrix(name, a)
+    g = directions[0]
+    if any(d.dtype != a.dtype or not guard_equal_shapes(d.shape, g.shape) for d in directions) or (
+            not guard_equal_shapes(g.shape[g.ndim - a.ndim:], a.shape)):
+        raise fail(name, "the directions do not fit the matrices", *directions, a)
     return g
 
 
-def _cofactor_slope_batch(size: int | Dim, mapped: Sequence[bool], g: Node, a: Node) -> Node:
-    if not mapped[1]:
-        return cofactor_slope(g, a)  # one matrix for all directions is factorised once
-    g = g if mapped[0] else broadcast_leading(g, size)
-    more = g.ndim - a.ndim
-    return move_axis(cofactor_slope(move_axis(g, 0, more), a), more, 0)
+def _directions_batch(name: str, size: int | Dim, mapped: Sequence[bool], *xs: Node) -> Node:
+    *directions, a = xs  # one matrix for all directions is factorised once
+    directions = [x if m else broadcast_leading(x, size) for x, m in zip(directions, mapped, strict=False)]
+    more = directions[0].ndim - a.ndim if mapped[-1] else 0
+    return move_axis(PRIMITIVES[name](*(move_axis(x, 0, more) for x in directions), a), more, 0)
 
 
 def _cofactor_slope_by_division(g: Node, a: Node) -> Node:
@@ -134,8 +137,8 @@ def _cofactor_slope_jvp(ts: Sequence[Node | None], out: Node, g: Node, a: Node) 
 # The second derivative of `det` in the direction `g`: linear in it and symmetric, so it is forward and reverse mode at
 # once. It exists for singular matrices too.
 cofactor_slope = on_matrices(
-    "cofactor_slope", _cofactor_slope_type, _cofactor_slope_eval, _cofactor_slope_vjp, _cofactor_slope_jvp,
-    _cofactor_slope_batch, flops=leading_flops(lambda m, n: 28 * n**3),
+    "cofactor_slope", lambda g, a: _fitting("cofactor_slope", a, g), _cofactor_slope_eval, _cofactor_slope_vjp,
+    _cofactor_slope_jvp, partial(_directions_batch, "cofactor_slope"), flops=leading_flops(lambda m, n: 28 * n**3),
     axes=subscripts("... m! n!, ... m! n! -> ... m! n!"),
     samples=lambda: [Sample((normal(1, *s), normal(2, *s))) for s in ((3, 3), (2, 2, 2), (1, 1), (4, 4))])
 
@@ -180,19 +183,6 @@ def _cofactor_bend_eval(xp: ArrayNamespace, g: np.ndarray, h: np.ndarray, a: np.
     return xp.matmul(xp.matmul(u, xp.stack(rows, axis=-2)), vh) * sign
 
 
-def _cofactor_bend_type(g: ArrayType, h: ArrayType, a: ArrayType) -> ArrayType:
-    if g.dtype != h.dtype or not guard_equal_shapes(g.shape, h.shape):
-        raise fail("cofactor_bend", "the directions differ", g, h)
-    return _cofactor_slope_type(g, a)
-
-
-def _cofactor_bend_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node) -> Node:
-    *pair, a = (x if m or k == 2 else broadcast_leading(x, size)
-                for k, (x, m) in enumerate(zip(xs, mapped, strict=True)))
-    more = pair[0].ndim - a.ndim if mapped[2] else 0
-    return move_axis(cofactor_bend(*(move_axis(x, 0, more) for x in pair), a), more, 0)
-
-
 def _cofactor_bend_by_division(g: Node, h: Node, a: Node) -> Node:
     direction, matrix = (placeholder(x.types[0]) for x in (g, g))  # a matrix for each direction
     (moved,) = interpreters.forward([_cofactor_slope_by_division(direction, matrix)], {matrix: h})
@@ -222,8 +212,8 @@ def _cofactor_bend_jvp(ts: Sequence[Node | None], out: Node, g: Node, h: Node, a
 # The third derivative of `det` in two directions, for singular matrices too; its own derivative by the matrix divides
 # by the determinant.
 cofactor_bend = on_matrices(
-    "cofactor_bend", _cofactor_bend_type, _cofactor_bend_eval, _cofactor_bend_vjp, _cofactor_bend_jvp,
-    _cofactor_bend_batch, flops=leading_flops(lambda m, n: 32 * n**4),
+    "cofactor_bend", lambda g, h, a: _fitting("cofactor_bend", a, g, h), _cofactor_bend_eval, _cofactor_bend_vjp,
+    _cofactor_bend_jvp, partial(_directions_batch, "cofactor_bend"), flops=leading_flops(lambda m, n: 32 * n**4),
     axes=subscripts("... m! n!, ... m! n!, ... m! n! -> ... m! n!"),
     samples=lambda: [Sample((normal(1, *s), normal(2, *s), normal(3, *s))) for s in ((3, 3), (2, 2, 2), (4, 4))])
 
@@ -232,13 +222,13 @@ cofactor = on_matrices(
     "cofactor", square_type("cofactor"), _cofactor_eval, vjp=lambda g, out, a: [cofactor_slope(g, a)],
     jvp=lambda ts, out, a: cofactor_slope(ts[0], a), flops=leading_flops(lambda m, n: 24 * n**3),
     axes=subscripts("... m! n! -> ... m! n!"),
-    samples=matrix_samples((3, 3), (2, 2, 2), (1, 1)))
+    samples=partial(matrix_samples, (3, 3), (2, 2, 2), (1, 1)))
 
 det = on_matrices(
     "det", _scalar_type("det"), lambda xp, a: xp.linalg.det(a), vjp=lambda g, out, a: [_times(g, cofactor(a))],
     jvp=lambda ts, out, a: inner(cofactor(a), ts[0]), flops=leading_flops(lambda m, n: 2 * n**3 / 3),
     axes=subscripts("... m! n! -> ..."),
-    samples=matrix_samples((3, 3), (2, 2, 2), (1, 1)))
+    samples=partial(matrix_samples, (3, 3), (2, 2, 2), (1, 1)))
 
 # (sign, log of the absolute determinant). The sign's derivative is zero.
 slogdet = on_matrices(
@@ -246,4 +236,4 @@ slogdet = on_matrices(
     vjp=lambda g, out, a: [_times(g[1], transposed(inv(a)))],
     jvp=lambda ts, out, a: (None, inner(transposed(inv(a)), ts[0])), flops=leading_flops(lambda m, n: 2 * n**3 / 3),
     axes=subscripts("... m! n! -> ..., ..."),
-    samples=matrix_samples((3, 3), (2, 2, 2)))
+    samples=partial(matrix_samples, (3, 3), (2, 2, 2)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -55,14 +56,11 @@ def _scaled(x: Node, n: int, factor: float) -> Node:
     return x * broadcast_along(constant(weights), x.shape, tuple(range(x.ndim - 2)))
 
 
-def _samples(spectrum: bool) -> Callable[[], list[Sample]]:
-    def samples() -> list[Sample]:
-        rng = np.random.default_rng(10)
-        if spectrum:
-            return [Sample((rng.normal(size=(*lead, 2, n // 2 + 1)),), {"n": n}) for lead, n in (((), 6), ((2,), 5))]
-        return [Sample((rng.normal(size=s),)) for s in ((6,), (2, 5), (3, 1))]
-
-    return samples
+def _samples(spectrum: bool) -> list[Sample]:
+    rng = np.random.default_rng(10)
+    if spectrum:
+        return [Sample((rng.normal(size=(*lead, 2, n // 2 + 1)),), {"n": n}) for lead, n in (((), 6), ((2,), 5))]
+    return [Sample((rng.normal(size=s),)) for s in ((6,), (2, 5), (3, 1))]
 
 
 def _flops(node: Node, value: Callable[..., int], count: Callable[..., float]) -> float:
@@ -73,8 +71,9 @@ def _flops(node: Node, value: Callable[..., int], count: Callable[..., float]) -
 
 rfft = linear("rfft", _rfft_type, _rfft_eval,
               lambda g, x: irfft(_scaled(g, number(x.shape[-1]), 0.5), n=number(x.shape[-1])) * number(x.shape[-1]),
-              axes=subscripts("... t! -> ... part! frequency!"), flops=_flops, samples=_samples(False))
+              axes=subscripts("... t! -> ... part! frequency!"), flops=_flops, samples=partial(_samples, False))
 
 # The imaginary parts that no real signal has, which `irfft` does not look at, are 0 in every `rfft`.
 irfft: Primitive = linear("irfft", _irfft_type, _irfft_eval, lambda g, x, *, n: _scaled(rfft(g), n, 2.0) * (1 / n),
-                          axes=subscripts("... part! frequency! -> ... t!"), flops=_flops, samples=_samples(True))
+                          axes=subscripts("... part! frequency! -> ... t!"), flops=_flops,
+                          samples=partial(_samples, True))

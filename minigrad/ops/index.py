@@ -7,7 +7,8 @@ An index may be negative, as in NumPy; one that is out of range raises when the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -119,22 +120,19 @@ def _indexed_axes(node: Node) -> AxisRule:
 INDEXED_AXES = Declared(_indexed_axes)
 
 
-def _index_samples(adjoint: bool) -> Callable[[], list[Sample]]:
-    def samples() -> list[Sample]:
-        rng = np.random.default_rng(2)
-        i, j = np.array([[0, 2], [2, -1]]), np.array([[1, 1], [0, 3]])
-        if adjoint:
-            return [Sample((rng.normal(size=(2, 2, 4)), i), {"shape": (3, 4)}),
-                    Sample((rng.normal(size=(2, 2)), i, j), {"shape": (3, 4)})]
-        return [Sample((rng.normal(size=(3, 4)), i)), Sample((rng.normal(size=(3, 4)), i, j))]
-
-    return samples
+def _index_samples(adjoint: bool) -> list[Sample]:
+    rng = np.random.default_rng(2)
+    i, j = np.array([[0, 2], [2, -1]]), np.array([[1, 1], [0, 3]])
+    if adjoint:
+        return [Sample((rng.normal(size=(2, 2, 4)), i), {"shape": (3, 4)}),
+                Sample((rng.normal(size=(2, 2)), i, j), {"shape": (3, 4)})]
+    return [Sample((rng.normal(size=(3, 4)), i)), Sample((rng.normal(size=(3, 4)), i, j))]
 
 
 gather = linear("gather", _gather_type, _gather_eval,
                 lambda g, x, *indices: scatter_add(g, *indices, shape=x.shape), _gather_batch,
                 axes=INDEXED_AXES, picks=FIRST,
-                samples=_index_samples(adjoint=False))
+                samples=partial(_index_samples, adjoint=False))
 
 
 def _scatter_type(u: ArrayType, *indices: ArrayType, shape: Shape) -> ArrayType:
@@ -156,19 +154,16 @@ def _scatter_eval(xp: ArrayNamespace, u: np.ndarray, *indices: np.ndarray, shape
     return xp.reshape(xp.matmul(hot, xp.reshape(u, (math.prod(flat.shape), math.prod(shape[k:])))), shape)
 
 
-def scatter_batch(name: str) -> Callable[..., Node]:
-    """Return the batch rule of a scatter."""
-    def batch(size: int | Dim, mapped: Sequence[bool], u: Node, *indices: Node, shape: Shape) -> Node:
-        u = u if mapped[0] else broadcast_leading(u, size)
-        return PRIMITIVES[name](u, *_lockstep(size, mapped[1:], indices), shape=(size, *shape))
-
-    return batch
+def scatter_batch(name: str, size: int | Dim, mapped: Sequence[bool], u: Node, *indices: Node, shape: Shape) -> Node:
+    """Batch the scatter called `name`."""
+    u = u if mapped[0] else broadcast_leading(u, size)
+    return PRIMITIVES[name](u, *_lockstep(size, mapped[1:], indices), shape=(size, *shape))
 
 
-scatter_add: Primitive = linear("scatter_add", _scatter_type, _scatter_eval,
-                                lambda g, u, *indices, shape: gather(g, *indices), scatter_batch("scatter_add"),
-                                axes=INDEXED_AXES, combiner=ADD, hidden_params=frozenset({"shape"}),
-                                samples=_index_samples(adjoint=True))
+scatter_add: Primitive = linear(
+    "scatter_add", _scatter_type, _scatter_eval, lambda g, u, *indices, shape: gather(g, *indices),
+    partial(scatter_batch, "scatter_add"), axes=INDEXED_AXES, combiner=ADD, hidden_params=frozenset({"shape"}),
+    samples=partial(_index_samples, adjoint=True))
 
 
 def take_along_axis(x: Node, index: Node, axis: int) -> Node:
@@ -200,8 +195,8 @@ def _gather_sum_eval(xp: ArrayNamespace, x: np.ndarray, source: np.ndarray, to: 
 def _gather_sum_batch(n: int | Dim, mapped: Sequence[bool], x: Node, source: Node, to: Node, *, size: int | Dim
                      ) -> Node:
     rows = _gather_batch(n, mapped[:2], x, source) if any(mapped[:2]) else gather(x, source)
-    batch = scatter_batch("scatter_add")
-    return batch(n, (any(mapped[:2]), mapped[2]), rows, to, shape=(size, *x.shape[1 + mapped[0]:]))
+    shape = (size, *x.shape[1 + mapped[0]:])
+    return scatter_batch("scatter_add", n, (any(mapped[:2]), mapped[2]), rows, to, shape=shape)
 
 
 gather_sum: Primitive = linear(  # a gather into a scatter_add without the rows between: a pass makes it

@@ -22,6 +22,7 @@ An exactly singular matrix raises NumPy's LinAlgError where its inverse is neede
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -147,7 +148,7 @@ inv = on_matrices(
     vjp=lambda g, out, a: [-product(product(transposed(out), g), transposed(out))],
     jvp=lambda ts, out, a: -product(product(out, ts[0]), out), flops=leading_flops(lambda m, n: 2 * n**3),
     axes=subscripts("... m! n! -> ... n! m!"),
-    samples=matrix_samples((3, 3), (2, 2, 2), (1, 1)))
+    samples=partial(matrix_samples, (3, 3), (2, 2, 2), (1, 1)))
 
 
 def _pinv_type(t: ArrayType, *, rcond: float) -> ArrayType:
@@ -212,7 +213,7 @@ cholesky = on_matrices(
     "cholesky", square_type("cholesky"), lambda xp, a: xp.linalg.cholesky(a), _cholesky_vjp,
     _cholesky_jvp, flops=leading_flops(lambda m, n: n**3 / 3),
     axes=subscripts("... m! n! -> ... m! n!"),
-    samples=matrix_samples((3, 3), (2, 2, 2), (1, 1), positive=True))
+    samples=partial(matrix_samples, (3, 3), (2, 2, 2), (1, 1), positive=True))
 
 
 def _eigh_type(t: ArrayType) -> TupleType:
@@ -236,7 +237,7 @@ def _eigh_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node]:
 eigh = on_matrices(
     "eigh", _eigh_type, lambda xp, a: tuple(xp.linalg.eigh(a)), _eigh_vjp, _eigh_jvp,
     flops=leading_flops(lambda m, n: 9 * n**3),
-    axes=subscripts("... m! n! -> ... n!, ... m! n!"), samples=matrix_samples((3, 3), (2, 2, 2), (1, 1)))
+    axes=subscripts("... m! n! -> ... n!, ... m! n!"), samples=partial(matrix_samples, (3, 3), (2, 2, 2), (1, 1)))
 
 
 def _qr_type(t: ArrayType) -> TupleType:
@@ -272,7 +273,7 @@ qr = on_matrices(
     "qr", _qr_type, lambda xp, a: tuple(xp.linalg.qr(a, mode="reduced")), _qr_vjp, _qr_jvp,
     flops=leading_flops(lambda m, n: 4 * n * n * (m - n / 3)),
     axes=subscripts("... m! n! -> ... m! k!, ... k! n!"),
-    samples=matrix_samples((3, 3), (4, 2), (2, 3, 2), (1, 1)))
+    samples=partial(matrix_samples, (3, 3), (4, 2), (2, 3, 2), (1, 1)))
 
 
 def _svd_type(t: ArrayType) -> TupleType:
@@ -328,4 +329,4 @@ svd = on_matrices(
     "svd", _svd_type, lambda xp, a: tuple(xp.linalg.svd(a, full_matrices=False)), _svd_vjp, _svd_jvp,
     flops=leading_flops(lambda m, n: 14 * m * n * n + 8 * n**3),
     axes=subscripts("... m! n! -> ... m! k!, ... k!, ... k! n!"),
-    samples=matrix_samples((3, 3), (4, 2), (2, 4), (2, 3, 2), (1, 1)))
+    samples=partial(matrix_samples, (3, 3), (4, 2), (2, 4), (2, 3, 2), (1, 1)))

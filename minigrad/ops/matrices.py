@@ -101,11 +101,8 @@ def normal(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def matrix_samples(*shapes: tuple[int, ...], positive: bool = False) -> Callable[[], list[Sample]]:
-    def samples() -> list[Sample]:
-        xs = [normal(k, *s) for k, s in enumerate(shapes)]
-        if positive:
-            xs = [x @ np.swapaxes(x, -1, -2) + np.eye(x.shape[-1]) + 0.1 * x for x in xs]
-        return [Sample((x,)) for x in xs]
-
-    return samples
+def matrix_samples(*shapes: tuple[int, ...], positive: bool = False) -> list[Sample]:
+    xs = [normal(k, *s) for k, s in enumerate(shapes)]
+    if positive:
+        xs = [x @ np.swapaxes(x, -1, -2) + np.eye(x.shape[-1]) + 0.1 * x for x in xs]
+    return [Sample((x,)) for x in xs]

@@ -43,7 +43,7 @@ def _simpler_mean(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: Params) ->
 
 mean = linear(
     "mean", reduce_type("mean", check=require_float), lambda xp, x, *, axes: xp.mean(x, axis=axes), _mean_transpose,
-    axes=along("axes", REDUCE, "mean", kept=False), simplify=_simpler_mean, samples=reduction_samples())
+    axes=along("axes", REDUCE, "mean", kept=False), simplify=_simpler_mean, samples=reduction_samples)
 
 
 def split_mean(node: Node) -> Node | None:

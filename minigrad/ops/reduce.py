@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -37,13 +38,10 @@ def _reduces(by: Combiner, param: str = "axes") -> Params:
     return {"axes": along(param, REDUCE, by.name, kept=False), "combiner": by}
 
 
-def reduction_samples(order: int = 2, bools: bool = False) -> Callable[[], list[Sample]]:
+def reduction_samples(order: int = 2, bools: bool = False) -> list[Sample]:
     """Return samples with one, two and all axes reduced."""
-    def samples() -> list[Sample]:
-        x = np.random.default_rng(3).uniform(-2, 2, (3, 4, 2))
-        return [Sample((x > 0 if bools else x,), {"axes": a}, order=order) for a in ((1,), (0, 2), (0, 1, 2))]
-
-    return samples
+    x = np.random.default_rng(3).uniform(-2, 2, (3, 4, 2))
+    return [Sample((x > 0 if bools else x,), {"axes": a}, order=order) for a in ((1,), (0, 2), (0, 1, 2))]
 
 
 def require_number(name: str, t: ArrayType) -> ArrayType:
@@ -93,7 +91,7 @@ sum_ = linear(
     "sum", reduce_type("sum", check=require_number),
     lambda xp, x, *, axes: summed(xp, x, axes),
     lambda g, x, *, axes: broadcast_along(g, x.shape, axes), **_reduces(ADD), kind="reduce", simplify=_simpler_sum,
-    samples=reduction_samples())
+    samples=reduction_samples)
 
 
 def _extreme(name: str, by: Combiner, of_nothing: bool = False) -> Primitive:
@@ -108,7 +106,7 @@ def _extreme(name: str, by: Combiner, of_nothing: bool = False) -> Primitive:
     vjp, jvp = extreme_rules(sum_, lambda y, x, *, axes: broadcast_along(y, x.shape, axes))
     return Primitive(
         name, reduce_type(name, empty=of_nothing), evaluate, vjp, jvp, **_reduces(by),
-        kind="other" if of_nothing else "reduce", laws=Laws(idempotent=True), samples=reduction_samples())
+        kind="other" if of_nothing else "reduce", laws=Laws(idempotent=True), samples=reduction_samples)
 
 
 max_ = _extreme("max", MAX)
@@ -120,7 +118,7 @@ min_or_largest = _extreme("min_or_largest", MIN, of_nothing=True)
 def _truth(name: str, by: Combiner) -> Primitive:
     return discrete(
         name, reduce_type(name, lambda d: np.dtype(bool)), lambda xp, x, *, axes: getattr(xp, name)(x, axis=axes),
-        **_reduces(by), kind="reduce", laws=Laws(idempotent=True), samples=reduction_samples(0, bools=True))
+        **_reduces(by), kind="reduce", laws=Laws(idempotent=True), samples=partial(reduction_samples, 0, bools=True))
 
 
 any_ = _truth("any", ANY)

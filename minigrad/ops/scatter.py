@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def _extreme(name: str, by: Combiner) -> Primitive:
         return xp.reshape(getattr(xp, by.name)(xp.where(flat == places, rows, none), axis=1), shape)
 
     vjp, jvp = extreme_rules(scatter_add, lambda y, u, *indices, shape: gather(y, *indices))
-    return Primitive(name, type_rule, evaluate, vjp, jvp, scatter_batch(name), axes=INDEXED_AXES, combiner=by,
+    return Primitive(name, type_rule, evaluate, vjp, jvp, partial(scatter_batch, name), axes=INDEXED_AXES, combiner=by,
                      hidden_params=frozenset({"shape"}), samples=_samples)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -20,19 +21,16 @@ from .reduce import require_number
 from .shape import concatenate, flip, require_axes, section
 
 
-def _samples(order: int = 2) -> Callable[[], list[Sample]]:
-    def samples() -> list[Sample]:
-        x = np.random.default_rng(4).permutation(12.0 * np.arange(1, 13)).reshape(3, 4) / 40
-        return [Sample((x,), {"axis": a}, order=order) for a in (0, 1)]
-
-    return samples
+def _samples(order: int = 2) -> list[Sample]:
+    x = np.random.default_rng(4).permutation(12.0 * np.arange(1, 13)).reshape(3, 4) / 40
+    return [Sample((x,), {"axis": a}, order=order) for a in (0, 1)]
 
 
 cumsum: Primitive = linear(
     "cumsum", lambda t, *, axis: require_axes("cumsum", require_number("cumsum", t), axis),
     lambda xp, x, *, axis: running(xp, x, axis),
     lambda g, x, *, axis: flip(cumsum(flip(g, axes=(axis,)), axis=axis), axes=(axis,)),
-    axes=along("axis", ORDERED), combiner=ADD, params={"axis": int}, samples=_samples())
+    axes=along("axis", ORDERED), combiner=ADD, params={"axis": int}, samples=_samples)
 
 
 # -- cumulative extremes -----------------------------------------------------------------------------
@@ -80,7 +78,7 @@ def _cumulative_extreme(name: str, by: Combiner, pair: Primitive, ignores_nan: b
         return ew.cast_to(_sums_in_runs(moved, out, axis) / count, x.dtype)
 
     return Primitive(name, type_rule, evaluate, vjp, jvp, axes=along("axis", ORDERED), combiner=by,
-                     samples=_samples())
+                     samples=_samples)
 
 
 def _attained(out: Node, x: Node, axis: int) -> tuple[Node, Node]:
@@ -124,7 +122,7 @@ argsort = discrete(
     lambda xp, x, *, axis: np.argsort(x, axis=axis, kind="stable") if xp is np else xp.argsort(x, axis=axis),
     axes=along("axis", ORDERED),
     flops=lambda node, value, count: value(node.type.size) * math.log2(max(value(node.shape[node.params["axis"]]), 1)),
-    samples=_samples(0))
+    samples=partial(_samples, 0))
 
 
 def sort(x: Node, axis: int) -> Node:

@@ -7,7 +7,7 @@ every transform.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,9 @@ from .constants import size_scalar
 from .refusals import first_where
 
 
-def _samples(*null: int) -> Callable[[], list[Sample]]:
+def _samples(*null: int) -> list[Sample]:
     index = np.array([[0, 2, 1], [1, *(null or (0,)), 3]])
-    return lambda: [Sample((index, np.full((2, 3), 4), *(np.full((2, 3), k) for k in null)), order=0)]
+    return [Sample((index, np.full((2, 3), 4), *(np.full((2, 3), k) for k in null)), order=0)]
 
 
 def _are_places(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: np.ndarray | int = -1) -> bool:
@@ -59,7 +59,8 @@ def _strict(name: str, kernel: str, *null: int, wraps: bool = False, **attribute
         place = xp.where(index < 0, index + size, index) if wraps else index
         return xp.where(index == null[0], size, place) if null else place
 
-    return elementwise(name, evaluate, kernel, domain="iu", raises="iu", samples=_samples(*null), **attributes)
+    return elementwise(name, evaluate, kernel, domain="iu", raises="iu", samples=partial(_samples, *null),
+                       **attributes)
 
 
 # place(index, size) accepts indices that are not negative. The others map `null` to the place behind the last one;

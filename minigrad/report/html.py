@@ -7,6 +7,7 @@ import keyword
 import re
 import tokenize
 from collections.abc import Sequence
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from ..draw.notebook import cell, framed, graph_text
@@ -26,11 +27,12 @@ def page(report: Report) -> str:
     """Return the HTML page of a `Report`."""
     sections = [_table(report), _curves(report), *([_training(report.training)] if report.training else []),
                 _graphs(report), _program(report), _machine(report)]
+    style = (files(__package__) / "assets" / "report.css").read_text(encoding="utf-8").strip()
     return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f"<title>minigrad · {xml(report.title)}</title>"
             '<meta name="viewport" content="width=device-width,initial-scale=1">'
             '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
-            f"<style>{_STYLE}</style></head>\n<body><main>\n{_head(report)}\n{chr(10).join(sections)}\n"
+            f"<style>{style}</style></head>\n<body><main>\n{_head(report)}\n{chr(10).join(sections)}\n"
             "</main></body></html>\n")
 
 
@@ -54,11 +56,8 @@ def _head(report: Report) -> str:
         row = rows.get("vmapped") or rows["giant"]
         cards = [
             (f"{formatting.significant(row.speedup)} ×", "as fast as the loop", "the batched program, same examples"),
-            (
-                formatting.relative(row.difference),
-                "from the loop’s gradient",
-                f"relative; one round-off is {formatting.relative(report.roundoff)}",
-            ),
+            (formatting.relative(row.difference), "from the loop’s gradient",
+             f"relative; one round-off is {formatting.relative(report.roundoff)}"),
             (formatting.count(row.rate), "examples a second", f"the loop: {formatting.count(rows['loop'].rate)}"),
         ]
     if "microbatched" in rows and "vmapped" in rows and rows["microbatched"].peak_bytes:
@@ -177,53 +176,3 @@ def _coloured(source: str) -> str:
             out += [xml(source[done:begin]), f'<i class="{kind}">{xml(source[begin:end])}</i>']
             done = end
     return "".join(out) + xml(source[done:])
-
-
-_STYLE = """
-:root{--page:#f6f7f9;--card:#fff;--text:#1f2328;--soft:#57606a;--line:#d8dee4;--accent:#0f766e;--tint:#e6f5f1;
---c:#6e7781;--k:#a0278f;--s:#0a5d2a;--n:#0550ae}
-@media(prefers-color-scheme:dark){:root{--page:#0d1117;--card:#161b22;--text:#e6edf3;--soft:#9da7b3;--line:#30363d;
---accent:#2dd4bf;--tint:#12302c;--c:#8b949e;--k:#ff9bce;--s:#7ee2a8;--n:#79c0ff}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--page);color:var(--text);
-font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif}
-main{max-width:1180px;margin:0 auto;padding:32px 20px 64px}
-h1{font-size:clamp(28px,5vw,40px);line-height:1.15;margin:2px 0 8px;letter-spacing:-.02em;overflow-wrap:anywhere}
-h2{font-size:20px;margin:0 0 6px;letter-spacing:-.01em}
-.brand{margin:0;color:var(--accent);font-weight:600;letter-spacing:.02em}
-.lead{margin:0 0 16px;color:var(--soft);max-width:75ch}
-section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:22px;margin-top:20px}
-.cards{list-style:none;display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;padding:0;
-margin:20px 0 0}
-.cards li{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px 16px;display:flex;
-flex-direction:column}
-.cards b{font-size:26px;line-height:1.2;color:var(--accent);letter-spacing:-.02em;font-variant-numeric:tabular-nums}
-.cards small{color:var(--soft);margin-top:2px}
-.wide{overflow-x:auto;margin:0 -22px;padding:0 22px}
-table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums}
-th,td{padding:8px 10px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}
-thead th{color:var(--soft);font-weight:500;font-size:13px}
-th:first-child{text-align:left;padding-left:8px}tbody th{font-weight:600}
-tbody tr:last-child>*{border-bottom:0}tr.best>*{background:var(--tint)}
-.notes{color:var(--soft);font-size:13.5px;margin:14px 0 0;padding-left:18px}
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:18px;margin-bottom:8px}
-figure{margin:0}
-.tabs>input{position:absolute;opacity:0;pointer-events:none}
-.tabs>label{display:inline-block;padding:5px 14px;margin:0 6px 12px 0;border:1px solid var(--line);border-radius:99px;
-cursor:pointer;font-size:14px}
-.tabs>input:checked+label{background:var(--tint);border-color:var(--accent);color:var(--accent);font-weight:600}
-.tabs>input:focus-visible+label{outline:2px solid var(--accent);outline-offset:2px}
-.panel{display:none}
-.drawing{overflow:auto;max-height:76vh;border:1px solid var(--line);border-radius:8px;padding:8px;
-background:var(--page)}
-.drawing svg{display:block;margin:0 auto}
-details{margin-top:12px}summary{cursor:pointer;color:var(--soft);font-size:14px}
-pre{font:12.5px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;overflow:auto;
-max-height:76vh;background:var(--page);border:1px solid var(--line);border-radius:8px;padding:14px;
-margin:10px 0 0;tab-size:4}
-pre i{font-style:normal}.c{color:var(--c)}.k{color:var(--k)}.s{color:var(--s)}.n{color:var(--n)}
-.stages{color:var(--soft);font-size:14px;margin:0 0 12px;padding-left:22px}.stages b{color:var(--text);font-weight:600}
-.machine{display:grid;grid-template-columns:repeat(auto-fill,minmax(200px,1fr));gap:10px 18px;margin:0;font-size:14px}
-dt{color:var(--soft);font-size:13px}dd{margin:0}
-@media print{section{break-inside:avoid}.drawing,pre{max-height:none}}
-""".strip()

@@ -72,20 +72,10 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """Return the text of each of ``Report.COLUMNS``."""
         low, high = min(self.seconds), max(self.seconds)
-        return (
-            self.name,
-            f"{self.examples:,}",
-            f"{self.loss:.6g}",
-            formatting.relative(self.difference),
-            formatting.seconds(self.time),
-            f"{formatting.span(low, high)}",
-            f"{formatting.significant(self.speedup)} ×",
-            formatting.count(self.rate),
-            formatting.memory(self.peak_bytes),
-            f"{self.nodes:,}",
-            formatting.count(self.operations),
-            formatting.seconds(self.build_seconds),
-        )
+        return (self.name, f"{self.examples:,}", f"{self.loss:.6g}", formatting.relative(self.difference),
+                formatting.seconds(self.time), formatting.span(low, high), f"{formatting.significant(self.speedup)} ×",
+                formatting.count(self.rate), formatting.memory(self.peak_bytes), f"{self.nodes:,}",
+                formatting.count(self.operations), formatting.seconds(self.build_seconds))
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ __version__ = "0.1.0"
 
 # Names that the first gradient of a process does not need: imported on first use, which saves a third of the time.
 _LATER = {
-    "autobatch": ".passes.autobatch",
+    "Audit": ".auditing", "audit": ".auditing", "autobatch": ".passes.autobatch",
     "check_batching": ".testing", "check_grads": ".testing", "check_primitive": ".testing",
     "compare": ".report", "DataLoader": ".ragged.loader", "explore": ".explorer",
     "from_networkx": ".ragged.convert",
@@ -60,6 +60,7 @@ _LATER = {
 
 if _TYPE_CHECKING:
     from . import optim, per_example
+    from .auditing import Audit, audit
     from .backends.native.runtime.threads import get_num_threads, set_num_threads
     from .explorer import explore
     from .passes.autobatch import autobatch
@@ -71,9 +72,9 @@ if _TYPE_CHECKING:
     from .testing import check_batching, check_grads, check_primitive
 
 __all__ = [
-    "Array", "ArrayType", "Axis", "Batch", "BatchError", "CheckError", "DataLoader", "Dim", "DtypeError",
+    "Array", "ArrayType", "Audit", "Axis", "Batch", "BatchError", "CheckError", "DataLoader", "Dim", "DtypeError",
     "GradError", "Graph", "GraphError", "MinigradError", "Node", "Report", "ShapeError", "Sparse", "TraceError",
-    "Unsupported", "autobatch", "axis", "batch", "bool_", "callback", "check_batching", "check_grads",
+    "Unsupported", "audit", "autobatch", "axis", "batch", "bool_", "callback", "check_batching", "check_grads",
     "check_primitive", "checkpoint", "compare", "compile", "cond", "count", "custom_jvp", "custom_vjp",
     "debug_nans", "dim", "example", "explore", "f16", "f32", "f64", "fori_loop", "from_networkx", "from_pyg",
     "full_tracebacks", "gather", "get_num_threads", "grad", "hessian", "hvp", "i8", "i16", "i32", "i64", "index",

@@ -1,0 +1,351 @@
+"""`audit`: the weights of the examples in a training step's gradient."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import optree
+
+from ..errors import BatchError, GradError, MinigradError, at_user_line
+from ..graph import InAxes, PyTree
+from ..ragged.axes import Axis
+from ..ragged.batch import batch
+from ..report.ragged import are_examples
+from ..report.variants import example_arguments, progress_bar
+from ..tracebacks import boundary
+from ..transforms.trace import function_name
+from .examples import Examples, Parameters, Step, precision_of
+from .gradients import IN_MEMORY, ForeignGradients, OwnGradients, Point, Rows, Source, extra_rows, stacked
+from .least_squares import Solution
+from .mixing import Mixing, probe
+from .readings import Evidence, Fit, Reading, Scheme, read
+from .report import Audit
+
+_ROUNDOFF = 2.0**10  # multiples of the round-off that a residual by round-off alone may have
+_WEIGHTS = 16.0  # the same for the uncertainty of weights
+_FURTHER = 2  # values of the parameters drawn to part units that the first ones leave undetermined
+_MOST_POINTS = 64
+
+
+@boundary
+def audit(step: Step, loss: Step | None, params: PyTree, examples: PyTree, *, in_axes: InAxes = None,
+          gradients: Step | None = None, per: int | str | Axis | None = None, expected: str | np.ndarray = "mean",
+          lengths: Mapping[str, Any] | None = None, reduction: str = "sum", extra: Mapping[str, Step] | None = None,
+          tolerance: float | None = None, seed: int = 0, progress: bool = True) -> Audit:
+    """Find the weight of each example in the gradient that a training step returns.
+
+    The weights are the least-squares solution of ``G = Σ w_i g_i``, where g_i is the gradient of example i and G that
+    of the step. The step is a black box, in any framework: accumulated micro-batches, padding, shards and clipping show
+    in its weights, and examples that mix show in the residual.
+
+    Parameters
+    ----------
+    step : callable
+        ``step(params, *examples)`` returns a gradient in the structure of `params`, as arrays of any library, or
+        ``(value, gradient)``.
+    loss : callable or None
+        The loss of one example, ``loss(params, *example)``: a floating scalar. With `per`, one number per row.
+    params : pytree of arrays
+    examples : tuple of arrays, a pytree of arrays, a Batch, or a list of examples
+        Each entry of a tuple is one more argument, with the examples along axis 0; a list holds one entry per example.
+    in_axes : optional
+        The axes of all arguments, as in `vmap`; by default ``(None, 0, …, 0)``.
+    gradients : callable, optional
+        In place of `loss`: ``gradients(params, *example)`` returns the gradient of one example, from any library.
+    per : str, Axis or int, optional
+        The rows that have a weight each (tokens, nodes, edges), by a name; the loss then returns one number per row.
+    expected : {"mean", "sum", "mean over ..."} or array (U,)
+        The right weights, for `Audit.right` and `Audit.check`. ``"mean over token"`` needs `lengths` of that name, or
+        ragged examples with that axis.
+    lengths : mapping of str to array (B,), optional
+        The number of rows of each example, such as ``{"token": [5, 3]}``; ragged examples bring their own.
+    reduction : {"sum", "mean"}
+        Whether the loss of one example adds up or averages the losses of its rows.
+    extra : mapping of str to callable, optional
+        Further directions: ``{"l2": f}``, where ``f(params)`` is the gradient of a regulariser. Its right factor is 1.
+    tolerance : float, optional
+        The residual, relative to the norm of G, that counts as round-off; by default from the dtypes.
+    seed : int
+        Of the values of the parameters drawn, and of a sketch.
+    progress : bool
+        Whether to show a progress bar, in a notebook or if the standard error is a terminal.
+
+    Returns
+    -------
+    Audit
+        ``print(report)``, ``report.verdict``, ``report.weights``, ``report.check("mean")``,
+        ``report.to_json()``.
+
+    Raises
+    ------
+    BatchError
+        If there is no example, or the arguments differ in their number.
+    GradError
+        If a gradient has another structure or shape than the parameters, is not finite, or the step is random.
+    MinigradError
+        If an option is unknown, or both or neither of `loss` and `gradients` are given.
+
+    Examples
+    --------
+    Micro-batches of two, two and one example, whose means are averaged:
+
+    >>> def loss(w, x, y):
+    ...     return (x @ w - y) ** 2
+    >>> mean = mg.grad(lambda w, X, Y: np.mean((X @ w - Y) ** 2))
+    >>> def step(w, X, Y):
+    ...     return sum(mean(w, X[k:k + 2], Y[k:k + 2]) for k in (0, 2, 4)) / 3
+    >>> rng = np.random.default_rng(0)
+    >>> w, X, Y = rng.normal(size=8), rng.normal(size=(5, 8)), rng.normal(size=5)
+    >>> report = mg.audit(step, loss, w, (X, Y), progress=False)
+    >>> report.weights.round(4)
+    array([0.1667, 0.1667, 0.1667, 0.1667, 0.3333])
+    >>> report.right
+    False
+    """
+    if (loss is None) == (gradients is None):
+        raise MinigradError(at_user_line("audit: give the loss of one example, or gradients=, one of the two"))
+    if reduction not in ("sum", "mean"):
+        raise MinigradError(at_user_line(f"audit: reduction is 'sum' or 'mean', not {reduction!r}"))
+    if per is not None and loss is None:
+        raise MinigradError(at_user_line("audit: per= needs the loss, which returns one number per row"))
+    more = example_arguments(loss, examples, "audit") if loss is not None else (
+        examples if type(examples) is tuple else (examples,))
+    with progress_bar(progress, f"audit {function_name(step)}", 0) as advance:
+        session = _Session(step, loss, gradients, params, more, in_axes, per, extra or {}, tolerance, seed, advance)
+        return session.run(expected, lengths, reduction)
+
+
+class _Session:
+    """One audit: the step and the gradients at several values of the parameters."""
+
+    def __init__(self, step: Step, loss: Step | None, gradients: Step | None, params: PyTree, more: tuple[PyTree, ...],
+                 in_axes: InAxes, per: int | str | Axis | None, extra: Mapping[str, Step], tolerance: float | None,
+                 seed: int, advance: Callable[[str], None]):
+        self._start = time.perf_counter()
+        self._step, self._name, self._extra, self._tolerance = step, function_name(step), extra, tolerance
+        self._advance = advance
+        self._parameters = Parameters(params)
+        self._examples = Examples(more, in_axes)
+        self._rng, self._seed = np.random.default_rng(seed), seed
+        self._per = "row" if isinstance(per, int) else per.name if isinstance(per, Axis) else per
+        self._source: Source
+        if loss is not None:
+            packed = tuple(batch(x) if are_examples(x) else x for x in more)
+            own = Examples(packed, in_axes)
+            self._own = own
+            self._source = OwnGradients(loss, own, self._parameters, per is not None, advance)
+        else:
+            assert gradients is not None
+            self._own = self._examples
+            self._source = ForeignGradients(gradients, self._examples, self._parameters, advance)
+        self._roundoff = 0.0
+        self._points: list[Point] = []
+
+    # -- the step ------------------------------------------------------------------------------------------
+
+    def _call(self, params: PyTree, args: tuple[PyTree, ...]) -> np.ndarray:
+        gradient = self._step(params, *args)
+        leaves = gradient[1] if isinstance(gradient, tuple) and len(gradient) == 2 else gradient
+        self._roundoff = max(self._roundoff, precision_of(leaves))
+        return self._parameters.vector(gradient, f"the gradient of {self._name}")
+
+    def _gradient(self) -> np.ndarray:
+        """Return the step's gradient; refuse a step whose calls differ."""
+        self._advance("the step")
+        first, second = (self._call(self._parameters.tree, self._examples.args) for _ in range(2))
+        scale, gap = float(np.linalg.norm(first)), float(np.linalg.norm(second - first))
+        if gap > _ROUNDOFF * self._roundoff * scale:
+            raise GradError(at_user_line(
+                f"audit({self._name}): two calls of the step with the same arguments differ by {gap / scale:.1e} of "
+                "the gradient's norm: it draws random numbers, or keeps a state. Set its seed, or its state, within "
+                "the step"))
+        return first
+
+    def _point(self, params: PyTree, gradient: np.ndarray) -> Point:
+        rows = extra_rows(self._extra, params, self._parameters)
+        return self._source.point(params, gradient, rows, self._seed)
+
+    def _another(self) -> Point:
+        params = self._parameters.near(self._rng)
+        return self._point(params, self._call(params, self._examples.args))
+
+    # -- the run -------------------------------------------------------------------------------------------
+
+    def run(self, goal: str | np.ndarray, lengths: Mapping[str, Any] | None, reduction: str) -> Audit:
+        """Return the report."""
+        sizes = {k: np.asarray(v) for k, v in (lengths or {}).items()} or self._own.lengths()
+        for k, v in sizes.items():
+            if v.shape != (self._examples.size,):
+                raise BatchError(at_user_line(f"audit: lengths[{k!r}] has shape {v.shape}, for {self._examples.size} "
+                                              "examples"))
+        schemes = _schemes(self._source, self._per, sizes, reduction)
+        unit = self._per or "example"
+        if isinstance(goal, str):
+            if goal not in schemes:
+                raise MinigradError(at_user_line(f"audit: expected={goal!r}; there are {', '.join(schemes)}"))
+            wanted, goal_name = schemes[goal].weights, goal
+        else:
+            wanted, goal_name = np.asarray(goal, float), "given weights"
+            if wanted.shape != (len(self._source.examples),):
+                raise MinigradError(at_user_line(f"audit: {wanted.shape} weights are expected, for "
+                                                 f"{len(self._source.examples)} {unit}s"))
+        gradient = self._gradient()
+        points = [self._point(self._parameters.tree, gradient)]
+        first, solution, together = self._solve(points)
+        n = len(self._source.examples)
+        norm = float(np.linalg.norm(gradient)) or 1.0
+        room = self._room(first, solution)
+        varies, mixing = "", None
+        if solution.residual > room and together is not first:
+            alone = first.solve(self._precision())
+            if alone.residual <= self._room(first, alone):
+                varies = "The weights change with the parameters."
+                solution, together = alone, first
+        readings: list[Reading] = []
+        evidence = self._evidence(together, solution, schemes, goal_name, sizes)
+        if solution.residual > self._room(together, solution):
+            mixing = self._probe(gradient, sizes, math.sqrt(max(0.0, 1 - (solution.residual / norm) ** 2)))
+        else:
+            readings = read(evidence)
+            if not any(r.named for r in readings) and isinstance(together, Rows):
+                varies, readings = self._elsewhere(points, solution, readings, varies)
+        size = float(np.linalg.norm(together.gradient)) or 1.0
+        shown = solution.weights[:n] if not readings or solution.undetermined == [] else readings[0].weights
+        undetermined = [s[s < n] for s in solution.undetermined]
+        undetermined = [s for s in undetermined if len(s)]
+        coefficients = readings[0].extra if readings else solution.weights[n:]
+        return Audit(
+            self._name, unit, shown, evidence.uncertainty, wanted, goal_name, solution.residual / size,
+            self._room(together, solution) / size, solution.condition, solution.rank, undetermined, readings,
+            dict(zip(self._extra, map(float, coefficients), strict=True)), mixing, varies, self._source.examples,
+            self._source.rows, first.norms[:n], len(points), first.method, time.perf_counter() - self._start, schemes)
+
+    def _precision(self) -> float:
+        return max(self._roundoff, self._source.roundoff, 2.0**-52)
+
+    def _room(self, point: Point, solution: Solution) -> float:
+        """Return the residual that round-off explains."""
+        if self._tolerance is not None:
+            return self._tolerance * float(np.linalg.norm(point.gradient))
+        parts = float(np.abs(solution.weights) @ point.norms) if len(solution.weights) == len(point.norms) else 0.0
+        if isinstance(point, Rows) and point.norms.max(initial=0.0):
+            parts = float(np.abs(solution.weights) @ np.linalg.norm(point.rows, axis=1))
+        return _ROUNDOFF * self._precision() * max(parts, float(np.linalg.norm(point.gradient)))
+
+    def _solve(self, points: list[Point]) -> tuple[Point, Solution, Point]:
+        """Return the first equations, the weights, and the equations of as many points as determine them."""
+        first = points[0]
+        n, size = len(first.norms), len(first.gradient)
+        if not isinstance(first, Rows):
+            return first, first.solve(self._precision()), first
+        rows = [first]
+        needed = math.ceil((n + max(4, n // 10)) / size) if size < n + max(4, n // 10) else 1
+        affordable = max(1, IN_MEMORY // max(1, n * size))
+        while len(rows) < min(needed, _MOST_POINTS, affordable):
+            self._add(points, rows)
+        together = stacked(rows) if len(rows) > 1 else first
+        solution = together.solve(self._precision())
+        for _ in range(_FURTHER):
+            if not solution.undetermined or len(rows) >= affordable:
+                break
+            self._add(points, rows)
+            together = stacked(rows)
+            solution = together.solve(self._precision())
+        return first, solution, together
+
+    def _add(self, points: list[Point], rows: list[Rows]) -> None:
+        another = self._another()
+        assert isinstance(another, Rows)
+        points.append(another)
+        rows.append(another)
+
+    def _evidence(self, point: Point, solution: Solution, schemes: Mapping[str, Scheme], goal: str,
+                  sizes: Mapping[str, np.ndarray]) -> Evidence:
+        n, directions = len(self._source.examples), len(self._extra)
+        beside = [point.combine(np.concatenate([np.zeros(n), row])) for row in np.eye(directions)]
+        room = self._room(point, solution)
+
+        def fit(pattern: np.ndarray) -> Fit:
+            own = point.combine(np.concatenate([pattern, np.zeros(directions)]))
+            columns = np.stack([own, *beside], axis=1)
+            factors, *_ = np.linalg.lstsq(columns, point.gradient, rcond=None)
+            rest = float(np.linalg.norm(columns @ factors - point.gradient))
+            return Fit(float(factors[0]), factors[1:], rest <= max(room, 2 * solution.residual))
+
+        def norm(weights: np.ndarray) -> float:
+            return float(np.linalg.norm(point.combine(np.concatenate([weights, np.zeros(directions)]))))
+
+        sums = float(np.abs(solution.weights) @ _row_norms(point))
+        error = max(solution.residual, _WEIGHTS * self._precision() * sums)
+        ordered = {id(s): s for k, s in sorted(schemes.items(), key=lambda item: item[0] != goal) if k != "sum"}
+        padded = {k: float(m.size * self._width(m)) for k, m in sizes.items() if self._width(m)}
+        return Evidence(solution.weights[:n], error * solution.noise[:n], point.norms[:n], [*ordered.values()], fit,
+                        norm, padded, self._per or "example")
+
+    def _width(self, lengths: np.ndarray) -> int:
+        """Return the number of rows to which dense examples are padded; 0 if they are not."""
+        if not self._examples.dense:
+            return 0
+        widths = [np.shape(x)[1] for arg, axis in zip(self._examples.args, self._examples.axes, strict=True)
+                  if axis == 0 for x in optree.tree_leaves(arg) if np.ndim(x) > 1]
+        return next((w for w in widths if w >= lengths.max(initial=0) and w > lengths.min(initial=0)), 0)
+
+    def _elsewhere(self, points: list[Point], solution: Solution, readings: list[Reading], varies: str
+                   ) -> tuple[str, list[Reading]]:
+        """Compare the weights with those at other parameters, where they have no name."""
+        first = points[0]
+        if not isinstance(first, Rows) or solution.undetermined:
+            return varies, readings
+        other = self._another()
+        points.append(other)
+        assert isinstance(other, Rows)
+        there = other.solve(self._precision())
+        if there.undetermined or there.residual > self._room(other, there):
+            return varies, readings
+        gap = np.abs(there.weights - solution.weights)
+        scale = max(np.abs(there.weights).max(), np.abs(solution.weights).max())
+        error = self._precision() * _WEIGHTS * sum(
+            s.noise * float(np.abs(s.weights) @ _row_norms(p)) for s, p in ((solution, first), (there, other)))
+        if not (gap > np.maximum(1e-4 * scale, 8 * error)).any():
+            return varies, readings
+        before, after = (float(np.linalg.norm(p.gradient)) for p in (first, other))
+        if readings and readings[0].name == "scaled" and abs(before - after) <= 1e-4 * after:
+            r = readings[0]
+            clipped = Reading("clipped batch", f"the mean, clipped to the norm {before:.6g}", r.weights, r.extra, 1.0,
+                              True, bound=before)
+            return "", [clipped]
+        return "The weights change with the parameters.", readings
+
+    def _probe(self, gradient: np.ndarray, sizes: Mapping[str, np.ndarray], cosine: float) -> Mixing:
+        params = self._parameters.tree
+        if self._per is None:
+            def of_one(example: tuple[PyTree, ...]) -> np.ndarray:
+                return self._source.of_one(params, example)
+        else:
+            def of_one(example: tuple[PyTree, ...]) -> np.ndarray:
+                return gradient
+        return probe(lambda args: self._call(params, args), self._examples, gradient, of_one, sizes, cosine,
+                     self._precision(), self._advance)
+
+
+def _row_norms(point: Point) -> np.ndarray:
+    return np.linalg.norm(point.rows, axis=1) if isinstance(point, Rows) else point.norms
+
+
+def _schemes(source: Source, per: str | None, sizes: Mapping[str, np.ndarray], reduction: str) -> dict[str, Scheme]:
+    """Return the means by name: over the units, over the rows of each axis; and the sum."""
+    n = len(source.examples)
+    ones = np.ones(n)
+    if per is not None:
+        own = np.bincount(source.examples)[source.examples]
+        rows = Scheme(per, ones, ones)
+        return {"mean": rows, f"mean over {per}": rows, "mean of example means": Scheme("example", 1 / own, 1 / own),
+                "sum": Scheme(per, n * ones, ones)}
+    out = {"mean": Scheme("example", ones, ones)}
+    for name, m in sizes.items():
+        out[f"mean over {name}"] = Scheme(name, ones if reduction == "sum" else m.astype(float), m.astype(float))
+    return {**out, "sum": Scheme("example", n * ones, ones)}

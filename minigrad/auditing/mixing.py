@@ -1,0 +1,158 @@
+"""Examples that mix: the step on batches with other examples in place of some.
+
+A step that adds up a function of each example alone has no interactions: the change by two replaced examples is the sum
+of the changes by each. The norm of ``G(jk) − G(j) − G(k) + G`` therefore tells which pairs mix, for any loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..graph import PyTree
+from .examples import Examples, array_of
+from .least_squares import components
+
+TRIED = 12  # examples of the matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Mixing:
+    """The interactions of examples in a step, and the dependence of its gradient on order, size and padding.
+
+    Attributes
+    ----------
+    tried : array (T,)
+        The examples replaced.
+    interactions : array (T, T)
+        The norm of each pair's interaction, relative to the larger change by one of them.
+    groups : list of arrays
+        The sets of examples that mix.
+    order : float
+        The relative change of the gradient when the examples come in reverse.
+    alone : float or None
+        The smallest cosine between the gradient of a batch of one example and that of the example; None if the step
+        refuses such a batch.
+    padding : float or None
+        The relative change of the gradient with other numbers in the padding; None without padding.
+    cosine : float
+        Between the step's gradient and the nearest combination of the examples' gradients.
+    """
+
+    tried: np.ndarray
+    interactions: np.ndarray
+    groups: list[np.ndarray]
+    order: float
+    alone: float | None
+    padding: float | None
+    cosine: float
+
+    @property
+    def mixes(self) -> bool:
+        """Whether any two examples interact."""
+        return bool(self.groups)
+
+
+def probe(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples, gradient: np.ndarray,
+          of_one: Callable[[tuple[PyTree, ...]], np.ndarray], lengths: Mapping[str, np.ndarray], cosine: float,
+          roundoff: float, advance: Callable[[str], None]) -> Mixing:
+    """Return the interactions of up to `TRIED` examples in a step.
+
+    Parameters
+    ----------
+    call : callable
+        The step: from the arguments of a batch to its gradient (P,).
+    examples : Examples
+    gradient : array (P,)
+        Of the whole batch.
+    of_one : callable
+        The gradient of one example, from its arguments.
+    lengths : mapping of str to array (B,)
+    cosine : float
+    roundoff : float
+    advance : callable
+    """
+    n = examples.size
+    tried = _tried(n)
+    donors = {j: _donor(j, n, lengths) for j in tried.tolist()}
+    scale = float(np.linalg.norm(gradient)) or 1.0
+
+    def replaced(*others: int) -> np.ndarray:
+        advance(f"example{'s' * (len(others) > 1)} {' and '.join(map(str, others))} replaced")
+        rows = np.arange(n)
+        for j in others:
+            rows[j] = donors[j]
+        change: np.ndarray = call(examples.take(rows)) - gradient
+        return change
+
+    single = {j: replaced(j) for j in tried.tolist()}
+    size = len(tried)
+    interactions = np.zeros((size, size))
+    for a in range(size):
+        for b in range(a):
+            j, k = int(tried[a]), int(tried[b])
+            gap = float(np.linalg.norm(replaced(j, k) - single[j] - single[k]))
+            change = max(float(np.linalg.norm(single[j])), float(np.linalg.norm(single[k])))
+            noise = 64 * roundoff * scale
+            interactions[a, b] = interactions[b, a] = gap / change if gap > noise and change > noise else 0.0
+    limit = max(1e-3 * interactions.max(initial=0.0), 256 * roundoff)
+    links = {int(tried[a]): {int(tried[b]) for b in np.flatnonzero(interactions[a] > limit)} for a in range(size)}
+    groups = [g for g in components(links) if len(g) > 1]
+    backwards = np.arange(n)[::-1]
+    order = float(np.linalg.norm(call(examples.take(backwards)) - gradient)) / scale
+    return Mixing(tried, interactions, groups, order, _alone(call, examples, of_one, tried),
+                  _padding(call, examples, gradient, lengths, scale), cosine)
+
+
+def _tried(n: int) -> np.ndarray:
+    """Return the examples to replace: all of a few, or runs of neighbours from the whole batch."""
+    if n <= TRIED:
+        return np.arange(n)
+    starts = np.linspace(0, n - 3, TRIED // 3).astype(int)
+    return np.unique((starts[:, None] + np.arange(3)).ravel())
+
+
+def _donor(j: int, n: int, lengths: Mapping[str, np.ndarray]) -> int:
+    """Return another example, of the same lengths if there is one."""
+    others = [(j + d) % n for d in range(n // 2, n // 2 + n) if (j + d) % n != j]
+    alike = [k for k in others if all(m[k] == m[j] for m in lengths.values())]
+    return (alike or others or [j])[0]
+
+
+def _alone(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples,
+           of_one: Callable[[tuple[PyTree, ...]], np.ndarray], tried: np.ndarray) -> float | None:
+    cosines = []
+    for k in tried[:4].tolist():
+        try:
+            got = call(examples.take([k]))
+        except Exception:  # the step is the user's: one that refuses other sizes says nothing here
+            return None
+        own = of_one(examples.one(k))
+        size = float(np.linalg.norm(got) * np.linalg.norm(own))
+        if size:
+            cosines.append(float(got @ own) / size)
+    return min(cosines, default=None)
+
+
+def _padding(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples, gradient: np.ndarray,
+             lengths: Mapping[str, np.ndarray], scale: float) -> float | None:
+    """Return the change by other numbers in the rows beyond the examples' lengths, of floating arrays."""
+    if not examples.dense or not lengths:
+        return None
+    rng = np.random.default_rng(0)
+    args, found = [], False
+    for arg, axis in zip(examples.args, examples.axes, strict=True):
+        dtype = str(getattr(arg, "dtype", ""))
+        padded = next((m for m in lengths.values() if axis == 0 and "float" in dtype and np.ndim(arg) > 1
+                       and np.shape(arg)[1] >= m.max() and np.shape(arg)[1] > m.min()), None)
+        if padded is None:
+            args.append(arg)
+            continue
+        found = True
+        values = array_of(arg).copy()
+        beyond = np.arange(values.shape[1]) >= padded[:, None]
+        values[beyond] = rng.normal(size=values[beyond].shape)
+        args.append(arg.new_tensor(values) if hasattr(arg, "new_tensor") else values.astype(dtype))
+    return float(np.linalg.norm(call(tuple(args)) - gradient)) / scale if found else None

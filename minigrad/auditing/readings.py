@@ -1,0 +1,405 @@
+"""Readings of weights: the mean and its common faults, each tested against the gradient itself.
+
+A reading proposes a pattern, one number per unit; the step's gradient must be a multiple of the pattern's combination
+(and of further directions) to round-off, or the reading is dropped. So a name never rests on the weights alone, which
+may be uncertain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+_EXACT = 1e-6  # relative difference below which a factor has a name
+_MOST = 64  # the largest multiple of an example
+
+
+@dataclass(frozen=True, eq=False)
+class Scheme:
+    """A mean: unit u has the weight ``shares[u] / counts.sum()``.
+
+    Attributes
+    ----------
+    name : str
+        The rows that ``counts`` numbers: examples, tokens.
+    shares, counts : array (U,)
+    """
+
+    name: str
+    shares: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def weights(self) -> np.ndarray:
+        """The weights of the mean."""
+        out: np.ndarray = self.shares / self.counts.sum()
+        return out
+
+
+class Fit(NamedTuple):
+    """A pattern against the gradient: its factor, the further directions', and whether the rest is round-off."""
+
+    factor: float
+    extra: np.ndarray
+    exact: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """An explanation of the weights.
+
+    Attributes
+    ----------
+    name : str
+        ``"mean"``, ``"sum"``, ``"mean over …"``, ``"scaled"``, ``"micro-batch means"``, ``"multiples"``,
+        ``"clipped"`` or ``"clipped micro-batches"``.
+    text : str
+        A clause with the numbers.
+    weights : array (U,)
+    extra : array
+        The factor of each further direction.
+    factor : float
+        The weights over those of the correct pattern.
+    named : bool
+        Whether the factor has an explanation.
+    microbatches : tuple of arrays
+        The units of each micro-batch, where they are found.
+    bound : float or None
+        The norm to which gradients are clipped.
+    """
+
+    name: str
+    text: str
+    weights: np.ndarray
+    extra: np.ndarray
+    factor: float = 1.0
+    named: bool = True
+    microbatches: tuple[np.ndarray, ...] = ()
+    bound: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The weights of one point, and the ways to test a pattern against the gradient.
+
+    Attributes
+    ----------
+    weights, uncertainty, norms : array (U,)
+    schemes : sequence of Scheme
+        The expected one first.
+    padded : dict of str to float
+        The number of rows of a padded batch along each axis.
+    fit : callable
+        From a pattern (U,) to a `Fit`.
+    norm : callable
+        From weights (U,) to the norm of their combination.
+    unit : str
+    """
+
+    weights: np.ndarray
+    uncertainty: np.ndarray
+    norms: np.ndarray
+    schemes: Sequence[Scheme]
+    fit: Callable[[np.ndarray], Fit]
+    norm: Callable[[np.ndarray], float]
+    padded: dict[str, float] = field(default_factory=dict)
+    unit: str = "example"
+
+
+def read(found: Evidence) -> list[Reading]:
+    """Return the readings that explain the gradient, the likeliest first; those without a named factor come last."""
+    for scheme in found.schemes:
+        if (reading := _multiple(found, scheme)) is not None and reading.factor == 1:
+            return [reading]
+    whole = [r for scheme in found.schemes if (r := _multiple(found, scheme)) is not None]
+    if whole:
+        return [r for r in whole if r.named][:1] or whole[:1]
+    readings = [r for propose in (_microbatches, _multiples) for scheme in found.schemes
+                for r in propose(found, scheme)]
+    readings += [*_clipped(found), *_clipped_microbatches(found)]
+    if any(r.name == "multiples" and r.factor == 1 for r in readings):  # micro-batches of any sizes explain too much
+        readings = [r for r in readings if r.name != "micro-batch means" or _is_regular(r.microbatches)]
+    named = [r for r in readings if r.named]
+    exact = [r for r in named if r.factor == 1]
+    return _distinct(exact or named or readings[:1])
+
+
+def _distinct(readings: list[Reading]) -> list[Reading]:
+    texts: dict[str, Reading] = {}
+    for r in readings:
+        texts.setdefault(r.text, r)
+    return list(texts.values())
+
+
+def is_close(a: float, b: float) -> bool:
+    """Return whether two factors are equal to the precision of names."""
+    return abs(a - b) <= _EXACT * max(abs(a), abs(b))
+
+
+# -- one factor for all ------------------------------------------------------------------------------------
+
+
+def _multiple(found: Evidence, scheme: Scheme) -> Reading | None:
+    fit = found.fit(scheme.weights)
+    if not fit.exact or fit.factor == 0:
+        return None
+    total = scheme.counts.sum()
+    weights = fit.factor * scheme.weights
+    name = "mean" if scheme is _of_examples(found) else f"mean over {scheme.name}"
+    if _is(found, fit.factor, 1):
+        return Reading(name, f"the mean over {total:g} {_plural(scheme.name, total)}", scheme.weights, fit.extra)
+    if _is(found, fit.factor, total) and not np.ptp(scheme.shares):
+        return Reading("sum", f"the sum over the {found.unit}s, not divided by {total:g} {_plural(scheme.name, total)}",
+                       weights, fit.extra, float(total))
+    why = explained(fit.factor, total, found.padded.get(scheme.name), found)
+    return Reading("scaled", f"the mean over {total:g} {_plural(scheme.name, total)}, times {fit.factor:.6g}"
+                   + (f": {why}" if why else ""), weights, fit.extra, fit.factor, bool(why))
+
+
+def _of_examples(found: Evidence) -> Scheme | None:
+    return next((s for s in found.schemes if s.name == "example"), None)
+
+
+def _is(found: Evidence, a: float, b: float) -> bool:
+    """Return whether a factor is `b` to within the tolerance of names and the uncertainty of the weights."""
+    scale = np.abs(found.weights).max(initial=0.0)
+    loose = float(np.median(found.uncertainty)) / scale if scale else 0.0
+    return abs(a - b) <= max(_EXACT, min(loose, 1e-3)) * max(abs(a), abs(b))
+
+
+def explained(factor: float, total: float, padded: float | None, found: Evidence, microbatches: int = 0) -> str:
+    """Return the causes that a wrong factor has, joined by "or"; an empty text if it has no simple one."""
+    if factor < 0:
+        rest = "" if _is(found, factor, -1) else f", with the rate {-factor:.6g}"
+        return f"an update, against the gradient{rest}"
+    causes = []
+    if microbatches > 1 and _is(found, factor, microbatches):
+        return f"the division by the {microbatches} micro-batches is missing"
+    if _is(found, factor, total):
+        causes.append(f"the division by {total:g} is missing")
+    if _is(found, factor, 1 / total):
+        causes.append(f"divided by {total:g} twice")
+    if padded and _is(found, factor, total / padded):
+        causes.append(f"padding counts in the denominator ({padded:g} instead of {total:g})")
+    power = math.log2(factor)
+    if abs(power) > 2.5 and _is(found, factor, 2.0 ** round(power)):
+        causes.append(f"a loss scale of 2^{round(power)} left in")
+    whole, part = round(factor), round(1 / factor)
+    if 1 < whole < total and _is(found, factor, whole):
+        causes.append(f"the division by {whole} is missing (as by the number of micro-batches)")
+    if 1 < part < total and _is(found, factor, 1 / part):
+        causes.append(f"divided by {part} once too often")
+    return " or ".join(causes)
+
+
+# -- weights of few values ---------------------------------------------------------------------------------
+
+
+def _clusters(found: Evidence, values: np.ndarray, units: np.ndarray) -> list[np.ndarray]:
+    """Return the units of each value, in the order of their first unit."""
+    order = units[np.argsort(values[units], kind="stable")]
+    sets: list[list[int]] = []
+    for k in order.tolist():
+        near = sets and abs(values[k] - values[sets[-1][-1]]) <= max(
+            _EXACT * abs(values[k]), 4 * (found.uncertainty[k] + found.uncertainty[sets[-1][-1]]))
+        if near:
+            sets[-1].append(k)
+        else:
+            sets.append([k])
+    return sorted((np.array(sorted(s)) for s in sets), key=lambda s: int(s[0]))
+
+
+def _kept(found: Evidence) -> np.ndarray:
+    """Return the units whose weight is not zero."""
+    largest = np.abs(found.weights).max(initial=0.0)
+    return np.flatnonzero(np.abs(found.weights) > np.maximum(_EXACT * largest, 4 * found.uncertainty))
+
+
+def _zeros(found: Evidence, kept: np.ndarray) -> str:
+    dropped = np.setdiff1d(np.arange(len(found.weights)), kept)
+    return f"; {named_units(dropped, found.unit)} {'has' if len(dropped) == 1 else 'have'} weight 0" if len(
+        dropped) else ""
+
+
+def _microbatches(found: Evidence, scheme: Scheme) -> Iterator[Reading]:
+    """Propose the mean of the means of micro-batches: ``w_u = shares_u / (K · counts of its micro-batch)``."""
+    kept = _kept(found)
+    if not len(kept):
+        return
+    values = np.divide(found.weights, scheme.shares, out=np.zeros(len(found.weights)), where=scheme.shares != 0)
+    sets = _clusters(found, values, kept)
+    if not 1 < len(sets) <= max(32, len(kept) // 2):
+        return
+    levels = [float(np.median(values[s])) for s in sets]
+    counts = [float(scheme.counts[s].sum()) for s in sets]
+    equal = not np.ptp(scheme.counts[kept])
+    for first in range(1, len(sets[0]) + 1):
+        each = levels[0] * counts[0] / first  # the total weight of a micro-batch
+        numbers = [level * count / each for level, count in zip(levels, counts, strict=True)]
+        whole = [round(x) for x in numbers]
+        sizes_fit = all(n >= 1 and len(s) % n == 0 if equal else 1 <= n <= 2 for n, s in zip(whole, sets, strict=True))
+        if not sizes_fit or not all(abs(x - n) <= 1e-3 * n for x, n in zip(numbers, whole, strict=True)):
+            continue
+        total = sum(whole)
+        if total < 2:
+            continue
+        pattern = np.zeros(len(found.weights))
+        for s, count, n in zip(sets, counts, whole, strict=True):
+            pattern[s] = scheme.shares[s] * n / (total * count)
+        fit = found.fit(pattern)
+        if not fit.exact:
+            continue
+        exact = _is(found, fit.factor, 1)
+        why = "" if exact else explained(fit.factor, scheme.counts.sum(), None, found, total)
+        parts = tuple(p for s, n in zip(sets, whole, strict=True) for p in np.array_split(s, n))
+        parts = tuple(sorted(parts, key=lambda p: int(p[0])))
+        sizes = [f"{scheme.counts[p].sum():g}" for p in parts]
+        listed = ", ".join(sizes if len(sizes) <= 12 else [*sizes[:6], "…", *sizes[-3:]])
+        text = (f"the mean of the means of {total} micro-batches of {listed} {_plural(scheme.name, 2)}"
+                + ("" if exact else f", times {fit.factor:.6g}" + (f": {why}" if why else "")) + _zeros(found, kept))
+        yield Reading("micro-batch means", text, fit.factor * pattern, fit.extra, 1 if exact else fit.factor,
+                      exact or bool(why), parts)
+        return
+
+
+def _is_regular(microbatches: Sequence[np.ndarray]) -> bool:
+    """Return whether all micro-batches follow each other and have one size, but for a smaller last one."""
+    sizes = [len(m) for m in microbatches]
+    return all(np.ptp(m) == len(m) - 1 for m in microbatches) and len(set(sizes[:-1])) == 1 and sizes[-1] <= sizes[0]
+
+
+def _multiples(found: Evidence, scheme: Scheme) -> Iterator[Reading]:
+    """Propose whole multiples of one weight: units that are dropped, or counted more than once."""
+    kept = _kept(found)
+    if not len(kept):
+        return
+    values = np.divide(found.weights, scheme.shares, out=np.zeros(len(found.weights)), where=scheme.shares != 0)
+    sets = _clusters(found, values, kept)
+    unit = float(np.median(values[max(sets, key=len)]))
+    times = np.zeros(len(values))
+    times[kept] = np.round(values[kept] / unit)
+    if times.min() < 0 or times.max() > _MOST or (times[kept] == 0).any() or not (times != 1).any():
+        return
+    pattern = times * scheme.shares
+    fit = found.fit(pattern)
+    if not fit.exact:
+        return
+    drawn, whole = float((times * scheme.counts).sum()), float(scheme.counts.sum())
+    over = next((total for total in (drawn, whole, float(scheme.counts[kept].sum()))
+                 if _is(found, fit.factor * total, 1)), None)
+    factor = 1.0 if over is not None else fit.factor * drawn
+    why = "" if over is not None else explained(factor, drawn, None, found)
+    repeated = [f"{named_units(units, found.unit)} {'counts' if len(units) == 1 else 'count'} "
+                f"{'twice' if t == 2 else f'{t:.0f} times'}" for t in sorted(set(times[times > 1].tolist()))
+                for units in [np.flatnonzero(times == t)]]
+    text = (f"the mean over {over or drawn:g} {_plural(scheme.name, 2)}"
+            + (f", times {factor:.6g}" + (f": {why}" if why else "") if over is None else "")
+            + "".join(f"; {r}" for r in repeated) + _zeros(found, kept))
+    yield Reading("multiples", text, fit.factor * pattern, fit.extra, factor, over is not None or bool(why))
+
+
+# -- clipping ----------------------------------------------------------------------------------------------
+
+
+def _clipped(found: Evidence) -> Iterator[Reading]:
+    """Propose gradients clipped one by one: ``w_u = min(1, C / ‖g_u‖) / n``."""
+    kept = _kept(found)
+    bound = _bound(found, found.weights[kept], found.norms[kept], kept)
+    if bound is None:
+        return
+    pattern = np.zeros(len(found.weights))
+    pattern[kept] = np.minimum(1, bound / found.norms[kept]) / len(kept)
+    fit = found.fit(pattern)
+    if fit.exact:
+        clipped = int((found.norms[kept] > bound * (1 + _EXACT)).sum())
+        yield _clip(found, "clipped", f"the mean of gradients of which {clipped} of {len(kept)} are clipped, one by "
+                    "one,", bound, pattern, fit, kept)
+
+
+def _clipped_microbatches(found: Evidence) -> Iterator[Reading]:
+    """Propose the mean over micro-batches of one size of their mean gradients, each clipped."""
+    kept = _kept(found)
+    sets = _clusters(found, found.weights, kept)
+    if not 2 < len(sets) <= max(32, len(kept) // 2):
+        return
+    n = len(found.weights)
+    norms = np.array([found.norm(_mask(n, s) / len(s)) for s in sets])
+    values = np.array([float(np.median(found.weights[s])) for s in sets])
+    bound = _bound(found, values, norms, np.array([s[0] for s in sets]), len(kept))
+    if bound is None:
+        return
+    size = min(map(len, sets))
+    if size < 2 or any(len(s) % size for s in sets):
+        return
+    pattern = np.zeros(n)
+    for s, norm in zip(sets, norms, strict=True):
+        pattern[s] = min(1.0, bound / norm) / len(kept)
+    fit = found.fit(pattern)
+    if fit.exact:
+        clipped, total = int((norms > bound * (1 + _EXACT)).sum()), len(kept) // size
+        reading = _clip(found, "clipped micro-batches", f"the mean of the mean gradients of {total} micro-batches, of "
+                        f"which {clipped} are clipped", bound, pattern, fit, kept)
+        parts = [p for s in sets for p in np.array_split(s, len(s) // size)]
+        yield replace(reading, microbatches=tuple(sorted(parts, key=lambda p: int(p[0]))))
+
+
+def _bound(found: Evidence, weights: np.ndarray, norms: np.ndarray, units: np.ndarray, count: int | None = None
+           ) -> float | None:
+    """Return the norm to which the gradients of less than the largest weight are clipped.
+
+    `count` is the number of terms of the mean in which all are clipped.
+    """
+    if len(weights) < 2 or not norms.all() or weights.min() <= 0:
+        return None
+    products, top = weights * norms, float(weights.max())
+    loose = max(1e-4, min(4 * float((found.uncertainty[units] / weights).max()), 0.05))
+    if np.ptp(products) <= loose * products.max():
+        return float(np.median(products) * (count or len(weights)))
+    clipped = weights < top * (1 - loose)
+    if clipped.sum() < 2 or np.ptp(products[clipped]) > loose * products[clipped].max():
+        return None
+    bound = float(np.median(products[clipped]) / top)
+    return bound if norms[~clipped].max() <= bound * (1 + loose) else None
+
+
+def _clip(found: Evidence, name: str, text: str, bound: float, pattern: np.ndarray, fit: Fit, kept: np.ndarray
+          ) -> Reading:
+    exact = _is(found, fit.factor, 1)
+    why = "" if exact else explained(fit.factor, len(pattern), None, found)
+    return Reading(name, f"{text} to the norm {bound:.6g}" + (
+        "" if exact else f", times {fit.factor:.6g}" + (f": {why}" if why else "")) + _zeros(found, kept),
+        fit.factor * pattern, fit.extra, 1 if exact else fit.factor, True, bound=bound)
+
+
+def _mask(n: int, units: np.ndarray) -> np.ndarray:
+    mask = np.zeros(n)
+    mask[units] = 1
+    return mask
+
+
+# -- words -------------------------------------------------------------------------------------------------
+
+
+def _plural(name: str, count: float) -> str:
+    return name if count == 1 else f"{name}s"
+
+
+def ranges(numbers: np.ndarray | Sequence[int]) -> str:
+    """Return ascending numbers as text: ``0–4, 7``."""
+    runs: list[list[int]] = []
+    for k in map(int, numbers):
+        if runs and k == runs[-1][-1] + 1:
+            runs[-1].append(k)
+        else:
+            runs.append([k])
+    shown = [f"{r[0]}" if len(r) == 1 else f"{r[0]}, {r[1]}" if len(r) == 2 else f"{r[0]}–{r[-1]}" for r in runs]
+    return ", ".join(shown if len(shown) <= 12 else [*shown[:10], f"… ({len(numbers)} in all)"])
+
+
+def named_units(units: np.ndarray, unit: str) -> str:
+    """Return units by name and number: ``examples 0–4, 7``."""
+    return f"{_plural(unit, len(units))} {ranges(units)}"

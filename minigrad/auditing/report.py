@@ -1,0 +1,234 @@
+"""The report of `audit`: weights, verdict, checks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..errors import CheckError, MinigradError, at_user_line
+from ..report import formatting
+from .mixing import Mixing
+from .readings import Reading, Scheme, ranges
+from .verdict import verdict_of
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """The weight of each example in a step's gradient; the result of `audit`.
+
+    Attributes
+    ----------
+    name : str
+        The name of the step.
+    unit : str
+        ``"example"``, or the row that has a weight of its own.
+    weights : array (U,)
+        The weight of each unit: the least-squares solution of ``G = Σ w_u g_u``.
+    uncertainty : array (U,)
+        The error of each weight by the round-off of the gradients.
+    expected : array (U,)
+        The weights of `goal`.
+    goal : str
+        ``"mean"``, ``"sum"``, ``"mean over …"`` or ``"given weights"``.
+    residual : float
+        The distance of G from the nearest combination of the gradients, relative to its norm.
+    tolerance : float
+        The residual of a combination by round-off alone.
+    condition : float
+        Of the gradients of length one; the weights have this multiple of the round-off as error.
+    rank : int or None
+        The number of independent gradients, None where it is not known.
+    undetermined : list of arrays
+        The sets of units whose weights cannot be told apart.
+    readings : list of Reading
+        The explanations of the weights; several may fit.
+    extra : dict of str to float
+        The factor of each further direction.
+    mixing : Mixing or None
+        The experiments on mixing, where the residual is beyond round-off.
+    varies : str
+        How the weights change with the parameters; empty if they do not.
+    examples, rows : array (U,)
+        The example of each unit, and its row.
+    norms : array (U,)
+        The norm of each unit's gradient.
+    points : int
+        The values of the parameters at which the step was called.
+    method : str
+    seconds : float
+
+    Examples
+    --------
+    >>> def loss(w, x, y):
+    ...     return (x @ w - y) ** 2
+    >>> rng = np.random.default_rng(0)
+    >>> w, X, Y = rng.normal(size=5), rng.normal(size=(3, 5)), rng.normal(size=3)
+    >>> step = mg.grad(lambda w, X, Y: np.mean((X @ w - Y)[:2] ** 2))
+    >>> report = mg.audit(step, loss, w, (X, Y), progress=False)
+    >>> report.weights.round(6), report.verdict
+    (array([0.5, 0.5, 0. ]), 'The step returns the mean over 2 examples; example 2 has weight 0.')
+    """
+
+    name: str
+    unit: str
+    weights: np.ndarray
+    uncertainty: np.ndarray
+    expected: np.ndarray
+    goal: str
+    residual: float
+    tolerance: float
+    condition: float
+    rank: int | None
+    undetermined: list[np.ndarray]
+    readings: list[Reading]
+    extra: dict[str, float]
+    mixing: Mixing | None
+    varies: str
+    examples: np.ndarray
+    rows: np.ndarray
+    norms: np.ndarray
+    points: int
+    method: str
+    seconds: float
+    schemes: Mapping[str, Scheme] = field(default_factory=dict, repr=False)
+
+    @property
+    def verdict(self) -> str:
+        """The finding, as a sentence or more."""
+        return verdict_of(self)
+
+    @property
+    def right(self) -> bool:
+        """Whether the step's gradient is the expected combination."""
+        try:
+            self.check()
+        except CheckError:
+            return False
+        return True
+
+    @property
+    def microbatches(self) -> tuple[np.ndarray, ...]:
+        """The units of each micro-batch, where they are found."""
+        return next((r.microbatches for r in self.readings if r.microbatches), ())
+
+    def check(self, expected: str | np.ndarray | None = None, tolerance: float | None = None) -> Audit:
+        """Check that the step's gradient is the expected combination of the examples' gradients.
+
+        Parameters
+        ----------
+        expected : {"mean", "sum", "mean over ..."} or array (U,), optional
+            By default the `goal` of the audit.
+        tolerance : float, optional
+            The largest difference of a weight, relative to the largest expected one; by default the uncertainty of the
+            weights by round-off, and at least 1e-6.
+
+        Returns
+        -------
+        Audit
+            The report itself.
+
+        Raises
+        ------
+        CheckError
+            If examples mix, a further direction has another factor than 1, or a weight differs: with the verdict.
+        """
+        goal = self.expected if expected is None else self._weights(expected)
+        name = self.goal if expected is None else expected if isinstance(expected, str) else "given weights"
+        if self.residual > max(self.tolerance, tolerance or 0):
+            raise CheckError(at_user_line(f"audit({self.name}): {self.verdict}"))
+        wrong = {k: v for k, v in self.extra.items() if abs(v - 1) > (tolerance or 1e-3)}
+        if wrong:
+            raise CheckError(at_user_line(f"audit({self.name}): {self.verdict}"))
+        scale = np.abs(goal).max(initial=0.0)
+        room = tolerance * scale if tolerance else np.maximum(1e-6 * scale, 8 * self.uncertainty)
+        explained = any(np.allclose(r.weights, goal, rtol=tolerance or 1e-6, atol=1e-9 * scale) for r in self.readings)
+        off = np.abs(self.weights - goal) > room
+        for units in self.undetermined:
+            off[units] = False
+        if not explained and (off.any() or self.readings):
+            raise CheckError(at_user_line(f"audit({self.name}): expected the {name}: {self.verdict}"))
+        return self
+
+    def _weights(self, expected: str | np.ndarray) -> np.ndarray:
+        if not isinstance(expected, str):
+            out = np.asarray(expected, float)
+            if out.shape != self.weights.shape:
+                raise MinigradError(at_user_line(f"audit: {out.shape} weights are expected, for {self.weights.shape} "
+                                                 f"{self.unit}s"))
+            return out
+        if expected not in self.schemes:
+            raise MinigradError(at_user_line(f"audit: no {expected!r}; there are {', '.join(self.schemes)}"))
+        return self.schemes[expected].weights
+
+    def __str__(self) -> str:
+        lines = [self.verdict, ""]
+        lines += _table(self)
+        lines += [
+            "", f"residual {self.residual:.1e} (round-off: up to {self.tolerance:.1e}); condition {self.condition:.2g}"
+            + ("" if self.rank is None else f"; {self.rank} of {len(self.weights)} gradients are independent"),
+            f"by {self.method}; {self.points} value{'s' * (self.points != 1)} of the parameters; "
+            f"{formatting.seconds(self.seconds)}"]
+        if self.mixing is not None:
+            lines += ["", *_matrix(self.mixing)]
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """Return the numbers as JSON text."""
+        mixing = None if self.mixing is None else {
+            "examples": self.mixing.tried.tolist(), "interactions": self.mixing.interactions.tolist(),
+            "groups": [g.tolist() for g in self.mixing.groups], "order": self.mixing.order,
+            "alone": self.mixing.alone, "padding": self.mixing.padding, "cosine": self.mixing.cosine}
+        readings = [{"name": r.name, "text": r.text, "factor": r.factor, "bound": r.bound,
+                     "microbatches": [m.tolist() for m in r.microbatches]} for r in self.readings]
+        out: dict[str, Any] = {
+            "name": self.name, "verdict": self.verdict, "right": self.right, "goal": self.goal, "unit": self.unit,
+            "weights": self.weights.tolist(), "uncertainty": self.uncertainty.tolist(),
+            "expected": self.expected.tolist(), "examples": self.examples.tolist(), "rows": self.rows.tolist(),
+            "norms": self.norms.tolist(), "residual": self.residual, "tolerance": self.tolerance,
+            "condition": self.condition, "rank": self.rank,
+            "undetermined": [u.tolist() for u in self.undetermined], "readings": readings, "extra": self.extra,
+            "varies": self.varies, "mixing": mixing, "points": self.points, "method": self.method,
+            "seconds": self.seconds}
+        return json.dumps(out, indent=1, ensure_ascii=False)
+
+
+def _table(report: Audit) -> list[str]:
+    """Return the weights over the expected ones, runs of equal ones in one line."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(report.expected != 0, report.weights / report.expected, np.nan)
+    unknown = np.zeros(len(ratio), bool)
+    for units in report.undetermined:
+        unknown[units] = True
+    rows: list[list[int]] = []
+    for k in range(len(ratio)):
+        same = rows and unknown[k] == unknown[rows[-1][-1]] and (
+            abs(ratio[k] - ratio[rows[-1][0]]) <= 1e-3 * max(abs(ratio[k]), 1e-3) or (
+                np.isnan(ratio[k]) and np.isnan(ratio[rows[-1][0]])))
+        if same:
+            rows[-1].append(k)
+        else:
+            rows.append([k])
+    shown = rows if len(rows) <= 24 else [*rows[:12], [], *rows[-11:]]
+    lines = [("weight", "of the expected", f"{report.unit}s")]
+    for run in shown:
+        if not run:
+            lines.append(("…", "…", f"{len(rows) - 23} further lines"))
+            continue
+        k = run[0]
+        text = "not determined" if unknown[k] else "" if np.isnan(ratio[k]) else f"{ratio[k]:.4g} ×"
+        lines.append((f"{report.weights[k]:.6g}", text, ranges(run)))
+    widths = [max(len(r[c]) for r in lines) for c in range(2)]
+    return [f"{a:>{widths[0]}}  {b:>{widths[1]}}  {c}" for a, b, c in lines]
+
+
+def _matrix(mixing: Mixing) -> list[str]:
+    """Return the interactions as text, in hundredths."""
+    width = max(3, len(str(int(mixing.tried.max()))))
+    head = " " * (width + 2) + " ".join(f"{j:>{width}}" for j in mixing.tried)
+    rows = [f"{j:>{width}}  " + " ".join(f"{100 * x:>{width}.0f}" if x else " " * (width - 1) + "·" for x in row)
+            for j, row in zip(mixing.tried, mixing.interactions, strict=True)]
+    return ["interaction of two replaced examples, in hundredths of the larger change by one of them:", head, *rows]

@@ -1,0 +1,87 @@
+"""The verdict of an audit, in sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .mixing import Mixing
+from .readings import is_close, named_units, ranges
+
+if TYPE_CHECKING:
+    from .report import Audit
+
+_SINGLE_PRECISION = 2.0**-23  # the round-off of float32
+
+
+def verdict_of(report: Audit) -> str:
+    """Return the finding as a sentence or more."""
+    if report.mixing is not None:
+        text = _of_mixing(report, report.mixing)
+    elif not report.weights.any() and not report.extra:
+        text = "The step returns zeros."
+    elif report.readings:
+        text = "The step returns " + ", or ".join(r.text for r in report.readings) + "."
+    else:
+        low, high = float(report.weights.min()), float(report.weights.max())
+        text = (f"The step returns a combination of the {report.unit}s’ gradients with weights from {low:.4g} to "
+                f"{high:.4g}, which match no known pattern.")
+    for name, factor in report.extra.items():
+        if abs(factor - 1) > 1e-3 and report.mixing is None:
+            text += (f" {name} is missing." if abs(factor) < 1e-6 else f" {name} counts {factor:.4g} times, not once.")
+    if report.varies:
+        text += f" {report.varies}"
+    if report.mixing is None:
+        text += _undetermined(report.undetermined, report.unit)
+        scale = np.abs(report.weights).max(initial=0.0)
+        doubt = float(report.uncertainty.max(initial=0.0)) / scale if scale else 0.0
+        if doubt > 0.01 and not report.undetermined:
+            text += (f" Single weights are uncertain by up to {min(doubt, 1):.0%} of the largest: the gradients are "
+                     f"nearly dependent (condition {report.condition:.1e}).")
+    return text
+
+
+def _of_mixing(report: Audit, mixing: Mixing) -> str:
+    size = f"residual {report.residual:.2g}"
+    if not mixing.mixes:
+        if report.residual < 2.0**14 * _SINGLE_PRECISION and report.tolerance < report.residual:
+            return (f"The step returns the weights below up to {size}, as of arithmetic in single precision; no two of "
+                    f"the {len(mixing.tried)} examples tried interact.")
+        alone = "" if mixing.alone is None or is_close(mixing.alone, 1) else (
+            f"; on a batch of one example the cosine is as low as {mixing.alone:.3g}")
+        return (f"This is not the gradient of this loss: no combination of the {report.unit}s’ gradients gives it "
+                f"({size}; the cosine with the nearest one is {mixing.cosine:.6f}{alone}), and no two of the "
+                f"{len(mixing.tried)} examples tried interact.")
+    whole = len(mixing.groups) == 1 and len(mixing.groups[0]) == len(mixing.tried)
+    among = f"of the {len(mixing.tried)} examples tried all interact" if whole else (
+        "these interact: " + "; ".join(ranges(g) for g in mixing.groups))
+    facts = []
+    if mixing.padding is not None and mixing.padding > report.tolerance:
+        facts.append("the numbers in the padding matter")
+    if mixing.order > max(report.tolerance, 1e-9):
+        facts.append("the order of the examples matters")
+    if mixing.alone is not None and not is_close(mixing.alone, 1):
+        facts.append(f"on a batch of one example the cosine with the loss’s gradient is as low as {mixing.alone:.3g}")
+    more = f" {'; '.join(facts).capitalize()}." if facts else ""
+    return (f"Examples mix: no combination of the {report.unit}s’ gradients gives the step’s ({size}), and "
+            f"{among}.{more}")
+
+
+def _undetermined(sets: list[np.ndarray], unit: str) -> str:
+    """Return a sentence on the sets of units whose weights are not determined."""
+    if not sets:
+        return ""
+    many = [s for s in sets if len(s) > 1]
+    lone = [int(s[0]) for s in sets if len(s) == 1]
+    parts = []
+    if many:
+        listed = "; ".join(ranges(s) for s in many[:6]) + (f"; … ({len(many)} sets)" if len(many) > 6 else "")
+        sets_have = "a set have" if len(many) == 1 else "each set have"
+        parts.append(f"the {unit}s of {sets_have} dependent gradients, so that their weights cannot be told apart: "
+                     f"{listed}")
+    if lone:
+        parts.append(f"{named_units(np.array(lone), unit)} {'has' if len(lone) == 1 else 'have'} no gradient, so that "
+                     "no weight shows")
+    text = "; ".join(parts)
+    return f" {text[0].upper()}{text[1:]}."

@@ -22,13 +22,14 @@ from .examples import Examples, Parameters, Step, precision_of
 from .gradients import IN_MEMORY, ForeignGradients, OwnGradients, Point, Rows, Source, extra_rows, stacked
 from .least_squares import Solution
 from .mixing import Mixing, probe
-from .readings import Evidence, Fit, Reading, Scheme, read
+from .readings import Evidence, Fit, Reading, Scheme, read, read_clipping
 from .report import Audit
 
 _ROUNDOFF = 2.0**10  # multiples of the round-off that a residual by round-off alone may have
 _WEIGHTS = 16.0  # the same for the uncertainty of weights
 _FURTHER = 2  # values of the parameters drawn to part units that the first ones leave undetermined
 _MOST_POINTS = 64
+_SINGLE_PRECISION = 2.0**-23  # the round-off of float32
 
 
 @boundary
@@ -115,16 +116,18 @@ def audit(step: Step, loss: Step | None, params: PyTree, examples: PyTree, *, in
     more = example_arguments(loss, examples, "audit") if loss is not None else (
         examples if type(examples) is tuple else (examples,))
     with progress_bar(progress, f"audit {function_name(step)}", 0) as advance:
-        session = _Session(step, loss, gradients, params, more, in_axes, per, extra or {}, tolerance, seed, advance)
-        return session.run(expected, lengths, reduction)
+        sizes = None if lengths is None else {k: np.asarray(v) for k, v in lengths.items()}
+        session = _Session(step, loss, gradients, params, more, in_axes, per, sizes, extra or {}, tolerance, seed,
+                           advance)
+        return session.run(expected, reduction)
 
 
 class _Session:
     """One audit: the step and the gradients at several values of the parameters."""
 
     def __init__(self, step: Step, loss: Step | None, gradients: Step | None, params: PyTree, more: tuple[PyTree, ...],
-                 in_axes: InAxes, per: int | str | Axis | None, extra: Mapping[str, Step], tolerance: float | None,
-                 seed: int, advance: Callable[[str], None]):
+                 in_axes: InAxes, per: int | str | Axis | None, lengths: Mapping[str, np.ndarray] | None,
+                 extra: Mapping[str, Step], tolerance: float | None, seed: int, advance: Callable[[str], None]):
         self._start = time.perf_counter()
         self._step, self._name, self._extra, self._tolerance = step, function_name(step), extra, tolerance
         self._advance = advance
@@ -133,14 +136,15 @@ class _Session:
         self._rng, self._seed = np.random.default_rng(seed), seed
         self._per = "row" if isinstance(per, int) else per.name if isinstance(per, Axis) else per
         self._source: Source
+        self._sizes = _checked(lengths or {}, self._examples.size)
         if loss is not None:
             packed = tuple(batch(x) if are_examples(x) else x for x in more)
             own = Examples(packed, in_axes)
-            self._own = own
-            self._source = OwnGradients(loss, own, self._parameters, per is not None, advance)
+            self._sizes = self._sizes or own.lengths()
+            rows = None if lengths is None else lengths.get(self._per or "")
+            self._source = OwnGradients(loss, own, self._parameters, per is not None, rows, advance)
         else:
             assert gradients is not None
-            self._own = self._examples
             self._source = ForeignGradients(gradients, self._examples, self._parameters, advance)
         self._roundoff = 0.0
         self._points: list[Point] = []
@@ -175,14 +179,9 @@ class _Session:
 
     # -- the run -------------------------------------------------------------------------------------------
 
-    def run(self, goal: str | np.ndarray, lengths: Mapping[str, Any] | None, reduction: str) -> Audit:
+    def run(self, goal: str | np.ndarray, reduction: str) -> Audit:
         """Return the report."""
-        sizes = {k: np.asarray(v) for k, v in (lengths or {}).items()} or self._own.lengths()
-        for k, v in sizes.items():
-            if v.shape != (self._examples.size,):
-                raise BatchError(at_user_line(f"audit: lengths[{k!r}] has shape {v.shape}, for {self._examples.size} "
-                                              "examples"))
-        schemes = _schemes(self._source, self._per, sizes, reduction)
+        schemes = _schemes(self._source, self._per, self._sizes, reduction)
         unit = self._per or "example"
         if isinstance(goal, str):
             if goal not in schemes:
@@ -196,6 +195,10 @@ class _Session:
         gradient = self._gradient()
         points = [self._point(self._parameters.tree, gradient)]
         first, solution, together = self._solve(points)
+        single = self._is_single_precision(together, solution)
+        if single:
+            self._roundoff = _SINGLE_PRECISION
+            solution = together.solve(self._precision()) if isinstance(together, Rows) else solution
         n = len(self._source.examples)
         norm = float(np.linalg.norm(gradient)) or 1.0
         room = self._room(first, solution)
@@ -206,34 +209,42 @@ class _Session:
                 varies = "The weights change with the parameters."
                 solution, together = alone, first
         readings: list[Reading] = []
-        evidence = self._evidence(together, solution, schemes, goal_name, sizes)
+        evidence = self._evidence(together, solution, schemes, goal_name)
         if solution.residual > self._room(together, solution):
-            mixing = self._probe(gradient, sizes, math.sqrt(max(0.0, 1 - (solution.residual / norm) ** 2)))
+            mixing = self._probe(gradient, math.sqrt(max(0.0, 1 - (solution.residual / norm) ** 2)))
         else:
             readings = read(evidence)
             if not any(r.named for r in readings) and isinstance(together, Rows):
-                varies, readings = self._elsewhere(points, solution, readings, varies)
+                goals = (schemes, goal_name)
+                varies, readings = self._elsewhere(points, solution, evidence, readings, varies, goals)
         size = float(np.linalg.norm(together.gradient)) or 1.0
         shown = solution.weights[:n] if not readings or solution.undetermined == [] else readings[0].weights
         undetermined = [s[s < n] for s in solution.undetermined]
         undetermined = [s for s in undetermined if len(s)]
         coefficients = readings[0].extra if readings else solution.weights[n:]
         return Audit(
-            self._name, unit, shown, evidence.uncertainty, wanted, goal_name, solution.residual / size,
-            self._room(together, solution) / size, solution.condition, solution.rank, undetermined, readings,
-            dict(zip(self._extra, map(float, coefficients), strict=True)), mixing, varies, self._source.examples,
-            self._source.rows, first.norms[:n], len(points), first.method, time.perf_counter() - self._start, schemes)
+            name=self._name, unit=unit, weights=shown, uncertainty=evidence.uncertainty, expected=wanted,
+            goal=goal_name, residual=solution.residual / size, tolerance=self._room(together, solution) / size,
+            condition=solution.condition, rank=solution.rank, undetermined=undetermined, readings=readings,
+            extra=dict(zip(self._extra, map(float, coefficients), strict=True)), mixing=mixing, varies=varies,
+            single_precision=single, examples=self._source.examples, rows=self._source.rows, norms=first.norms[:n],
+            points=len(points), method=first.method, seconds=time.perf_counter() - self._start, schemes=schemes)
 
     def _precision(self) -> float:
         return max(self._roundoff, self._source.roundoff, 2.0**-52)
+
+    def _is_single_precision(self, point: Point, solution: Solution) -> bool:
+        """Return whether the residual of a step that returns float64 is the round-off of float32."""
+        if self._tolerance is not None or self._precision() >= _SINGLE_PRECISION:
+            return False
+        sums = float(np.abs(solution.weights) @ _row_norms(point))
+        return self._room(point, solution) < solution.residual <= _WEIGHTS * _SINGLE_PRECISION * sums
 
     def _room(self, point: Point, solution: Solution) -> float:
         """Return the residual that round-off explains."""
         if self._tolerance is not None:
             return self._tolerance * float(np.linalg.norm(point.gradient))
-        parts = float(np.abs(solution.weights) @ point.norms) if len(solution.weights) == len(point.norms) else 0.0
-        if isinstance(point, Rows) and point.norms.max(initial=0.0):
-            parts = float(np.abs(solution.weights) @ np.linalg.norm(point.rows, axis=1))
+        parts = float(np.abs(solution.weights) @ _row_norms(point))
         return _ROUNDOFF * self._precision() * max(parts, float(np.linalg.norm(point.gradient)))
 
     def _solve(self, points: list[Point]) -> tuple[Point, Solution, Point]:
@@ -263,8 +274,7 @@ class _Session:
         points.append(another)
         rows.append(another)
 
-    def _evidence(self, point: Point, solution: Solution, schemes: Mapping[str, Scheme], goal: str,
-                  sizes: Mapping[str, np.ndarray]) -> Evidence:
+    def _evidence(self, point: Point, solution: Solution, schemes: Mapping[str, Scheme], goal: str) -> Evidence:
         n, directions = len(self._source.examples), len(self._extra)
         beside = [point.combine(np.concatenate([np.zeros(n), row])) for row in np.eye(directions)]
         room = self._room(point, solution)
@@ -282,9 +292,10 @@ class _Session:
         sums = float(np.abs(solution.weights) @ _row_norms(point))
         error = max(solution.residual, _WEIGHTS * self._precision() * sums)
         ordered = {id(s): s for k, s in sorted(schemes.items(), key=lambda item: item[0] != goal) if k != "sum"}
-        padded = {k: float(m.size * self._width(m)) for k, m in sizes.items() if self._width(m)}
+        padded = {k: float(m.size * self._width(m)) for k, m in self._sizes.items() if self._width(m)}
         return Evidence(solution.weights[:n], error * solution.noise[:n], point.norms[:n], [*ordered.values()], fit,
-                        norm, padded, self._per or "example")
+                        norm, [s[s < n] for s in solution.undetermined if (s < n).any()], padded,
+                        self._per or "example")
 
     def _width(self, lengths: np.ndarray) -> int:
         """Return the number of rows to which dense examples are padded; 0 if they are not."""
@@ -294,8 +305,8 @@ class _Session:
                   if axis == 0 for x in optree.tree_leaves(arg) if np.ndim(x) > 1]
         return next((w for w in widths if w >= lengths.max(initial=0) and w > lengths.min(initial=0)), 0)
 
-    def _elsewhere(self, points: list[Point], solution: Solution, readings: list[Reading], varies: str
-                   ) -> tuple[str, list[Reading]]:
+    def _elsewhere(self, points: list[Point], solution: Solution, evidence: Evidence, readings: list[Reading],
+                   varies: str, goal: tuple[Mapping[str, Scheme], str]) -> tuple[str, list[Reading]]:
         """Compare the weights with those at other parameters, where they have no name."""
         first = points[0]
         if not isinstance(first, Rows) or solution.undetermined:
@@ -318,9 +329,11 @@ class _Session:
             clipped = Reading("clipped batch", f"the mean, clipped to the norm {before:.6g}", r.weights, r.extra, 1.0,
                               True, bound=before)
             return "", [clipped]
-        return "The weights change with the parameters.", readings
+        clipping = read_clipping([evidence, self._evidence(other, there, *goal)])
+        right = [r for r in clipping if r.factor == 1]
+        return ("", right or clipping[:1]) if clipping else ("The weights change with the parameters.", readings)
 
-    def _probe(self, gradient: np.ndarray, sizes: Mapping[str, np.ndarray], cosine: float) -> Mixing:
+    def _probe(self, gradient: np.ndarray, cosine: float) -> Mixing:
         params = self._parameters.tree
         if self._per is None:
             def of_one(example: tuple[PyTree, ...]) -> np.ndarray:
@@ -328,8 +341,15 @@ class _Session:
         else:
             def of_one(example: tuple[PyTree, ...]) -> np.ndarray:
                 return gradient
-        return probe(lambda args: self._call(params, args), self._examples, gradient, of_one, sizes, cosine,
+        return probe(lambda args: self._call(params, args), self._examples, gradient, of_one, self._sizes, cosine,
                      self._precision(), self._advance)
+
+
+def _checked(lengths: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    for k, v in lengths.items():
+        if v.shape != (size,):
+            raise BatchError(at_user_line(f"audit: lengths[{k!r}] has shape {v.shape}, for {size} examples"))
+    return dict(lengths)
 
 
 def _row_norms(point: Point) -> np.ndarray:

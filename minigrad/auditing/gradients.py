@@ -162,7 +162,7 @@ class OwnGradients:
     """The gradients of the units of a per-example loss that minigrad traces."""
 
     def __init__(self, loss: Step, examples: Examples, parameters: Parameters, per_row: bool,
-                 advance: Callable[[str], None]):
+                 lengths: np.ndarray | None, advance: Callable[[str], None]):
         self._loss, self._of, self._parameters, self._advance = loss, examples, parameters, advance
         self._per_row = per_row
         self._one = compile(grad(loss))
@@ -178,12 +178,19 @@ class OwnGradients:
         self._row_losses = compile(loss)
         counts = np.ones(examples.size, int)
         if per_row:
-            counts = np.array([np.size(self._row_losses(parameters.tree, *examples.one(k)))
-                               for k in range(examples.size)])
+            self._whole = np.array([self._row_count(k) for k in range(examples.size)])
+            counts = self._whole if lengths is None else lengths  # rows beyond are padding
         self.examples = np.repeat(np.arange(examples.size), counts)
         self.rows = np.concatenate([np.arange(c) for c in counts])
         self._counts = counts
         self.roundoff = 0.0
+
+    def _row_count(self, k: int) -> int:
+        losses = np.asarray(self._row_losses(self._parameters.tree, *self._of.one(k)))
+        if losses.ndim != 1:
+            raise GradError(at_user_line(f"audit({function_name(self._loss)}): with per=, the loss of example {k} is "
+                                         f"one number per row, (rows,); it has shape {losses.shape}"))
+        return len(losses)
 
     def _chunks(self, size: int) -> Iterator[np.ndarray]:
         for start in range(0, self._of.size, size):
@@ -195,7 +202,7 @@ class OwnGradients:
             for k in range(self._of.size):
                 self._advance(f"gradients of example {k}")
                 if self._per_row:
-                    spread = np.eye(self._counts[k])
+                    spread = np.eye(self._counts[k], self._whole[k])
                     yield self._flat(self._rows_of_one(params, spread, *self._of.one(k)), k)
                 else:
                     yield self.of_one(params, self._of.one(k))[None]

@@ -7,6 +7,7 @@ may be uncertain.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -91,12 +92,14 @@ class Evidence:
     weights, uncertainty, norms : array (U,)
     schemes : sequence of Scheme
         The expected one first.
-    padded : dict of str to float
-        The number of rows of a padded batch along each axis.
     fit : callable
         From a pattern (U,) to a `Fit`.
     norm : callable
         From weights (U,) to the norm of their combination.
+    undetermined : sequence of arrays
+        The sets of units that share a weight.
+    padded : dict of str to float
+        The number of rows of a padded batch along each axis.
     unit : str
     """
 
@@ -106,8 +109,17 @@ class Evidence:
     schemes: Sequence[Scheme]
     fit: Callable[[np.ndarray], Fit]
     norm: Callable[[np.ndarray], float]
+    undetermined: Sequence[np.ndarray] = ()
     padded: dict[str, float] = field(default_factory=dict)
     unit: str = "example"
+
+    @property
+    def known(self) -> np.ndarray:
+        """Which units have a weight of their own, (U,)."""
+        out = np.ones(len(self.weights), bool)
+        for units in self.undetermined:
+            out[units] = False
+        return out
 
 
 def read(found: Evidence) -> list[Reading]:
@@ -118,9 +130,11 @@ def read(found: Evidence) -> list[Reading]:
     whole = [r for scheme in found.schemes if (r := _multiple(found, scheme)) is not None]
     if whole:
         return [r for r in whole if r.named][:1] or whole[:1]
-    readings = [r for propose in (_microbatches, _multiples) for scheme in found.schemes
-                for r in propose(found, scheme)]
-    readings += [*_clipped(found), *_clipped_microbatches(found)]
+    readings: list[Reading] = []
+    for propose in (_microbatches, _multiples):
+        proposed = [r for scheme in found.schemes for r in propose(found, scheme)]
+        readings += [r for r in proposed if r.factor == 1][:1] or proposed
+    readings += read_clipping([found])
     if any(r.name == "multiples" and r.factor == 1 for r in readings):  # micro-batches of any sizes explain too much
         readings = [r for r in readings if r.name != "micro-batch means" or _is_regular(r.microbatches)]
     named = [r for r in readings if r.named]
@@ -214,13 +228,14 @@ def _clusters(found: Evidence, values: np.ndarray, units: np.ndarray) -> list[np
 
 
 def _kept(found: Evidence) -> np.ndarray:
-    """Return the units whose weight is not zero."""
+    """Return the units with a known weight other than zero."""
     largest = np.abs(found.weights).max(initial=0.0)
-    return np.flatnonzero(np.abs(found.weights) > np.maximum(_EXACT * largest, 4 * found.uncertainty))
+    return np.flatnonzero(found.known & (np.abs(found.weights) > np.maximum(
+        _EXACT * largest, 4 * found.uncertainty)))
 
 
 def _zeros(found: Evidence, kept: np.ndarray) -> str:
-    dropped = np.setdiff1d(np.arange(len(found.weights)), kept)
+    dropped = np.setdiff1d(np.flatnonzero(found.known), kept)
     return f"; {named_units(dropped, found.unit)} {'has' if len(dropped) == 1 else 'have'} weight 0" if len(
         dropped) else ""
 
@@ -236,16 +251,15 @@ def _microbatches(found: Evidence, scheme: Scheme) -> Iterator[Reading]:
         return
     levels = [float(np.median(values[s])) for s in sets]
     counts = [float(scheme.counts[s].sum()) for s in sets]
-    equal = not np.ptp(scheme.counts[kept])
     for first in range(1, len(sets[0]) + 1):
         each = levels[0] * counts[0] / first  # the total weight of a micro-batch
         numbers = [level * count / each for level, count in zip(levels, counts, strict=True)]
         whole = [round(x) for x in numbers]
-        sizes_fit = all(n >= 1 and len(s) % n == 0 if equal else 1 <= n <= 2 for n, s in zip(whole, sets, strict=True))
-        if not sizes_fit or not all(abs(x - n) <= 1e-3 * n for x, n in zip(numbers, whole, strict=True)):
-            continue
         total = sum(whole)
-        if total < 2:
+        if total < 2 or min(whole) < 1 or any(abs(x - n) > 1e-3 * n for x, n in zip(numbers, whole, strict=True)):
+            continue
+        splits = [_split(s, scheme.counts[s], n) for s, n in zip(sets, whole, strict=True)]
+        if not all(splits):
             continue
         pattern = np.zeros(len(found.weights))
         for s, count, n in zip(sets, counts, whole, strict=True):
@@ -255,8 +269,7 @@ def _microbatches(found: Evidence, scheme: Scheme) -> Iterator[Reading]:
             continue
         exact = _is(found, fit.factor, 1)
         why = "" if exact else explained(fit.factor, scheme.counts.sum(), None, found, total)
-        parts = tuple(p for s, n in zip(sets, whole, strict=True) for p in np.array_split(s, n))
-        parts = tuple(sorted(parts, key=lambda p: int(p[0])))
+        parts = tuple(sorted(itertools.chain(*splits), key=lambda part: int(part[0])))
         sizes = [f"{scheme.counts[p].sum():g}" for p in parts]
         listed = ", ".join(sizes if len(sizes) <= 12 else [*sizes[:6], "…", *sizes[-3:]])
         text = (f"the mean of the means of {total} micro-batches of {listed} {_plural(scheme.name, 2)}"
@@ -264,6 +277,15 @@ def _microbatches(found: Evidence, scheme: Scheme) -> Iterator[Reading]:
         yield Reading("micro-batch means", text, fit.factor * pattern, fit.extra, 1 if exact else fit.factor,
                       exact or bool(why), parts)
         return
+
+
+def _split(units: np.ndarray, counts: np.ndarray, number: int) -> list[np.ndarray]:
+    """Return consecutive parts with equal sums of counts; none if there is no such split."""
+    ends = np.cumsum(counts)
+    cuts = [int(np.argmin(np.abs(ends - ends[-1] * k / number))) + 1 for k in range(1, number)]
+    parts = np.split(units, cuts)
+    sums = [float(c.sum()) for c in np.split(counts, cuts)]
+    return parts if min(sums) > 0 and max(sums) - min(sums) <= 1e-9 * max(sums) else []
 
 
 def _is_regular(microbatches: Sequence[np.ndarray]) -> bool:
@@ -282,6 +304,15 @@ def _multiples(found: Evidence, scheme: Scheme) -> Iterator[Reading]:
     unit = float(np.median(values[max(sets, key=len)]))
     times = np.zeros(len(values))
     times[kept] = np.round(values[kept] / unit)
+    together = []
+    for units in found.undetermined:  # of one gradient: any split of the whole number
+        count = values[units].sum() / unit
+        if len(units) == 1 or abs(count - round(count)) > 1e-3:
+            times[units] = 1
+        else:
+            times[units] = round(count) / len(units)
+            if round(count) != len(units):
+                together.append(f"; {named_units(units, found.unit)} together count {_times(round(count))}")
     if times.min() < 0 or times.max() > _MOST or (times[kept] == 0).any() or not (times != 1).any():
         return
     pattern = times * scheme.shares
@@ -293,72 +324,103 @@ def _multiples(found: Evidence, scheme: Scheme) -> Iterator[Reading]:
                  if _is(found, fit.factor * total, 1)), None)
     factor = 1.0 if over is not None else fit.factor * drawn
     why = "" if over is not None else explained(factor, drawn, None, found)
-    repeated = [f"{named_units(units, found.unit)} {'counts' if len(units) == 1 else 'count'} "
-                f"{'twice' if t == 2 else f'{t:.0f} times'}" for t in sorted(set(times[times > 1].tolist()))
-                for units in [np.flatnonzero(times == t)]]
+    own = np.where(found.known, times, 1)
+    repeated = [f"; {named_units(units, found.unit)} {'counts' if len(units) == 1 else 'count'} {_times(t)}"
+                for t in sorted(set(own[own > 1].tolist())) for units in [np.flatnonzero(own == t)]]
     text = (f"the mean over {over or drawn:g} {_plural(scheme.name, 2)}"
             + (f", times {factor:.6g}" + (f": {why}" if why else "") if over is None else "")
-            + "".join(f"; {r}" for r in repeated) + _zeros(found, kept))
+            + "".join(repeated + together) + _zeros(found, kept))
     yield Reading("multiples", text, fit.factor * pattern, fit.extra, factor, over is not None or bool(why))
+
+
+def _times(count: float) -> str:
+    return {0: "not at all", 1: "once", 2: "twice"}.get(int(count), f"{count:.0f} times")
 
 
 # -- clipping ----------------------------------------------------------------------------------------------
 
 
-def _clipped(found: Evidence) -> Iterator[Reading]:
+def read_clipping(found: Sequence[Evidence]) -> list[Reading]:
+    """Return the readings as clipped gradients, from the weights at one or more values of the parameters."""
+    return [*_clipped(found), *_clipped_microbatches(found)]
+
+
+def _clipped(found: Sequence[Evidence]) -> Iterator[Reading]:
     """Propose gradients clipped one by one: ``w_u = min(1, C / ‖g_u‖) / n``."""
-    kept = _kept(found)
-    bound = _bound(found, found.weights[kept], found.norms[kept], kept)
+    first = found[0]
+    kept = _kept(first)
+    weights, norms = (np.stack([getattr(f, k)[kept] for f in found]) for k in ("weights", "norms"))
+    bound = _bound(weights, norms, _loose(found, kept), len(kept))
     if bound is None:
         return
-    pattern = np.zeros(len(found.weights))
-    pattern[kept] = np.minimum(1, bound / found.norms[kept]) / len(kept)
-    fit = found.fit(pattern)
+    pattern = np.zeros(len(first.weights))
+    pattern[kept] = np.minimum(1, bound / norms[0]) / len(kept)
+    fit = first.fit(pattern)
     if fit.exact:
-        clipped = int((found.norms[kept] > bound * (1 + _EXACT)).sum())
-        yield _clip(found, "clipped", f"the mean of gradients of which {clipped} of {len(kept)} are clipped, one by "
-                    "one,", bound, pattern, fit, kept)
+        clipped = int((norms[0] > bound * (1 + _EXACT)).sum())
+        text = f"the mean of gradients of which {clipped} of {len(kept)} are clipped, one by one,"
+        yield _clip(first, "clipped", text, bound, pattern, fit, kept)
 
 
-def _clipped_microbatches(found: Evidence) -> Iterator[Reading]:
-    """Propose the mean over micro-batches of one size of their mean gradients, each clipped."""
-    kept = _kept(found)
-    sets = _clusters(found, found.weights, kept)
-    if not 2 < len(sets) <= max(32, len(kept) // 2):
-        return
-    n = len(found.weights)
-    norms = np.array([found.norm(_mask(n, s) / len(s)) for s in sets])
-    values = np.array([float(np.median(found.weights[s])) for s in sets])
-    bound = _bound(found, values, norms, np.array([s[0] for s in sets]), len(kept))
-    if bound is None:
-        return
-    size = min(map(len, sets))
-    if size < 2 or any(len(s) % size for s in sets):
-        return
-    pattern = np.zeros(n)
-    for s, norm in zip(sets, norms, strict=True):
-        pattern[s] = min(1.0, bound / norm) / len(kept)
-    fit = found.fit(pattern)
-    if fit.exact:
-        clipped, total = int((norms > bound * (1 + _EXACT)).sum()), len(kept) // size
-        reading = _clip(found, "clipped micro-batches", f"the mean of the mean gradients of {total} micro-batches, of "
-                        f"which {clipped} are clipped", bound, pattern, fit, kept)
-        parts = [p for s in sets for p in np.array_split(s, len(s) // size)]
-        yield replace(reading, microbatches=tuple(sorted(parts, key=lambda p: int(p[0]))))
+def _clipped_microbatches(found: Sequence[Evidence]) -> Iterator[Reading]:
+    """Propose the mean over micro-batches of their mean gradients, each clipped.
 
-
-def _bound(found: Evidence, weights: np.ndarray, norms: np.ndarray, units: np.ndarray, count: int | None = None
-           ) -> float | None:
-    """Return the norm to which the gradients of less than the largest weight are clipped.
-
-    `count` is the number of terms of the mean in which all are clipped.
+    Units of equal weights at all values of the parameters are a micro-batch; those of the largest weight may be several
+    of one size, not clipped.
     """
-    if len(weights) < 2 or not norms.all() or weights.min() <= 0:
+    first = found[0]
+    kept = _kept(first)
+    sets = [kept]
+    for f in found:
+        sets = [s for group in sets for s in _clusters(f, f.weights, group)]
+    n = len(first.weights)
+    if not 1 < len(sets) <= max(32, len(kept) // 2):
+        return
+    norms = np.array([[f.norm(_mask(n, s) / len(s)) for s in sets] for f in found])
+    totals = np.array([[f.weights[s].sum() for s in sets] for f in found])
+    largest = int(np.argmax(totals.min(axis=0)))
+    for several in range(1, len(sets[largest]) + 1):
+        if len(sets[largest]) % several:
+            continue
+        counts = np.ones(len(sets))
+        counts[largest] = several
+        bound = _bound(totals / counts, norms, _loose(found, kept), int(counts.sum()))
+        if bound is None:
+            continue
+        pattern = np.zeros(n)
+        for s, norm, count in zip(sets, norms[0], counts, strict=True):
+            pattern[s] = min(1.0, bound / norm) * count / (counts.sum() * len(s))
+        fit = first.fit(pattern)
+        if not fit.exact:
+            continue
+        clipped = int((norms[0] > bound * (1 + _EXACT)).sum())
+        reading = _clip(first, "clipped micro-batches", f"the mean of the mean gradients of {counts.sum():g} "
+                        f"micro-batches, of which {clipped} {'is' if clipped == 1 else 'are'} clipped", bound, pattern,
+                        fit, kept)
+        parts = [p for s, count in zip(sets, counts, strict=True) for p in np.array_split(s, int(count))]
+        if max(map(len, parts)) > 1:
+            yield replace(reading, microbatches=tuple(sorted(parts, key=lambda p: int(p[0]))))
+            if reading.factor == 1:
+                return
+
+
+def _loose(found: Sequence[Evidence], units: np.ndarray) -> float:
+    """Return the relative difference of weights that their uncertainty explains, at most five per cent."""
+    ratio = max(float((f.uncertainty[units] / np.maximum(np.abs(f.weights[units]), 1e-300)).max(initial=0.0))
+                for f in found)
+    return max(1e-4, min(4 * ratio, 0.05))
+
+
+def _bound(weights: np.ndarray, norms: np.ndarray, loose: float, count: int) -> float | None:
+    """Return the norm to which the terms of a mean of `count` terms are clipped, from their weights and norms.
+
+    Weights below the largest one belong to clipped terms; their products with the norms must agree, at least two.
+    """
+    if weights.size < 2 or not norms.all() or weights.min() <= 0:
         return None
     products, top = weights * norms, float(weights.max())
-    loose = max(1e-4, min(4 * float((found.uncertainty[units] / weights).max()), 0.05))
     if np.ptp(products) <= loose * products.max():
-        return float(np.median(products) * (count or len(weights)))
+        return float(np.median(products) * count)
     clipped = weights < top * (1 - loose)
     if clipped.sum() < 2 or np.ptp(products[clipped]) > loose * products[clipped].max():
         return None

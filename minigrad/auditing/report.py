@@ -52,6 +52,8 @@ class Audit:
         The experiments on mixing, where the residual is beyond round-off.
     varies : str
         How the weights change with the parameters; empty if they do not.
+    single_precision : bool
+        Whether the residual of a step that returns float64 is as large as the round-off of float32.
     examples, rows : array (U,)
         The example of each unit, and its row.
     norms : array (U,)
@@ -88,6 +90,7 @@ class Audit:
     extra: dict[str, float]
     mixing: Mixing | None
     varies: str
+    single_precision: bool
     examples: np.ndarray
     rows: np.ndarray
     norms: np.ndarray
@@ -146,10 +149,8 @@ class Audit:
         scale = np.abs(goal).max(initial=0.0)
         room = tolerance * scale if tolerance else np.maximum(1e-6 * scale, 8 * self.uncertainty)
         explained = any(np.allclose(r.weights, goal, rtol=tolerance or 1e-6, atol=1e-9 * scale) for r in self.readings)
-        off = np.abs(self.weights - goal) > room
-        for units in self.undetermined:
-            off[units] = False
-        if not explained and (off.any() or self.readings):
+        off = self.undetermined or (np.abs(self.weights - goal) > room).any()
+        if not explained and (off or self.readings or self.varies):
             raise CheckError(at_user_line(f"audit({self.name}): expected the {name}: {self.verdict}"))
         return self
 
@@ -191,7 +192,8 @@ class Audit:
             "norms": self.norms.tolist(), "residual": self.residual, "tolerance": self.tolerance,
             "condition": self.condition, "rank": self.rank,
             "undetermined": [u.tolist() for u in self.undetermined], "readings": readings, "extra": self.extra,
-            "varies": self.varies, "mixing": mixing, "points": self.points, "method": self.method,
+            "varies": self.varies,
+            "single_precision": self.single_precision, "mixing": mixing, "points": self.points, "method": self.method,
             "seconds": self.seconds}
         return json.dumps(out, indent=1, ensure_ascii=False)
 

@@ -12,15 +12,13 @@ from .readings import is_close, named_units, ranges
 if TYPE_CHECKING:
     from .report import Audit
 
-_SINGLE_PRECISION = 2.0**-23  # the round-off of float32
-
 
 def verdict_of(report: Audit) -> str:
     """Return the finding as a sentence or more."""
     if report.mixing is not None:
         text = _of_mixing(report, report.mixing)
     elif not report.weights.any() and not report.extra:
-        text = "The step returns zeros."
+        return "The step returns zeros."
     elif report.readings:
         text = "The step returns " + ", or ".join(r.text for r in report.readings) + "."
     else:
@@ -32,6 +30,8 @@ def verdict_of(report: Audit) -> str:
             text += (f" {name} is missing." if abs(factor) < 1e-6 else f" {name} counts {factor:.4g} times, not once.")
     if report.varies:
         text += f" {report.varies}"
+    if report.single_precision:
+        text += f" It computes in single precision (residual {report.residual:.0e})."
     if report.mixing is None:
         text += _undetermined(report.undetermined, report.unit)
         scale = np.abs(report.weights).max(initial=0.0)
@@ -45,9 +45,6 @@ def verdict_of(report: Audit) -> str:
 def _of_mixing(report: Audit, mixing: Mixing) -> str:
     size = f"residual {report.residual:.2g}"
     if not mixing.mixes:
-        if report.residual < 2.0**14 * _SINGLE_PRECISION and report.tolerance < report.residual:
-            return (f"The step returns the weights below up to {size}, as of arithmetic in single precision; no two of "
-                    f"the {len(mixing.tried)} examples tried interact.")
         alone = "" if mixing.alone is None or is_close(mixing.alone, 1) else (
             f"; on a batch of one example the cosine is as low as {mixing.alone:.3g}")
         return (f"This is not the gradient of this loss: no combination of the {report.unit}s’ gradients gives it "

@@ -1,0 +1,93 @@
+"""Examples that mix: batch normalisation, contrastive losses, packed attention, padding; and steps that do not mix."""
+
+import numpy as np
+
+import minigrad as mg
+
+from .steps import PARTS, N, loss, mean, run
+
+
+def normalised(w, x, y):
+    def of(w):
+        centred = (x - x.mean(axis=0)) / x.std(axis=0)
+        return np.mean((np.tanh(centred * w).sum(axis=1) - y) ** 2)
+
+    return mg.grad(of)(w)
+
+
+def test_batch_normalisation_mixes_all():
+    report = run(normalised)
+    assert report.verdict.startswith("Examples mix")
+    assert "of the 12 examples tried all interact" in report.verdict
+    assert report.mixing.groups[0].tolist() == list(range(N))
+    assert (report.mixing.interactions > 0).sum() == N * (N - 1)
+    assert not report.right
+
+
+def test_batch_normalisation_within_micro_batches_mixes_these():
+    report = run(lambda w, x, y: sum(normalised(w, x[m], y[m]) for m in (PARTS[0], PARTS[1])) / 2)
+    assert [g.tolist() for g in report.mixing.groups] == [PARTS[0].tolist(), PARTS[1].tolist()]
+    assert "these interact: 0–4; 5–9" in report.verdict
+
+
+def test_packed_neighbours_mix():
+    """Each example sees the one before it, as attention does across packed sequences without a mask."""
+    def step(w, x, y):
+        return mg.grad(lambda w: np.mean((np.tanh((x + 0.1 * np.roll(x, 1, axis=0)) * w).sum(axis=1) - y) ** 2))(w)
+
+    report = run(step)
+    assert report.mixing.mixes
+    pairs = {tuple(sorted(p)) for p in np.argwhere(report.mixing.interactions > 1e-6).tolist()}
+    assert pairs == {tuple(sorted((k, (k + 1) % N))) for k in range(N)}
+    assert "The order of the examples matters" in report.verdict
+
+
+def test_another_loss_does_not_mix():
+    report = run(lambda w, x, y: mg.grad(lambda w: np.mean(np.abs(np.tanh(x * w).sum(axis=1) - y) ** 3))(w) + w)
+    assert report.verdict.startswith("This is not the gradient of this loss")
+    assert not report.mixing.mixes
+    assert report.mixing.alone < 0.999
+    assert 0 < report.mixing.cosine < 1
+
+
+def test_many_examples_are_tried_in_runs():
+    rng = np.random.default_rng(0)
+    x, y, w = rng.normal(size=(100, 300)) / 9, rng.normal(size=100), rng.normal(size=300)
+    report = run(normalised, loss, w, (x, y))
+    assert report.mixing.tried.tolist() == [0, 1, 2, 32, 33, 34, 64, 65, 66, 97, 98, 99]
+
+
+def test_numbers_in_the_padding():
+    """The mean is taken over the padded rows, before the mask."""
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(2, 8, N)
+    x = rng.normal(size=(N, 8, 60)) / 5
+    mask = (np.arange(8) < lengths[:, None]).astype(float)
+    w = rng.normal(size=60)
+
+    def own(w, x, mask):
+        return np.sum(mask * (np.tanh(x @ w) - 1) ** 2)
+
+    def step(w, x, mask):
+        centred = x - x.mean(axis=(0, 1))
+        return mg.grad(lambda w: np.sum(mask * (np.tanh(centred @ w) - 1) ** 2))(w)
+
+    report = run(step, own, w, (x, mask), lengths={"token": lengths})
+    assert report.mixing.padding > 1e-3
+    assert "numbers in the padding matter" in report.verdict
+
+
+def test_single_precision_is_no_leak():
+    report = run(lambda w, x, y: mean(*(a.astype(np.float32) for a in (w, x, y))).astype(np.float64))
+    assert report.verdict.startswith("The step returns the mean over 12 examples. It computes in single precision")
+    assert report.right
+    assert run(lambda w, x, y: mean(*(a.astype(np.float32) for a in (w, x, y)))).right
+
+
+def test_a_step_that_refuses_one_example():
+    def step(w, x, y):
+        if len(x) != N:
+            raise ValueError("a fixed batch size")
+        return normalised(w, x, y)
+
+    assert run(step).mixing.alone is None

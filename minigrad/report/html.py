@@ -1,18 +1,16 @@
-"""The HTML page of a report, without scripts, fonts, images or styles from elsewhere."""
+"""The HTML page of a report of `compare`."""
 
 from __future__ import annotations
 
 import io
 import keyword
-import re
 import tokenize
-from collections.abc import Sequence
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from ..draw.notebook import cell, framed, graph_text
 from ..draw.svg import xml
 from . import formatting
+from .document import document, facts, figures, header, section, table
 from .plot import Axis, Line, plot
 
 if TYPE_CHECKING:
@@ -27,13 +25,7 @@ def page(report: Report) -> str:
     """Return the HTML page of a `Report`."""
     sections = [_table(report), _curves(report), *([_training(report.training)] if report.training else []),
                 _graphs(report), _program(report), _machine(report)]
-    style = (files(__package__) / "assets" / "report.css").read_text(encoding="utf-8").strip()
-    return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            f"<title>minigrad · {xml(report.title)}</title>"
-            '<meta name="viewport" content="width=device-width,initial-scale=1">'
-            '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
-            f"<style>{style}</style></head>\n<body><main>\n{_head(report)}\n{chr(10).join(sections)}\n"
-            "</main></body></html>\n")
+    return document(report.title, _head(report), sections)
 
 
 def notebook_cell(report: Report) -> str:
@@ -42,7 +34,7 @@ def notebook_cell(report: Report) -> str:
     if report.training:
         sections.append((report.training.title, report.training.COLUMNS, report.training.cells(), []))
     tables = "".join(
-        f'<b>{xml(title)}</b><div style="overflow:auto">{_rows(columns, rows)}</div>'
+        f'<b>{xml(title)}</b><div style="overflow:auto">{table(columns, rows)}</div>'
         + "".join(f"<small>{xml(note)}</small><br>" for note in notes) for title, columns, rows, notes in sections)
     tables = tables.replace("<td>", '<td style="white-space:nowrap">')  # notebooks let cells wrap
     whole = f"<details><summary>curves, graphs and program</summary>{framed(page(report), report.title)}</details>"
@@ -71,31 +63,15 @@ def _head(report: Report) -> str:
         run = report.training["mini-batch"]
         cards.append((f"{run.accuracies[-1]:.1%}", "of unseen digits right",
                       f"mini-batches of {run.batch}, {report.training.epochs} epochs"))
-    items = "".join(f'<li><b>{xml(a)}</b><span>{xml(b)}</span><small>{xml(c)}</small></li>' for a, b, c in cards)
-    return (f'<header><p class="brand">minigrad compare</p><h1>{xml(report.name)}</h1>'
-            f'<p class="lead">The mean loss of {max(r.examples for r in report.rows):,} examples and its gradient: '
-            "example by example, as one literal graph, as a batch, and as a batch in chunks. All from the loss of "
-            f'<em>one</em> example.</p><ul class="cards">{items}</ul></header>')
-
-
-def _section(title: str, body: str, lead: str = "") -> str:
-    name = re.sub(r"\W+", "-", title.lower()).strip("-")
-    lead = f'<p class="lead">{lead}</p>' if lead else ""
-    return f'<section id="{name}"><h2>{xml(title)}</h2>{lead}{body}</section>'
-
-
-def _rows(columns: Sequence[str], rows: Sequence[Sequence[str]], marked: int | None = None) -> str:
-    head = "".join(f"<th>{xml(c)}</th>" for c in columns)
-    body = "".join(f'<tr{" class=best" if i == marked else ""}>' + "".join(
-        f"<th scope=row>{xml(c)}</th>" if not k else f"<td>{xml(c)}</td>" for k, c in enumerate(row)) + "</tr>"
-        for i, row in enumerate(rows))
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    lead = (f"The mean loss of {max(r.examples for r in report.rows):,} examples and its gradient: example by example, "
+            "as one literal graph, as a batch, and as a batch in chunks. All from the loss of <em>one</em> example.")
+    return header("compare", report.name, lead, cards)
 
 
 def _table(report: Report) -> str:
     best = max(range(len(report.rows)), key=lambda i: report.rows[i].rate)
     notes = "".join(f"<li>{xml(n)}</li>" for n in report.notes)
-    return _section("Loop, literal graph, batch, chunks", _rows(report.COLUMNS, [r.cells() for r in report.rows], best)
+    return section("Loop, literal graph, batch, chunks", table(report.COLUMNS, [r.cells() for r in report.rows], best)
                     + f'<ul class="notes">{notes}</ul>')
 
 
@@ -109,11 +85,7 @@ def _curves(report: Report) -> str:
     times, held = lines("seconds"), lines("peak_bytes")
     plots = (plot("time of one mean gradient", times, batch, Axis("", lambda v: formatting.seconds(v, 2), log=True)),
              plot("peak memory of the call", held, batch, Axis("", lambda v: formatting.memory(v, 2), log=True)))
-    return _section("Time and memory against batch size", _figures(plots))
-
-
-def _figures(plots: Sequence[str]) -> str:
-    return '<div class="figures">' + "".join(f"<figure>{p}</figure>" for p in plots) + "</div>"
+    return section("Time and memory against batch size", figures(plots))
 
 
 def _training(training: Training) -> str:
@@ -126,8 +98,8 @@ def _training(training: Training) -> str:
     best = max(range(len(training.runs)), key=lambda i: training.runs[i].accuracies[-1])
     lead = (f"The same network and the same {training.epochs} passes over {training.train:,} examples, cut into steps "
             "in three ways. One compiled program serves all three: it does not know the batch size.")
-    return _section("Batch, stochastic and mini-batch gradient descent",
-                    _figures(plots) + _rows(training.COLUMNS, training.cells(), best), xml(lead))
+    return section("Batch, stochastic and mini-batch gradient descent",
+                    figures(plots) + table(training.COLUMNS, training.cells(), best), xml(lead))
 
 
 def _graphs(report: Report) -> str:
@@ -142,19 +114,18 @@ def _graphs(report: Report) -> str:
                      for i in range(len(panels)))
     lead = ("What the loss of one example became. Colours say what is per example, shared, batched, and gradient; each "
             "box names the line of the code that it comes from.")
-    return _section("The graphs", f'<style>{choose}</style><div class="tabs">{"".join(tabs)}'
+    return section("The graphs", f'<style>{choose}</style><div class="tabs">{"".join(tabs)}'
                     f'<div class="panels">{"".join(panels)}</div></div>', xml(lead))
 
 
 def _program(report: Report) -> str:
     stages = "".join(f"<li><b>{xml(name)}</b> {xml(note)}</li>" for name, note in report.stages)
-    return _section("The program", f'<ol class="stages">{stages}</ol><pre>{_coloured(report.source)}</pre>',
+    return section("The program", f'<ol class="stages">{stages}</ol><pre>{_coloured(report.source)}</pre>',
                     "What runs for a batch of any size: straight-line NumPy. Its comments name the lines of your code.")
 
 
 def _machine(report: Report) -> str:
-    words = "".join(f"<div><dt>{xml(k)}</dt><dd>{xml(v)}</dd></div>" for k, v in report.environment.items())
-    return _section("Made with", f'<dl class="machine">{words}</dl>')
+    return section("Made with", facts(report.environment))
 
 
 def _coloured(source: str) -> str:

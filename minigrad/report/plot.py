@@ -10,8 +10,9 @@ from html import escape
 _COLOURS = (("#c2410c", "#fb923c"), ("#0f766e", "#2dd4bf"), ("#6d28d9", "#a78bfa"), ("#1d4ed8", "#60a5fa"))
 _SHAPES = ('<circle r="{r}"/>', '<rect x="-{r}" y="-{r}" width="{w}" height="{w}"/>',
            '<path d="M0-{d}L{d} {r}H-{d}Z"/>', '<path d="M0-{d}L{d} 0L0 {d}L-{d} 0Z"/>')
-_WIDTH, _HEIGHT = 560.0, 340.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66.0, 16.0, 50.0, 46.0
+WIDTH, HEIGHT = 560.0, 340.0
+LEFT, RIGHT, BOTTOM = 66.0, 16.0, 46.0  # the margins of the axes
+_TOP = 50.0
 
 
 @dataclass(frozen=True)
@@ -33,54 +34,88 @@ class Line:
     dashed: bool = False
 
 
+@dataclass(frozen=True)
+class Scale:
+    """An axis with its ticks, and the function from values to places in the drawing."""
+
+    axis: Axis
+    place: Callable[[float], float]
+    ticks: Sequence[float]
+
+
 def plot(title: str, lines: Sequence[Line], x: Axis, y: Axis) -> str:
     """Return a plot of `lines` as an SVG element. Points that an axis cannot show are left out."""
     shown = [(line, [p for p in line.points if all(_fits(v, a) for v, a in zip(p, (x, y), strict=True))])
              for line in lines]
     xs = [p[0] for _, points in shown for p in points] or [1.0]
     ys = [p[1] for _, points in shown for p in points] or [1.0]
-    keys = _keys(lines)
-    top = max(y for _, y in keys) + 16 if keys else _TOP
-    across, x_ticks = _scale(x, min(xs), max(xs), _LEFT, _WIDTH - _RIGHT, room=7)
-    up, y_ticks = _scale(y, min(ys), max(ys), _HEIGHT - _BOTTOM, top, room=6)
-    parts = [f'<text class="plot-title" x="{_LEFT - 50:g}" y="16">{escape(title)}</text>']
-    for v in y_ticks:
-        parts.append(f'<path class="plot-grid" d="M{_LEFT:g} {up(v):.1f}H{_WIDTH - _RIGHT:g}"/>'
-                     f'<text class="plot-tick" x="{_LEFT - 8:g}" y="{up(v) + 4:.1f}" text-anchor="end">'
-                     f"{escape(y.write(v))}</text>")
-    for v in x_ticks:
-        parts.append(f'<path class="plot-grid" d="M{across(v):.1f} {top:g}V{_HEIGHT - _BOTTOM:g}"/>'
-                     f'<text class="plot-tick" x="{across(v):.1f}" y="{_HEIGHT - _BOTTOM + 17:g}" text-anchor="middle">'
-                     f"{escape(x.write(v))}</text>")
-    middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    parts.append(f'<path class="plot-axis" d="M{_LEFT:g} {top:g}V{_HEIGHT - _BOTTOM:g}H{_WIDTH - _RIGHT:g}"/>'
-                 f'<text class="plot-label" x="{middle:g}" y="{_HEIGHT - 8:g}" text-anchor="middle">'
-                 f"{escape(x.label)}</text>")
-    for (line, points), (left, height) in zip(shown, keys, strict=True):
-        path = "M" + "L".join(f"{across(a):.1f} {up(b):.1f}" for a, b in points) if points else ""
+    keys, top = key_places([line.name for line in lines])
+    across = scale(x, min(xs), max(xs), LEFT, WIDTH - RIGHT, room=7)
+    up = scale(y, min(ys), max(ys), HEIGHT - BOTTOM, top, room=6)
+    parts = frame(title, across, up, top)
+    for (line, points), key in zip(shown, keys, strict=True):
+        path = "M" + "L".join(f"{across.place(a):.1f} {up.place(b):.1f}" for a, b in points) if points else ""
         marks = "".join(
-            f'<g transform="translate({across(a):.1f} {up(b):.1f})"><title>{escape(f"{line.name}: {x.write(a)}, ")}'
-            f"{escape(y.write(b))}</title>{_mark(line.colour)}</g>" for a, b in points)
-        key = f'<g transform="translate({left + 4:g} {height:g})">{_mark(line.colour)}</g>'
+            f'<g transform="translate({across.place(a):.1f} {up.place(b):.1f})">'
+            f"<title>{escape(f'{line.name}: {x.write(a)}, ')}{escape(y.write(b))}</title>{_mark(line.colour)}</g>"
+            for a, b in points)
         dashes = ' stroke-dasharray="5 4"' if line.dashed else ""
-        name = f'<text class="plot-key" x="{left + 13:g}" y="{height + 4:g}">{escape(line.name)}</text>'
-        parts.append(f'<g class="plot-{line.colour % len(_COLOURS)}"><path class="plot-line"{dashes} d="{path}"/>'
-                     f"{marks}{key}{name}</g>")
-    words = f"{title}: {', '.join(line.name for line in lines)}"
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" '
-            f'aria-label="{escape(words)}"><style>{_STYLE}</style>{"".join(parts)}</svg>')
+        parts.append(f'<g class="{colour_class(line.colour)}"><path class="plot-line"{dashes} d="{path}"/>'
+                     f"{marks}{key_text(key, line.name, _mark(line.colour))}</g>")
+    return drawing(f"{title}: {', '.join(line.name for line in lines)}", "".join(parts))
 
 
-def _keys(lines: Sequence[Line]) -> list[tuple[float, float]]:
-    """Return where the lines' names stand: below the title, in as many rows as they need."""
-    places, x, y = [], _LEFT, 34.0
-    for line in lines:
-        width = 13 + 7.2 * len(line.name) + 18
-        if x > _LEFT and x + width > _WIDTH:
-            x, y = _LEFT, y + 18
+def drawing(words: str, body: str, width: float = WIDTH, height: float = HEIGHT) -> str:
+    """Return an SVG element with the style of plots; `words` describe it to those who do not see it."""
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 {width:g} {height:g}" role="img" '
+            f'aria-label="{escape(words)}"><style>{_STYLE}</style>{body}</svg>')
+
+
+def frame(title: str, x: Scale, y: Scale, top: float, width: float = WIDTH) -> list[str]:
+    """Return the title, the grid, and the axes with their ticks and labels."""
+    right, low = width - RIGHT, HEIGHT - BOTTOM
+    parts = [plot_title(title)]
+    for v in y.ticks:
+        parts.append(f'<path class="plot-grid" d="M{LEFT:g} {y.place(v):.1f}H{right:g}"/>'
+                     f'<text class="plot-tick" x="{LEFT - 8:g}" y="{y.place(v) + 4:.1f}" text-anchor="end">'
+                     f"{escape(y.axis.write(v))}</text>")
+    for v in x.ticks:
+        parts.append(f'<path class="plot-grid" d="M{x.place(v):.1f} {top:g}V{low:g}"/>'
+                     f'<text class="plot-tick" x="{x.place(v):.1f}" y="{low + 17:g}" text-anchor="middle">'
+                     f"{escape(x.axis.write(v))}</text>")
+    parts.append(f'<path class="plot-axis" d="M{LEFT:g} {top:g}V{low:g}H{right:g}"/>'
+                 f'<text class="plot-label" x="{(LEFT + right) / 2:g}" y="{HEIGHT - 8:g}" text-anchor="middle">'
+                 f"{escape(x.axis.label)}</text>")
+    return parts
+
+
+def plot_title(text: str) -> str:
+    """Return the title of a drawing."""
+    return f'<text class="plot-title" x="{LEFT - 50:g}" y="16">{escape(text)}</text>'
+
+
+def colour_class(number: int) -> str:
+    """Return the class of an element whose ``currentColor`` is that of a number."""
+    return f"plot-{number % len(_COLOURS)}"
+
+
+def key_text(place: tuple[float, float], name: str, mark: str) -> str:
+    """Return an entry of the legend: a mark and a name."""
+    left, height = place
+    return (f'<g transform="translate({left + 4:g} {height:g})">{mark}</g>'
+            f'<text class="plot-key" x="{left + 13:g}" y="{height + 4:g}">{escape(name)}</text>')
+
+
+def key_places(names: Sequence[str], width: float = WIDTH) -> tuple[list[tuple[float, float]], float]:
+    """Return the places of a legend's names, in rows below the title, and the top of the plot below them."""
+    places, x, y = [], LEFT, 34.0
+    for name in names:
+        wide = 13 + 7.2 * len(name) + 18
+        if x > LEFT and x + wide > width:
+            x, y = LEFT, y + 18
         places.append((x, y))
-        x += width
-    return places
+        x += wide
+    return places, y + 16 if names else _TOP
 
 
 def _fits(value: float, axis: Axis) -> bool:
@@ -91,17 +126,16 @@ def _mark(colour: int) -> str:
     return _SHAPES[colour % len(_SHAPES)].format(r=3, d=4.2, w=6)
 
 
-def _scale(axis: Axis, low: float, high: float, start: float, end: float,
-           room: int) -> tuple[Callable[[float], float], list[float]]:
-    """Return the function from values to places, and the ticks, of an axis that shows `low` to `high`."""
+def scale(axis: Axis, low: float, high: float, start: float, end: float, room: int) -> Scale:
+    """Return the places and about `room` ticks of an axis that shows `low` to `high` between `start` and `end`."""
     if axis.log:
         low, high = low / 1.15, high * 1.15
         ticks = log_ticks(low, high, room)
         a, b = math.log(low), math.log(high)
-        return lambda v: start + (math.log(v) - a) / (b - a) * (end - start), ticks
+        return Scale(axis, lambda v: start + (math.log(v) - a) / (b - a) * (end - start), ticks)
     pad = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
     low, high = low - pad, high + pad
-    return lambda v: start + (v - low) / (high - low) * (end - start), linear_ticks(low, high, room)
+    return Scale(axis, lambda v: start + (v - low) / (high - low) * (end - start), linear_ticks(low, high, room))
 
 
 def linear_ticks(low: float, high: float, room: int) -> list[float]:

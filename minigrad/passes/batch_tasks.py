@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
@@ -15,6 +14,7 @@ from ..ops.constants import known, proj
 from ..ops.elementwise import add
 from ..primitive import input_
 from .stacked_rows import element_axis, padded_axis
+from .topological import in_order
 
 _LARGE = 1 << 20  # elements of a stack whose rows repeat
 _SYMBOLIC = 128  # elements along an axis of symbolic size, where operands are compared by size
@@ -212,35 +212,12 @@ class Program:
         return before
 
     def in_order(self) -> Iterator[list[Task]]:
-        """Yield the operations in groups of equal keys; each group's operands are results of groups before it."""
-        depths: dict[Hashable, list[int]] = defaultdict(list)
+        """Return the operations in groups of equal keys; each group's operands are results of groups before it."""
+        depths: dict[tuple[int, int], list[int]] = defaultdict(list)
         for task in self.tasks.values():
             depths[task.key].append(task.depth)
         average = {key: (sum(d) / len(d), k) for k, (key, d) in enumerate(depths.items())}
-        waiting: dict[Task, int] = {}
-        after: dict[Task, list[Task]] = defaultdict(list)
-        ready: dict[Hashable, list[Task]] = defaultdict(list)
-        heap: list[tuple[tuple[float, int], Hashable]] = []
-
-        def release(task: Task) -> None:
-            if not ready[task.key]:
-                heapq.heappush(heap, (average[task.key], task.key))
-            ready[task.key].append(task)
-
-        for task, before in self._before.items():
-            waiting[task] = len(before)
-            for earlier in before:
-                after[earlier].append(task)
-            if not before:
-                release(task)
-        while heap:
-            group = ready.pop(heapq.heappop(heap)[1])
-            yield group
-            for task in group:
-                for later in after[task]:
-                    waiting[later] -= 1
-                    if not waiting[later]:
-                        release(later)
+        return in_order(self._before, lambda task: task.key, average.__getitem__)
 
 
 def _size(node: Node) -> int:

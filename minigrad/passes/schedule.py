@@ -7,7 +7,6 @@ take the memory of an operand whose last reader it is (in place).
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from ..symbolic import Dim, Symbol, size_of, symbols
 from ..views import is_whole
 from .fuse import Group, Roles, RowCount, by_rows, dependencies, fuse, reads_rows, rows_of, terminal
 from .record import Stage
+from .topological import in_order
 
 
 @dataclass
@@ -193,26 +193,9 @@ def _order(graph: Graph, roles: Roles, groups: list[Group]) -> list[Group]:
     """Order the groups by their operands, and otherwise as in the program."""
     position = {n: i for i, n in enumerate(graph.nodes)}
     group_of = {n: k for k, g in enumerate(groups) for n in g.nodes}
-    pending = [0] * len(groups)  # operands that have not run
-    readers: list[set[int]] = [set() for _ in groups]
-    for k, g in enumerate(groups):
-        for n in g.nodes:
-            for d in dependencies(n, roles):
-                j = group_of[d]
-                if j != k and k not in readers[j]:
-                    readers[j].add(k)
-                    pending[k] += 1
-    key = [max(position[n] for n in g.nodes) for g in groups]
-    ready = [(key[k], k) for k, n in enumerate(pending) if not n]
-    heapq.heapify(ready)
-    order = []
-    while ready:
-        _, k = heapq.heappop(ready)
-        order.append(groups[k])
-        for j in readers[k]:
-            pending[j] -= 1
-            if not pending[j]:
-                heapq.heappush(ready, (key[j], j))
+    before = {k: {group_of[d] for n in g.nodes for d in dependencies(n, roles)} - {k} for k, g in enumerate(groups)}
+    rank = [max(position[n] for n in g.nodes) for g in groups]
+    order = [groups[k] for (k,) in in_order(before, lambda k: k, rank.__getitem__)]
     assert len(order) == len(groups), "groups wait for each other"
     return order
 

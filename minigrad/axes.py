@@ -131,7 +131,7 @@ class Declared:
     placed : callable or None
         ``placed(params, order, size)`` returns the static parameters of the same operation on operands whose axis k is
         the former axis ``order[k]``; None in `order` stands for a new parallel axis, of `size`, in front. Axes that
-        `order` leaves out are parallel. None: no such parameters exist.
+        `order` leaves out are gone. None: no such parameters exist.
     still : callable or None
         ``still(params, before, after)`` returns whether every axis stays as it is, from an operand of shape `before`
         to a result of shape `after`. None: never.
@@ -222,7 +222,8 @@ def along(param: str, kind: Kind, by: str = "", kept: bool = True) -> Declared:
 
     def placed(params: Params, order: Order, size: int | Dim) -> Params:
         chosen = params[param]
-        return {**params, param: tuple(map(order.index, chosen)) if isinstance(chosen, tuple) else order.index(chosen)}
+        return {**params, param: tuple(order.index(a) for a in chosen if a in order) if isinstance(chosen, tuple) else
+                order.index(chosen)}
 
     return Declared(rule, placed, lambda params, before, after: params[param] == ())
 

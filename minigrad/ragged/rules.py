@@ -38,6 +38,7 @@ from ..ops.sort import argsort, cumsum
 from ..ops.strict_index import place
 from ..primitive import Combiner, Primitive, broadcast_leading, placeholder
 from ..symbolic import Dim, Shape, Symbol, size_of
+from ..views import window
 from .rows import Domain, Rows, spread_rows
 
 _INT = np.dtype(np.int64)
@@ -141,6 +142,17 @@ def _places(rows: Rows, shape: Shape) -> tuple[list[int], dict[int, int]]:
     return ragged, {a: i + 1 for i, a in enumerate(dense)}
 
 
+def _on_dense(b: Batching, node: Node, x: Node) -> Node:
+    """Return the operation of a node along the dense axes of packed rows alone."""
+    declared = node.prim.axes
+    assert declared is not None
+    assert declared.placed is not None
+    assert declared.still is not None
+    dense = [a for a, n in enumerate(node.inputs[0].shape) if not b.rows.ragged(n)]
+    params = declared.placed(node.params, (None, *dense), x.shape[0])
+    return x if declared.still(params, x.shape, x.shape) else node.prim(x, **params)
+
+
 # -- leaves --------------------------------------------------------------------------------------------------
 
 
@@ -177,13 +189,11 @@ SEGMENT_REDUCTIONS: dict[Combiner, Callable[..., Node]] = {
 def _reduce(b: Batching, node: Node, xs: Inputs) -> Node:
     """Reduce dense axes by the operation itself, and ragged axes by the segment form of its combiner."""
     (x,), (old,), axes = xs, node.inputs, node.params["axes"]
-    ragged, place = _places(b.rows, old.shape)
+    ragged, _ = _places(b.rows, old.shape)
     domain = b.rows.domain(old.shape)
     kept = tuple(i for i, a in enumerate(ragged) if a not in axes)
-    dense = tuple(place[a] for a in axes if a in place)
-    x = node.prim(x, axes=dense) if dense else x
     assert node.prim.combiner is not None
-    out = _collect(b, x, domain, kept, SEGMENT_REDUCTIONS[node.prim.combiner])
+    out = _collect(b, _on_dense(b, node, x), domain, kept, SEGMENT_REDUCTIONS[node.prim.combiner])
     if node.prim not in (max_, min_):
         return out
     # An extreme of no element raises an error, as in NumPy, but when the program runs.
@@ -307,17 +317,6 @@ def _rows_lead(b: Batching, shape: Shape) -> bool:
     return all(map(b.rows.ragged, shape[:n]))
 
 
-def _transpose(b: Batching, node: Node, xs: Inputs) -> Node:
-    (old,), perm = node.inputs, node.params["perm"]
-    ragged, place = _places(b.rows, old.shape)
-    (x,) = xs
-    order = tuple(ragged.index(a) for a in perm if a in ragged)
-    dense = (0, *(place[a] for a in perm if a in place))
-    domain = b.rows.domain(node.shape)
-    x = gather(x, b.rows.within(domain, tuple(int(i) for i in np.argsort(order))))
-    return transpose(x, perm=dense) if dense != tuple(range(x.ndim)) else x
-
-
 def _concatenate(b: Batching, node: Node, xs: Inputs) -> Node:
     axis = node.params["axis"]
     ragged, _ = _places(b.rows, node.shape)
@@ -349,19 +348,18 @@ def _concatenate(b: Batching, node: Node, xs: Inputs) -> Node:
     return gather(concatenate(*operands, axis=0) if len(operands) > 1 else operands[0], source)
 
 
-def _flip(b: Batching, node: Node, xs: Inputs) -> Node:
-    (old,), axes = node.inputs, node.params["axes"]
-    ragged, place = _places(b.rows, old.shape)
-    (x,) = xs
-    dense = tuple(place[a] for a in axes if a in place)
-    x = node.prim(x, axes=dense) if dense else x
-    flipped = [i for i, a in enumerate(ragged) if a in axes]
-    domain = b.rows.domain(old.shape)
-    coordinates = []
-    for i, n in enumerate(domain):
-        c = b.rows.coordinate(domain, i)
-        coordinates.append(b.rows.of_owner(b.rows.length((n,)), domain) - c - 1 if i in flipped else c)
-    return gather(x, b.rows.row(domain, coordinates, b.rows.owner(domain)))
+def _view(b: Batching, node: Node, xs: Inputs) -> Node:
+    """Gather the rows of a view that permutes or reverses ragged axes, and view their dense axes."""
+    (old,), (x,), part = node.inputs, xs, window(node)
+    assert part is not None
+    ragged, _ = _places(b.rows, node.shape)
+    domain, coordinates = b.rows.domain(node.shape), []
+    for n, a, step in zip(old.shape, part.axes, part.step, strict=True):
+        if b.rows.ragged(n):
+            c = b.rows.coordinate(domain, ragged.index(a))
+            coordinates.append(c if step > 0 else b.rows.of_owner(b.rows.length((n,)), domain) - c - 1)
+    rows = b.rows.row(b.rows.domain(old.shape), coordinates, b.rows.owner(domain))
+    return gather(_on_dense(b, node, x), rows)
 
 
 # -- gather and scatter --------------------------------------------------------------------------------------
@@ -566,8 +564,8 @@ def _closed(graph: Graph, inputs: Sequence[Node], extra: Sequence[Node], outputs
 RULES: dict[Primitive, Rule] = {
     PRIMITIVES["full"]: _full, iota: lambda b, node, xs: b.rows.position((node.params["size"],)),
     size_: lambda b, node, xs: cast_to(b.rows.length((node.params["size"],)), node.dtype),
-    expand: _expand, mean: _mean, argmax: _arg, argmin: _arg, einsum: _einsum, reshape: _reshape, transpose: _transpose,
-    concatenate: _concatenate, flip: _flip, gather: _gather, scatter_add: _scatter, scatter_max: _scatter,
+    expand: _expand, mean: _mean, argmax: _arg, argmin: _arg, einsum: _einsum, reshape: _reshape, transpose: _view,
+    concatenate: _concatenate, flip: _view, gather: _gather, scatter_add: _scatter, scatter_max: _scatter,
     scatter_min: _scatter, in_range: _in_range, cumsum: _ordered, argsort: _ordered, segment_ids: _segment_ids,
     segment_cumsum: _segments, segment_argsort: _segments, block_einsum: _inner_block_einsum, checkpoint: _checkpoint,
     chunked: _checkpoint, custom: _custom}

@@ -327,3 +327,35 @@ def test_a_single_version_is_named(sites, browser, tmp_path):
     page.goto(f"file://{tmp_path}/site/index.html")
     assert page.locator(".versions").inner_text() == "Version 0.1.0"
     page.close()
+
+
+@pytest.fixture(scope="module")
+def explored(request):
+    """Return the programs of the page on the explorer, and the script that takes their pictures."""
+    pytest.importorskip("sklearn")
+    pytest.importorskip("playwright")
+    pytest.importorskip("PIL")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(DOCS / "explorer")
+        return importlib.import_module("screenshots")
+
+
+def test_programs_of_the_explorer_have_the_stages_of_their_pictures(explored):
+    page = (DOCS / "howto" / "explorer.md").read_text()
+    for name, (make, stage, second, example, operation) in explored.VIEWS.items():
+        exploration = make()
+        titles = [s.title for s in exploration.stages]
+        assert {stage, second} - {None} <= set(titles)
+        assert example is None or example < 16
+        assert operation is None or operation in {n.prim.name for s in exploration.stages for n in s.graph.nodes}
+        assert f"{make.__name__}\n" in page
+        for scheme in ("light", "dark"):
+            assert f"{name}-{scheme}.png" in page
+            assert (DOCS / "explorer" / f"{name}-{scheme}.png").exists()
+
+
+def test_pictures_of_the_explorer_are_taken(explored, browser):
+    make, *view = explored.VIEWS["logistic"]
+    light, dark = (explored.picture(browser, make(), tuple(view), scheme) for scheme in ("light", "dark"))
+    assert light.startswith(b"\x89PNG")
+    assert light != dark

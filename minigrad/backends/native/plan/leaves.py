@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from ....graph import Graph, Node
-from ....interpreters import concrete, evaluate
+from ....interpreters import evaluate
 from ....ops.constants import full
 from ....passes.schedule import symbols_of
-from ....symbolic import Dim, Symbol, value
+from ....symbolic import Symbol, value
 
-EARLY = 256  # numbers of sizes that a program keeps
+EARLY = 256  # constants and numbers that a program keeps
 _SPARE = 8  # an array that has to grow grows by one part in so many more
 
 
@@ -22,47 +22,38 @@ class Leaves:
 
     Attributes
     ----------
-    early : dict of Node to list of Symbol
-        The results of steps that depend on sizes alone, and those sizes.
+    early : frozenset of Node
+        The results of steps that depend on sizes alone.
     """
 
     def __init__(self, early: Iterable[Node]):
-        self.early = {n: sorted(symbols_of(Graph((), (n,))), key=lambda s: s.uid) for n in early}
-        self._sized: dict[Node, bool] = {}  # leaves that a native step reads, and whether they depend on sizes
-        self._constants: dict[Node, np.ndarray] = {}
+        self.early = frozenset(early)
+        self._symbols: dict[Node, list[Symbol]] = {}  # the sizes on which leaves depend that a native step reads
+        self._known: dict[tuple[Node | int, ...], np.ndarray] = {}  # constants and numbers
         self._full: dict[Node, np.ndarray] = {}  # as large as any sizes have needed
-        self._numbers: dict[tuple[Node | int, ...], np.ndarray] = {}
 
     def __iter__(self) -> Iterator[Node]:
-        return iter(self._sized)
+        return iter(self._symbols)
 
     def add(self, n: Node) -> None:
         """Add a leaf that a native step reads."""
-        self._sized[n] = n in self.early or _has_size((*n.params.values(), n.shape))
+        self._symbols[n] = sorted(symbols_of(Graph((), (n,))), key=lambda s: s.uid)
 
     def array(self, n: Node, sizes: Mapping[Symbol, int]) -> np.ndarray:
-        """Return a leaf as an array."""
-        if n in self._constants:
-            return self._constants[n]
+        """Return a leaf as an array; some are kept, as most sizes of a batch seldom change."""
+        shape = tuple([value(d, sizes) for d in n.shape])
         if n.prim is full:
-            return self._filled(n, tuple([value(d, sizes) for d in n.shape]))
-        if n in self.early:
-            return self._number(n, sizes)
-        array = np.ascontiguousarray(n.prim.eval(np, **concrete(n.params, sizes))).reshape(
-            tuple([value(d, sizes) for d in n.shape]))
-        if not self._sized.get(n, True):
-            self._constants[n] = array
+            return self._filled(n, shape)
+        symbols = self._symbols.get(n, ())
+        key: tuple[Node | int, ...] = n, *[sizes[s] for s in symbols]
+        array = self._known.get(key)
+        if array is None:
+            array = np.ascontiguousarray(evaluate(Graph((), (n,)), (), sizes)[0], n.dtype).reshape(shape)
+            if n in self._symbols and not (symbols and shape):
+                if len(self._known) >= EARLY:
+                    self._known.clear()
+                self._known[key] = array
         return array
-
-    def _number(self, n: Node, sizes: Mapping[Symbol, int]) -> np.ndarray:
-        """Return a number that depends on sizes alone; some are kept, as most sizes of a batch seldom change."""
-        key: tuple[Node | int, ...] = n, *[sizes[s] for s in self.early[n]]
-        number = self._numbers.get(key)
-        if number is None:
-            if len(self._numbers) >= EARLY:
-                self._numbers.clear()
-            number = self._numbers[key] = np.asarray(evaluate(Graph((), (n,)), (), sizes)[0], n.dtype)
-        return number
 
     def _filled(self, n: Node, shape: tuple[int, ...]) -> np.ndarray:
         """Return a part of one array, which all sizes share."""
@@ -71,8 +62,3 @@ class Leaves:
             known = self._full[n] = np.full(count + (count // _SPARE if known is not None else 0),
                                             n.params["value"], n.dtype)
         return known[:count].reshape(shape)
-
-
-def _has_size(param: object) -> bool:
-    """Return whether a symbolic size occurs in a parameter."""
-    return isinstance(param, Dim) or (isinstance(param, tuple) and any(map(_has_size, param)))

@@ -12,9 +12,9 @@ from llvmlite import ir
 
 from ....graph import Node
 from ....ops.accumulators import RUN
-from ..llvm.builder import at
+from ..llvm.builder import at, least
 from ..llvm.values import I1, I64, PTR, vector_type
-from .emit import VectorEmitter, least
+from .emit import VectorEmitter
 
 _WAITING = 8  # levels of chains, that is `RUN` to that power of vectors: more than any loop has
 

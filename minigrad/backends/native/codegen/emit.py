@@ -1,4 +1,4 @@
-"""Writers of functions: arguments, loops, vectors in memory, reductions, and the parallel-for of a step.
+"""Writers of steps: their arguments, the parallel-for, checked indices and reductions.
 
 A step is ``void step(i64 *args, ptr *bases)``: numbers of its own, and the addresses that a call brings. It cuts its
 work into items, and hands them to the threads' pool, or works on them itself: ``void block(ptr context, i64 item,
@@ -11,29 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-import numpy as np
 from llvmlite import ir
 
 from ....graph import Node
 from ....ops.strict_index import PLACES
 from ..llvm.builder import BLOCK, ONE, STEP, Builder, at
-from ..llvm.values import (
-    I1,
-    I8,
-    I32,
-    I64,
-    PTR,
-    VOID,
-    any_lane,
-    constant,
-    declared,
-    element,
-    lane_numbers,
-    lanes_of,
-    memory_type,
-    splat,
-    suffix,
-)
+from ..llvm.values import I32, I64, PTR, VOID, any_lane, constant, declared, element, lane_numbers, suffix
 from . import expressions as ex
 
 
@@ -127,64 +110,6 @@ class Emitter(Builder):
                 b.store(b.add(self.get(offset), b.mul(position, stride)), offset)
         return offsets
 
-    # -- loops -------------------------------------------------------------------------------------------
-
-    def chunks(self, start: ir.Value, end: ir.Value, widths: Sequence[int]) -> Iterator[tuple[ir.Value, int]]:
-        """Write loops over a range, one for each width of a vector: yield the position and the width.
-
-        The widths decrease to 1. The code emitted before the next iteration is the body of that loop.
-        """
-        position = self.variable(start)
-        for width in widths:
-            last = self.b.sub(end, I64(width - 1))
-            with self._counting(position, last, I64(width)) as i:
-                yield i, width
-
-    # -- memory ------------------------------------------------------------------------------------------
-
-    def mask(self, count: ir.Value, i: ir.Value, lanes: int) -> ir.Value | None:
-        """Return which of the lanes from `i` on are less than `count`; None where all always are."""
-        if lanes == 1 or (isinstance(count, ir.Constant) and count.constant % lanes == 0):
-            return None
-        b = self.b
-        left = b.trunc(least(b, b.sub(count, i), I64(lanes)), I32)
-        return b.icmp_unsigned("<", lane_numbers(I32, lanes), splat(b, left, lanes))
-
-    def load(self, dtype: np.dtype, pointer: ir.Value, lanes: int = 1, mask: ir.Value | None = None) -> ir.Value:
-        """Load neighbouring elements; lanes that are masked off hold 0."""
-        t = memory_type(dtype, lanes)
-        if mask is None:
-            x = self.b.load(pointer, typ=t, align=dtype.itemsize)
-        else:
-            f = self.intrinsic(f"llvm.masked.load.{suffix(t)}.p0", t, [PTR, I32, mask.type, t])
-            x = self.b.call(f, [pointer, I32(dtype.itemsize), mask, ir.Constant(t, None)])
-        return self._from_memory(x, dtype)
-
-    def gather(self, dtype: np.dtype, pointer: ir.Value, offsets: ir.Value, lanes: int,
-               mask: ir.Value | None) -> ir.Value:
-        """Load elements at offsets in bytes, one per lane."""
-        if lanes == 1:
-            return self.load(dtype, at(self.b, pointer, offsets))
-        t = memory_type(dtype, lanes)
-        pointers = self.b.gep(pointer, [offsets], source_etype=I8)
-        pointers.type = ir.VectorType(PTR, lanes)
-        mask = mask or ir.Constant(ir.VectorType(I1, lanes), [1] * lanes)
-        f = self.intrinsic(f"llvm.masked.gather.{suffix(t)}.v{lanes}p0", t, [pointers.type, I32, mask.type, t])
-        return self._from_memory(self.b.call(f, [pointers, I32(dtype.itemsize), mask, ir.Constant(t, None)]), dtype)
-
-    def store(self, x: ir.Value, dtype: np.dtype, pointer: ir.Value, mask: ir.Value | None = None) -> None:
-        """Store a value, or the lanes of it that are not masked off."""
-        if dtype.kind == "b":
-            x = self.b.zext(x, lanes_of(I8, x.type.count) if isinstance(x.type, ir.VectorType) else I8)
-        if mask is None:
-            self.b.store(x, pointer, align=dtype.itemsize)
-        else:
-            f = self.intrinsic(f"llvm.masked.store.{suffix(x.type)}.p0", VOID, [x.type, PTR, I32, mask.type])
-            self.b.call(f, [x, pointer, I32(dtype.itemsize), mask])
-
-    def _from_memory(self, x: ir.Value, dtype: np.dtype) -> ir.Value:
-        return self.b.icmp_unsigned("!=", x, constant(x.type, 0)) if dtype.kind == "b" else x
-
     def index(self, i: ir.Value, length: ir.Value, flag: ir.Value, reading: str | None = None,
               null: Sequence[ir.Value] = (), mask: ir.Value | None = None) -> ir.Value:
         """Return an index counted from 0; one out of range sets the flag, and is replaced by 0."""
@@ -196,9 +121,6 @@ class Emitter(Builder):
         with b.if_then(any_lane(b, wrong), likely=False):
             b.store(I64(1), flag, align=8)
         return b.select(bad, constant(i.type, 0), i)
-
-    def intrinsic(self, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
-        return declared(self.module, name, result, arguments)
 
 
 class VectorEmitter(Emitter):
@@ -255,14 +177,6 @@ def halved(b: ir.IRBuilder, combined: Callable[[ir.Value, ir.Value], ir.Value], 
         nothing = ir.Constant(x.type, ir.Undefined)
         x = combined(*(b.shuffle_vector(x, nothing, lane_numbers(I32, lanes, k)) for k in (0, lanes)))
     return b.extract_element(x, I32(0))
-
-
-def least(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-    return b.select(b.icmp_signed("<", x, y), x, y)
-
-
-def most(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-    return b.select(b.icmp_signed(">", x, y), x, y)
 
 
 def counted(b: ir.IRBuilder, i: ir.Value, length: ir.Value, reading: str | None, null: Sequence[ir.Value] = ()

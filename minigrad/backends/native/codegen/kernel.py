@@ -18,10 +18,9 @@ from ....ops.index import gather, lockstep, scatter_add
 from ....passes.fuse import rows_of, terminal
 from ....passes.schedule import Plan, Step
 from ....symbolic import Dim, size_of
-from ..llvm.builder import ONE, at
+from ..llvm.builder import ONE, at, least
 from ..llvm.values import I64, PTR
 from . import expressions as ex
-from .emit import least
 from .kernel_emitter import KernelEmitter, Memory, Param
 from .kernel_key import KernelKey, coded, decoded, plan_of
 from .loop_codegen import LoopWriter

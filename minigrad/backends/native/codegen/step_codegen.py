@@ -17,11 +17,11 @@ from llvmlite import ir
 
 from ....graph import Node
 from ....symbolic import Symbol
-from ..llvm.builder import ONE
+from ..llvm.builder import ONE, least
 from ..runtime import threads
 from ..runtime.cache import generated, object_codes
 from ..runtime.jit import load
-from .emit import Emitter, least
+from .emit import Emitter
 from .strides import View
 
 HEAD = 6  # pieces, threads that may share them, and of both counts: the whole, and the share of one piece

@@ -28,10 +28,10 @@ from ....primitive import Combiner
 from ....symbolic import Dim, size_of
 from ..codegen import expressions as ex
 from ..codegen import step_codegen
-from ..codegen.emit import Emitter, least
+from ..codegen.emit import Emitter
 from ..codegen.step_codegen import HEAD, Request, Step, step, step_code, widths
 from ..codegen.strides import View
-from ..llvm.builder import at
+from ..llvm.builder import at, least
 from ..llvm.values import I1, I32, I64, PTR, VOID, any_lane, constant, splat
 from .copies import copy
 

@@ -22,8 +22,8 @@ from functools import partial
 import numpy as np
 from llvmlite import ir
 
-from ..codegen.emit import Emitter, least, most
-from ..llvm.builder import ONE, at
+from ..codegen.emit import Emitter
+from ..llvm.builder import ONE, at, least, most
 from ..llvm.values import I1, I32, I64, PTR, VOID, intrinsic, lane_numbers, scalar_type, splat, vector_type
 from ..runtime import blas, threads
 from ..runtime.blas import ROW_MAJOR

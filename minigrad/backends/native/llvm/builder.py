@@ -1,13 +1,14 @@
-"""The builder of a module: functions, variables and loops."""
+"""The builder of a module: functions, variables, loops, and vectors in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
+import numpy as np
 from llvmlite import ir
 
-from .values import I8, I64, PTR, VOID
+from .values import I1, I8, I32, I64, PTR, VOID, constant, declared, lane_numbers, lanes_of, memory_type, splat, suffix
 
 ONE = I64(1)
 STEP = ir.FunctionType(VOID, [PTR, PTR])  # ``void step(i64 *args, ptr *bases)``
@@ -44,6 +45,8 @@ class Builder:
         self.b.ret_void()
         self.e.branch(f.basic_blocks[1])
         self.b, self.e = outer
+
+    # -- variables and loops -----------------------------------------------------------------------------
 
     def variable(self, start: ir.Value) -> ir.Value:
         """Return the address of a variable that begins with `start`."""
@@ -85,9 +88,68 @@ class Builder:
             yield i
             self.b.store(self.b.add(i, by), variable)
 
+    def chunks(self, start: ir.Value, end: ir.Value, widths: Sequence[int]) -> Iterator[tuple[ir.Value, int]]:
+        """Write loops over a range, one for each width of a vector: yield the position and the width.
+
+        The widths decrease to 1. The code emitted before the next iteration is the body of that loop.
+        """
+        position = self.variable(start)
+        for width in widths:
+            last = self.b.sub(end, I64(width - 1))
+            with self._counting(position, last, I64(width)) as i:
+                yield i, width
+
+    # -- memory ------------------------------------------------------------------------------------------
+
     def element(self, pointer: ir.Value, i: ir.Value, itemsize: int) -> ir.Value:
         """Return the address of element `i`."""
         return at(self.b, pointer, self.b.mul(i, I64(itemsize)))
+
+    def mask(self, count: ir.Value, i: ir.Value, lanes: int) -> ir.Value | None:
+        """Return which of the lanes from `i` on are less than `count`; None where all always are."""
+        if lanes == 1 or (isinstance(count, ir.Constant) and count.constant % lanes == 0):
+            return None
+        b = self.b
+        left = b.trunc(least(b, b.sub(count, i), I64(lanes)), I32)
+        return b.icmp_unsigned("<", lane_numbers(I32, lanes), splat(b, left, lanes))
+
+    def load(self, dtype: np.dtype, pointer: ir.Value, lanes: int = 1, mask: ir.Value | None = None) -> ir.Value:
+        """Load neighbouring elements; lanes that are masked off hold 0."""
+        t = memory_type(dtype, lanes)
+        if mask is None:
+            x = self.b.load(pointer, typ=t, align=dtype.itemsize)
+        else:
+            f = self.intrinsic(f"llvm.masked.load.{suffix(t)}.p0", t, [PTR, I32, mask.type, t])
+            x = self.b.call(f, [pointer, I32(dtype.itemsize), mask, ir.Constant(t, None)])
+        return self._from_memory(x, dtype)
+
+    def gather(self, dtype: np.dtype, pointer: ir.Value, offsets: ir.Value, lanes: int,
+               mask: ir.Value | None) -> ir.Value:
+        """Load elements at offsets in bytes, one per lane."""
+        if lanes == 1:
+            return self.load(dtype, at(self.b, pointer, offsets))
+        t = memory_type(dtype, lanes)
+        pointers = self.b.gep(pointer, [offsets], source_etype=I8)
+        pointers.type = ir.VectorType(PTR, lanes)
+        mask = mask or ir.Constant(ir.VectorType(I1, lanes), [1] * lanes)
+        f = self.intrinsic(f"llvm.masked.gather.{suffix(t)}.v{lanes}p0", t, [pointers.type, I32, mask.type, t])
+        return self._from_memory(self.b.call(f, [pointers, I32(dtype.itemsize), mask, ir.Constant(t, None)]), dtype)
+
+    def store(self, x: ir.Value, dtype: np.dtype, pointer: ir.Value, mask: ir.Value | None = None) -> None:
+        """Store a value, or the lanes of it that are not masked off."""
+        if dtype.kind == "b":
+            x = self.b.zext(x, lanes_of(I8, x.type.count) if isinstance(x.type, ir.VectorType) else I8)
+        if mask is None:
+            self.b.store(x, pointer, align=dtype.itemsize)
+        else:
+            f = self.intrinsic(f"llvm.masked.store.{suffix(x.type)}.p0", VOID, [x.type, PTR, I32, mask.type])
+            self.b.call(f, [x, pointer, I32(dtype.itemsize), mask])
+
+    def _from_memory(self, x: ir.Value, dtype: np.dtype) -> ir.Value:
+        return self.b.icmp_unsigned("!=", x, constant(x.type, 0)) if dtype.kind == "b" else x
+
+    def intrinsic(self, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
+        return declared(self.module, name, result, arguments)
 
 
 def at(b: ir.IRBuilder, pointer: ir.Value, offset: int | ir.Value) -> ir.Value:
@@ -97,3 +159,11 @@ def at(b: ir.IRBuilder, pointer: ir.Value, offset: int | ir.Value) -> ir.Value:
             return pointer
         offset = I64(offset)
     return b.gep(pointer, [offset], source_etype=I8)
+
+
+def least(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    return b.select(b.icmp_signed("<", x, y), x, y)
+
+
+def most(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    return b.select(b.icmp_signed(">", x, y), x, y)

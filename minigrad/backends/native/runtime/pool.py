@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from llvmlite import ir
 
 from ..llvm.builder import BLOCK, ONE, Builder
-from ..llvm.values import I1, I8, I32, I64, PTR, VOID, declared, intrinsic
+from ..llvm.values import I1, I8, I32, I64, PTR, VOID, intrinsic
 from .jit import Target
 
 # The gate, from its lowest bit: the workers inside, the places left, the job's number.
@@ -74,7 +74,7 @@ class _Pool(Builder):
 
     def call(self, name: str, *args: ir.Value) -> ir.Value:
         """Call a function of the C library."""
-        return self.b.call(declared(self.module, name, I32, [a.type for a in args]), args)
+        return self.b.call(self.intrinsic(name, I32, [a.type for a in args]), args)
 
     def on_state(self, name: str, *words: str) -> None:
         """Call a function of the C library on parts of the state."""
@@ -94,7 +94,7 @@ class _Pool(Builder):
         with self.repeated(lambda: b.and_(waits(), b.icmp_signed("<", self.get(turn), I64(_SPIN)))):
             turns = b.add(self.get(turn), ONE)
             b.store(turns, turn)
-            b.call(declared(self.module, name, VOID, [a.type for a in args]), args)
+            b.call(self.intrinsic(name, VOID, [a.type for a in args]), args)
             # Now and then another thread may have the CPU: perhaps the one waited for.
             with b.if_then(b.icmp_signed("==", b.and_(turns, I64(_YIELD - 1)), I64(0))):
                 self.call("sched_yield")

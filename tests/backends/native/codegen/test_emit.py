@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
-from minigrad.backends.native.codegen.emit import Emitter, VectorEmitter, most
-from minigrad.backends.native.llvm.builder import ONE
+from minigrad.backends.native.codegen.emit import Emitter, VectorEmitter
+from minigrad.backends.native.llvm.builder import ONE, most
 from minigrad.backends.native.llvm.values import I64
 from minigrad.backends.native.runtime import jit, threads
 from tests.backends.native.machine_code import compile_ir

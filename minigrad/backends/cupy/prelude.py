@@ -62,27 +62,36 @@ ONE(asin) ONE(acos) ONE(atan) ONE(sinh) ONE(cosh) ONE(tanh) ONE(asinh) ONE(acosh
 ONE(erfcx) ONE(erfinv) ONE(erfcinv) ONE(normcdfinv) ONE(lgamma) ONE(tgamma) ONE(cyl_bessel_i0) ONE(cyl_bessel_i1)
 ONE(j0) ONE(j1) ONE(floor) ONE(ceil) ONE(trunc) ONE(rint)
 TWO(atan2) TWO(hypot) TWO(nextafter) TWO(pow) TWO(fmod) TWO(copysign)
-#define INTEGERS(DO) DO(signed char) DO(short) DO(int) DO(i64) DO(unsigned char) DO(unsigned short) DO(unsigned) DO(u64)
 #define FLOATS(DO) DO(float) DO(double)
 
+template <class T> DEVICE bool mg_isnan(T x) { return x != x; }
+template <class T> DEVICE bool mg_isinf(T x) { return x == (T)MG_INF || x == -(T)MG_INF; }
+template <class T> DEVICE bool mg_isfinite(T x) { return x - x == 0; }
+template <class T> DEVICE T mg_sign(T x) { return x != x ? x : (T)((x > (T)0) - (x < (T)0)); }
+template <class T> DEVICE T mg_max(T x, T y) { return x > y || x != x ? x : y; }
+template <class T> DEVICE T mg_min(T x, T y) { return x < y || x != x ? x : y; }
+template <class T> DEVICE T mg_logaddexp(T x, T y) {
+    if (x == y) return x + (T)0.69314718055994530942;
+    T d = x - y;
+    return d > 0 ? x + mg_log1p(mg_exp(-d)) : d <= 0 ? y + mg_log1p(mg_exp(d)) : d;
+}
+template <class T> DEVICE T mg_xlogy(T x, T y) { return x == 0 && y == y ? (T)0 : x * mg_log(y); }
+template <class T> DEVICE T mg_xlog1py(T x, T y) { return x == 0 && y == y ? (T)0 : x * mg_log1p(y); }
+template <class T> DEVICE T mg_abs(T x) { return x < (T)0 ? (T)-x : x; }
 DEVICE float mg_abs(float x) { return fabsf(x); }
 DEVICE double mg_abs(double x) { return fabs(x); }
-#define REAL(T) \
-    DEVICE bool mg_isnan(T x) { return x != x; } \
-    DEVICE bool mg_isinf(T x) { return x == (T)MG_INF || x == -(T)MG_INF; } \
-    DEVICE bool mg_isfinite(T x) { return x - x == 0; } \
-    DEVICE T mg_sign(T x) { return x != x ? x : (T)((x > 0) - (x < 0)); } \
-    DEVICE T mg_max(T x, T y) { return x > y || x != x ? x : y; } \
-    DEVICE T mg_min(T x, T y) { return x < y || x != x ? x : y; } \
-    DEVICE T mg_logaddexp(T x, T y) { \
-        if (x == y) return x + (T)0.69314718055994530942; \
-        T d = x - y; \
-        return d > 0 ? x + mg_log1p(mg_exp(-d)) : d <= 0 ? y + mg_log1p(mg_exp(d)) : d; } \
-    DEVICE T mg_xlogy(T x, T y) { return x == 0 && y == y ? (T)0 : x * mg_log(y); } \
-    DEVICE T mg_xlog1py(T x, T y) { return x == 0 && y == y ? (T)0 : x * mg_log1p(y); }
-FLOATS(REAL)
-
-// The remainder has the divisor's sign, and x == floor_divide(x, y) * y + mod(x, y): both come from one fmod.
+template <class T> DEVICE T mg_floor_divide(T x, T y) {
+    if (y == 0) return 0;
+    if ((T)-1 < (T)0 && y == (T)-1) return (T)(0 - (u64)x);
+    T q = x / y, r = x % y;
+    return r != 0 && (r < (T)0) != (y < (T)0) ? (T)(q - 1) : q;
+}
+template <class T> DEVICE T mg_mod(T x, T y) {
+    if (y == 0 || ((T)-1 < (T)0 && y == (T)-1)) return 0;
+    T r = x % y;
+    return r != 0 && (r < (T)0) != (y < (T)0) ? (T)(r + y) : r;
+}
+// Of floats the remainder has the divisor's sign, and x == floor_divide(x, y) * y + mod(x, y): both are of one fmod.
 #define DIVIDED(T) \
     DEVICE T mg_mod(T x, T y) { \
         if (y == 0) return (T)MG_NAN; \
@@ -97,38 +106,22 @@ FLOATS(REAL)
         T f = mg_floor(q); \
         return q - f > (T)0.5 ? f + 1 : f; }
 FLOATS(DIVIDED)
-
-#define WHOLE(T) \
-    DEVICE T mg_abs(T x) { return x < (T)0 ? (T)-x : x; } \
-    DEVICE T mg_sign(T x) { return (T)((x > (T)0) - (x < (T)0)); } \
-    DEVICE T mg_max(T x, T y) { return x > y ? x : y; } \
-    DEVICE T mg_min(T x, T y) { return x < y ? x : y; } \
-    DEVICE T mg_floor_divide(T x, T y) { \
-        if (y == 0) return 0; \
-        if ((T)-1 < (T)0 && y == (T)-1) return (T)(0 - (u64)x); \
-        T q = x / y, r = x % y; \
-        return r != 0 && (r < (T)0) != (y < (T)0) ? (T)(q - 1) : q; } \
-    DEVICE T mg_mod(T x, T y) { \
-        if (y == 0 || ((T)-1 < (T)0 && y == (T)-1)) return 0; \
-        T r = x % y; \
-        return r != 0 && (r < (T)0) != (y < (T)0) ? (T)(r + y) : r; } \
-    DEVICE T mg_pow(T x, T y) { \
-        u64 base = (u64)x, out = 1; \
-        if (y < (T)0) return x == 1 ? (T)1 : x == (T)-1 ? (y % 2 == 0 ? (T)1 : x) : (T)0; \
-        for (u64 n = (u64)y; n; n >>= 1) { if (n & 1) out *= base; base *= base; } \
-        return (T)out; } \
-    DEVICE T mg_left_shift(T x, T n) { \
-        return (u64)n < 8 * sizeof(T) ? (T)((u64)x << (u64)n) : (T)0; } \
-    DEVICE T mg_right_shift(T x, T n) { \
-        return (u64)n < 8 * sizeof(T) ? (T)(x >> n) : x < (T)0 ? (T)-1 : (T)0; } \
-    DEVICE T mg_gcd(T x, T y) { \
-        x = mg_abs(x); y = mg_abs(y); \
-        while (y != 0) { T r = x % y; x = y; y = r; } \
-        return x; } \
-    DEVICE T mg_lcm(T x, T y) { T d = mg_gcd(x, y); return d == 0 ? (T)0 : mg_abs((T)(x / d * y)); }
-INTEGERS(WHOLE)
-DEVICE bool mg_max(bool x, bool y) { return x || y; }
-DEVICE bool mg_min(bool x, bool y) { return x && y; }
+template <class T> DEVICE T mg_pow(T x, T y) {
+    u64 base = (u64)x, out = 1;
+    if (y < (T)0) return x == 1 ? (T)1 : x == (T)-1 ? (y % 2 == 0 ? (T)1 : x) : (T)0;
+    for (u64 n = (u64)y; n; n >>= 1) { if (n & 1) out *= base; base *= base; }
+    return (T)out;
+}
+template <class T> DEVICE T mg_left_shift(T x, T n) { return (u64)n < 8 * sizeof(T) ? (T)((u64)x << (u64)n) : (T)0; }
+template <class T> DEVICE T mg_right_shift(T x, T n) {
+    return (u64)n < 8 * sizeof(T) ? (T)(x >> n) : x < (T)0 ? (T)-1 : (T)0;
+}
+template <class T> DEVICE T mg_gcd(T x, T y) {
+    x = mg_abs(x); y = mg_abs(y);
+    while (y != 0) { T r = x % y; x = y; y = r; }
+    return x;
+}
+template <class T> DEVICE T mg_lcm(T x, T y) { T d = mg_gcd(x, y); return d == 0 ? (T)0 : mg_abs((T)(x / d * y)); }
 DEVICE float round_half(float x) { return from_half(to_half(x)); }
 
 // -- combiners of two values

@@ -19,7 +19,6 @@ from .. import numpy as numpy_backend
 from ..arena import Arena, ArenaPool
 from ..subgraph import NodePrograms
 from ..workspace import owning
-from .codegen.kernel import Kernel
 from .codegen.step_codegen import StepCode, load_all
 from .codegen.strides import View
 from .kernels import gemm, scan, steps
@@ -45,8 +44,8 @@ class BoundProgram:
     Parameters
     ----------
     plan : LaunchPlan
-    code : callable
-        Returns the address of a kernel.
+    addresses : mapping of str to int
+        The addresses of kernels, by name.
     held : mapping of Node to NodePrograms
         The programs of the graphs that nodes hold.
     bodies : mapping of Node to callable
@@ -59,7 +58,7 @@ class BoundProgram:
         The values of the plan's size table.
     """
 
-    def __init__(self, plan: LaunchPlan, code: Callable[[Kernel], int], held: Mapping[Node, NodePrograms],
+    def __init__(self, plan: LaunchPlan, addresses: Mapping[str, int], held: Mapping[Node, NodePrograms],
                  bodies: Mapping[Node, Callable[[Mapping[Symbol, int], int], BoundProgram]], arenas: ArenaPool,
                  sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None):
         self.plan, self.held, self.arenas, self.sizes, self._bind_body = plan, held, arenas, sizes, bodies
@@ -85,7 +84,7 @@ class BoundProgram:
         self.bases = np.zeros(plan.bases, np.int64)
         self.leaves = {n: plan.leaves.array(n, sizes) for n in plan.leaves}
         for k, way in enumerate(plan.ways):
-            self._add(k, way, code)
+            self._add(k, way, addresses)
         self._flush()
         self._views.clear()
         self.args = np.concatenate([plan.arguments(numbers, np.array(self.places), partition),
@@ -213,11 +212,11 @@ class BoundProgram:
 
     # -- steps -----------------------------------------------------------------------------------------
 
-    def _add(self, k: int, way: str, code: Callable[[Kernel], int]) -> None:
+    def _add(self, k: int, way: str, addresses: Mapping[str, int]) -> None:
         node = self.plan.schedule.steps[k].group.nodes[0]
         kernel = self.plan.kernels[k]
         if kernel is not None:
-            self._table.append((code(kernel), self.plan.starts[k]))
+            self._table.append((addresses[kernel.name], self.plan.starts[k]))
         elif way == "scan":
             self._scan(node)
         elif way == "step":

@@ -32,7 +32,7 @@ from .plan.launch_plan import LaunchPlan
 from .plan.legalize import legalize
 from .runtime import threads
 from .runtime.cache import generated, object_codes
-from .runtime.jit import Library, load
+from .runtime.jit import load
 
 KEPT = 64  # sets of sizes with executables
 FEW = 8  # the same, for programs whose executables keep memory
@@ -69,9 +69,8 @@ class Program:
         self.ways = [self._way(k, step) for k, step in enumerate(self.plan.steps)]
         self._keys = [kernel_key(self.plan, step) if way == "kernel" else None
                       for step, way in zip(self.plan.steps, self.ways, strict=True)]
-        self.kernels, self._library = self._compiled()
+        self.kernels, self._addresses = self._compiled()
         self._symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
-        self._addresses: dict[str, int] = {}
         self.launch_plan: LaunchPlan = LaunchPlan(self.plan, self.ways, self.kernels, {
             n: body.launch_plan for n, body in self.bodies.items()})
         self._pools: Pools[tuple[int, ...], BoundProgram | Empty] = Pools(FEW if self.launch_plan.keeps else KEPT)
@@ -103,8 +102,8 @@ class Program:
         root = self.plan.roles.root[n]
         return root in self._early or root.prim in (size_, full, const)
 
-    def _compiled(self) -> tuple[list[Kernel | None], Library | None]:
-        """Return the kernels, and the library that has their code."""
+    def _compiled(self) -> tuple[list[Kernel | None], dict[str, int]]:
+        """Return the kernels, and the addresses of their code by name."""
         keys = self._distinct_keys()
         dtypes = {step.group.nodes[0].dtype for step, way in zip(self.plan.steps, self.ways, strict=True)
                   if way == "product" or (way == "step" and step.group.nodes[0].prim is block_einsum)}
@@ -116,17 +115,12 @@ class Program:
         own = dict(zip(keys, codes[len(new):], strict=True))
         kernels = [None if key is None else kernel(key, own[repr(key.signature)][0]) for key in self._keys]
         objects = {k.name: own[repr(key.signature)][1] for key, k in zip(self._keys, kernels, strict=True) if key and k}
-        return kernels, load(objects.values(), threads.symbols()) if objects else None
+        self._library = load(objects.values(), threads.symbols()) if objects else None  # as long as the program lives
+        return kernels, {name: self._library.address(name) for name in objects} if self._library else {}
 
     def _distinct_keys(self) -> dict[str, KernelKey]:
         """Return one kernel key of each signature."""
         return {repr(key.signature): key for key in self._keys if key is not None}
-
-    def _address(self, kernel: Kernel) -> int:
-        if kernel.name not in self._addresses:
-            assert self._library is not None
-            self._addresses[kernel.name] = self._library.address(kernel.name)
-        return self._addresses[kernel.name]
 
     @property
     def native(self) -> bool:
@@ -188,7 +182,7 @@ class Program:
     def bind(self, sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None) -> BoundProgram:
         """Return the program for sizes at which every loop has a turn."""
         bodies = {n: body.bind for n, body in self.bodies.items()}
-        return BoundProgram(self.launch_plan, self._address, self.held, bodies, self.arenas, sizes, team, numbers)
+        return BoundProgram(self.launch_plan, self._addresses, self.held, bodies, self.arenas, sizes, team, numbers)
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return the memory that a run keeps beside its inputs and outputs."""

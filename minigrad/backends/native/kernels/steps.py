@@ -68,11 +68,6 @@ def needed(node: Node) -> tuple[int | Dim, ...]:
     return (node.inputs[0].shape[node.params["axis"]],) if by is not None and by.position else ()
 
 
-def room(node: Node) -> int | Dim:
-    """Return the bytes that a step needs beside operands and result."""
-    return STEPS[node.prim].room(node)
-
-
 def make(node: Node, view: Callable[[Node], View], sizes: Mapping[Symbol, int], room: Place, flag: Place,
          team: int) -> list[Step]:
     """Return the steps that compute a statement, given the views of nodes; other parameters as in `Request`."""

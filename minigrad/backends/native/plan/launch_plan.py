@@ -179,7 +179,7 @@ class LaunchPlan:
         for k, (step, way) in enumerate(zip(plan.steps, self.ways, strict=True)):
             node = step.group.nodes[0]
             if way == "step":
-                pieces.append((k, k, ("room", k), steps.room(node)))
+                pieces.append((k, k, ("room", k), steps.STEPS[node.prim].room(node)))
             if way == "scan":
                 each = [size_of(t.shape) * t.dtype.itemsize for t in node.types]
                 pieces += [(k, plan.last_use[node], ("part", node, i), n) for i, n in enumerate(each)]

@@ -12,6 +12,7 @@ tan of large arguments are computed lane by lane, by functions that they define 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from llvmlite import ir
 
@@ -38,16 +39,11 @@ def functions(fused: bool = True) -> dict[str, Emit]:
     Without them sums of products are rounded twice, and sinh, log2, logaddexp and erfcx of float64 may be up to 3 last
     places off instead of 2; products' rounding errors are found by splitting the factors.
     """
-    return {name: _emitting(formula, fused) for name, formula in _FORMULAS.items()}
+    return {name: partial(_emit, formula, fused) for name, formula in _FORMULAS.items()}
 
 
-def _emitting(formula: Formula, fused: bool) -> Emit:
-    def emit(builder: ir.IRBuilder, *values: ir.Value) -> ir.Value:
-        return formula(*(Lanes(builder, value, fused) for value in values)).value
-
-    emit.__name__ = emit.__qualname__ = formula.__name__
-    emit.__doc__ = formula.__doc__
-    return emit
+def _emit(formula: Formula, fused: bool, builder: ir.IRBuilder, *values: ir.Value) -> ir.Value:
+    return formula(*(Lanes(builder, value, fused) for value in values)).value
 
 
 FUNCTIONS = functions()

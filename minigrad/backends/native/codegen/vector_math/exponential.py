@@ -10,14 +10,11 @@ from .lanes import Lanes, fma, polynomial, power_of_two, round_to_integer, scale
 _LOW, _HIGH = {32: -104.5, 64: -746.0}, {32: 89.5, 64: 710.5}
 
 
-def reduce(x: Lanes) -> tuple[Lanes, Lanes]:
-    """Return r and the integer n with x = n ln 2 + r; ln 2 has two parts, the first short (Cody and Waite)."""
-    r, _, n = reduce_with_error(x)
-    return r, n
+def reduce(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+    """Return r, its rounding error and the integer n with x = n ln 2 + r.
 
-
-def reduce_with_error(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
-    """Return r, its rounding error and n."""
+    ln 2 has two parts, the first short (Cody and Waite).
+    """
     n, integer = round_to_integer(x, c.LOG2_E[x.width][0])
     high, low = c.LN2[x.width]
     left = fma(n, -high, x)
@@ -31,7 +28,7 @@ def expm1_near_0(r: Lanes) -> Lanes:
 
 
 def exp(x: Lanes) -> Lanes:
-    r, n = reduce(x.clamp(_LOW[x.width], _HIGH[x.width]))
+    r, _, n = reduce(x.clamp(_LOW[x.width], _HIGH[x.width]))
     return scale(expm1_near_0(r) + 1.0, n)
 
 
@@ -43,7 +40,7 @@ def exp2(x: Lanes) -> Lanes:
 
 
 def expm1(x: Lanes) -> Lanes:
-    r, error, n = reduce_with_error(x.clamp({32: -20.0, 64: -40.0}[x.width], {32: 89.0, 64: 710.0}[x.width]))
+    r, error, n = reduce(x.clamp({32: -20.0, 64: -40.0}[x.width], {32: 89.0, 64: 710.0}[x.width]))
     p = r + fma(r * r, polynomial(r, c.EXP[x.width]), error)
     # exp(x) - 1 = 2**n * p + (2**n - 1), as twice the half, because 2**n alone may overflow.
     half = power_of_two(n - 1)
@@ -53,13 +50,13 @@ def expm1(x: Lanes) -> Lanes:
 
 def exp_of_negative(x: Lanes) -> Lanes:
     """Return exp(x) for x <= 0, NaN included."""
-    r, n = reduce(x.clamp(_LOW[x.width]))
+    r, _, n = reduce(x.clamp(_LOW[x.width]))
     return scale(expm1_near_0(r) + 1.0, n)
 
 
 def exp_of_negative_with_error(x: Lanes) -> tuple[Lanes, Lanes]:
     """Return exp(x) for x <= 0, and the error of its last addition."""
-    r, n = reduce(x.clamp(_LOW[x.width]))
+    r, _, n = reduce(x.clamp(_LOW[x.width]))
     y, low = fast_sum(x.const(1.0), expm1_near_0(r))
     return scale(y, n), scale(low, n)
 
@@ -69,7 +66,7 @@ def expit(x: Lanes) -> Lanes:
 
     Both are a power of two times 1 + q, and q is at most 1/2, so that its rounding errors hardly count.
     """
-    r, n = reduce((-abs(x)).clamp(_LOW[x.width]))
+    r, _, n = reduce((-abs(x)).clamp(_LOW[x.width]))
     p = expm1_near_0(r)
     power = power_of_two(select(n > -100, n, -100))
     e = fma(power, p, power)
@@ -85,7 +82,7 @@ def tanh(x: Lanes) -> Lanes:
     (s + 1)). The quotient is taken with h cut to so few bits that both terms are exact; its slope adds the remainder.
     """
     y = abs(x).clamp(high={32: 10.0, 64: 22.0}[x.width])
-    r, n = reduce(y + y)
+    r, _, n = reduce(y + y)
     z = r * r
     h = fma(r * z, polynomial(z, c.HALF_TANH[x.width]), r * 0.5)
     s = power_of_two(n)
@@ -103,7 +100,7 @@ def _sinh_cosh_parts(x: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
 
     The sum and the difference of the powers are cosh(n ln 2) / 2 and sinh(n ln 2) / 2; halves do not overflow.
     """
-    r, n = reduce(abs(x).clamp(high={32: 89.6, 64: 710.6}[x.width]))
+    r, _, n = reduce(abs(x).clamp(high={32: 89.6, 64: 710.6}[x.width]))
     z = r * r
     s = fma(r * z, polynomial(z, c.SINH[x.width]), r)
     t = z * polynomial(z, c.EXP[x.width][::2])  # the even terms

@@ -46,10 +46,10 @@ def _combine(f: Lanes, e: Lanes, small: Lanes) -> Lanes:
     return fma(e, high, f + fma(e, low, small))
 
 
-def _at_the_ends(x: Lanes, result: Lanes) -> Lanes:
-    """Return `result`, with a logarithm's values at 0, below 0, at infinity and NaN."""
-    below = select(x == 0.0, x.const(-_INFINITY), _NAN)
-    return select(x < _INFINITY, select(x > 0.0, result, below), x)
+def _at_the_ends(x: Lanes, result: Lanes, low: float = 0.0) -> Lanes:
+    """Return `result`, with a logarithm's values at `low`, below that, at infinity and NaN."""
+    below = select(x == low, x.const(-_INFINITY), _NAN)
+    return select(x < _INFINITY, select(x > low, result, below), x)
 
 
 def log(x: Lanes) -> Lanes:
@@ -92,9 +92,7 @@ def log1p_finite(x: Lanes, low: Lanes | float = 0.0, twice: Lanes | None = None)
 
 
 def log1p(x: Lanes) -> Lanes:
-    result = log1p_finite(x).with_sign(x.sign_bit())
-    below = select(x == -1.0, x.const(-_INFINITY), _NAN)
-    return select(x < _INFINITY, select(x > -1.0, result, below), x)
+    return _at_the_ends(x, log1p_finite(x).with_sign(x.sign_bit()), -1.0)
 
 
 def log_expit(x: Lanes) -> Lanes:

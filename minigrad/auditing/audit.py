@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import optree
@@ -35,7 +34,7 @@ _SINGLE_PRECISION = 2.0**-23  # the round-off of float32
 @boundary
 def audit(step: Step, loss: Step | None, params: PyTree, examples: PyTree, *, in_axes: InAxes = None,
           gradients: Step | None = None, per: int | str | Axis | None = None, expected: str | np.ndarray = "mean",
-          lengths: Mapping[str, Any] | None = None, reduction: str = "sum", extra: Mapping[str, Step] | None = None,
+          lengths: Mapping[str, PyTree] | None = None, reduction: str = "sum", extra: Mapping[str, Step] | None = None,
           tolerance: float | None = None, seed: int = 0, progress: bool = True) -> Audit:
     """Find the weight of each example in the gradient that a training step returns.
 
@@ -84,7 +83,7 @@ def audit(step: Step, loss: Step | None, params: PyTree, examples: PyTree, *, in
     Raises
     ------
     BatchError
-        If there is no example, or the arguments differ in their number.
+        If the batch is empty, or the arguments differ in their number of examples.
     GradError
         If a gradient has another structure or shape than the parameters, is not finite, or the step is random.
     MinigradError

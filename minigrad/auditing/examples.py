@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import optree
@@ -12,10 +12,10 @@ from ..errors import BatchError, GradError, at_user_line
 from ..graph import InAxes, PyTree
 from ..ragged.batch import is_batch
 
-Step: TypeAlias = Callable[..., Any]
+Step: TypeAlias = Callable[..., PyTree]
 
 
-def array_of(x: Any) -> np.ndarray:
+def array_of(x: PyTree) -> np.ndarray:
     """Return an array of any library, on any device, as a floating NumPy array."""
     for method in ("detach", "cpu"):  # PyTorch hands out no memory of a tensor in a graph, or on a device
         if hasattr(x, method):
@@ -54,7 +54,7 @@ class Parameters:
         if not self.size:
             raise GradError(at_user_line("audit: there are no parameters"))
 
-    def vector(self, gradient: Any, source: str) -> np.ndarray:
+    def vector(self, gradient: PyTree, source: str) -> np.ndarray:
         """Return a gradient, or the second of (value, gradient), as one vector.
 
         Raises
@@ -95,7 +95,7 @@ class Parameters:
         return optree.tree_unflatten(self._structure, leaves)
 
 
-def _like(x: Any, array: np.ndarray) -> Any:
+def _like(x: PyTree, array: np.ndarray) -> PyTree:
     """Return an array in the library of `x`."""
     if hasattr(x, "new_tensor"):
         return x.detach().new_tensor(array)
@@ -121,7 +121,7 @@ class Examples:
         if len(axes) != len(args):
             raise BatchError(at_user_line(f"audit: in_axes has {len(axes) + 1} entries for the parameters and "
                                           f"{len(args)} arguments of examples"))
-        self.axes: list[Any] = axes
+        self.axes: list[PyTree] = axes
         sizes = [n for arg, axis in zip(args, axes, strict=True) for n in _sizes(arg, axis)]
         if len(set(sizes)) > 1:
             raise BatchError(at_user_line("audit: the arguments have different numbers of examples: "
@@ -152,17 +152,17 @@ class Examples:
         return found
 
 
-def _sizes(arg: Any, axis: Any) -> list[int]:
+def _sizes(arg: PyTree, axis: PyTree) -> list[int]:
     if axis is None:
         return []
     if isinstance(arg, list) or is_batch(arg):
         return [len(arg)]
-    leaves: list[Any] = optree.tree_leaves(arg)
-    axes: list[Any] = optree.broadcast_prefix(axis, arg, none_is_leaf=True)
+    leaves: list[PyTree] = optree.tree_leaves(arg)
+    axes: list[PyTree] = optree.broadcast_prefix(axis, arg, none_is_leaf=True)
     return [np.shape(x)[a] for x, a in zip(leaves, axes, strict=True) if a is not None]
 
 
-def _taken(arg: Any, axis: Any, rows: np.ndarray | int) -> Any:
+def _taken(arg: PyTree, axis: PyTree, rows: np.ndarray | int) -> PyTree:
     if axis is None:
         return arg
     if isinstance(arg, list):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import optree
@@ -269,9 +269,9 @@ class OwnGradients:
                                for some in self._chunks(_CHUNK)])
 
 
-def _block(loss: Step, axes: tuple[PyTree, ...]) -> Callable[..., Any]:
+def _block(loss: Step, axes: tuple[PyTree, ...]) -> Callable[..., PyTree]:
     """Return the function of the products between the gradients of two sets of examples."""
-    def products(params: PyTree, left: PyTree, right: PyTree) -> Any:
+    def products(params: PyTree, left: PyTree, right: PyTree) -> PyTree:
         a, b = (optree.tree_leaves(per_example_grad(loss, in_axes=axes)(params, *more)) for more in (left, right))
         return sum(g.reshape(g.shape[0], -1) @ h.reshape(h.shape[0], -1).T for g, h in zip(a, b, strict=True))
 

@@ -280,7 +280,7 @@ def _microbatches(found: Evidence, scheme: Scheme) -> Iterator[Reading]:
 
 
 def _split(units: np.ndarray, counts: np.ndarray, number: int) -> list[np.ndarray]:
-    """Return consecutive parts with equal sums of counts; none if there is no such split."""
+    """Return consecutive parts with equal sums of counts, or none."""
     ends = np.cumsum(counts)
     cuts = [int(np.argmin(np.abs(ends - ends[-1] * k / number))) + 1 for k in range(1, number)]
     parts = np.split(units, cuts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -185,7 +184,7 @@ class Audit:
             "alone": self.mixing.alone, "padding": self.mixing.padding, "cosine": self.mixing.cosine}
         readings = [{"name": r.name, "text": r.text, "factor": r.factor, "bound": r.bound,
                      "microbatches": [m.tolist() for m in r.microbatches]} for r in self.readings]
-        out: dict[str, Any] = {
+        out: dict[str, object] = {
             "name": self.name, "verdict": self.verdict, "right": self.right, "goal": self.goal, "unit": self.unit,
             "weights": self.weights.tolist(), "uncertainty": self.uncertainty.tolist(),
             "expected": self.expected.tolist(), "examples": self.examples.tolist(), "rows": self.rows.tolist(),

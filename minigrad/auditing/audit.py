@@ -26,7 +26,7 @@ from .report import Audit
 
 _ROUNDOFF = 2.0**10  # multiples of the round-off that a residual by round-off alone may have
 _WEIGHTS = 16.0  # the same for the uncertainty of weights
-_FURTHER = 2  # values of the parameters drawn to part units that the first ones leave undetermined
+_FURTHER = 2  # values of the parameters drawn where the first ones leave weights undetermined, or without a name
 _MOST_POINTS = 64
 _SINGLE_PRECISION = 2.0**-23  # the round-off of float32
 
@@ -114,7 +114,8 @@ def audit(step: Step, loss: Step | None, params: PyTree, examples: PyTree, *, in
         raise MinigradError(at_user_line("audit: per= needs the loss, which returns one number per row"))
     more = example_arguments(loss, examples, "audit") if loss is not None else (
         examples if type(examples) is tuple else (examples,))
-    with progress_bar(progress, f"audit {function_name(step)}", 0) as advance:
+    units = Examples(more, in_axes).size
+    with progress_bar(progress, f"audit {function_name(step)}", units + 1) as advance:
         sizes = None if lengths is None else {k: np.asarray(v) for k, v in lengths.items()}
         session = _Session(step, loss, gradients, params, more, in_axes, per, sizes, extra or {}, tolerance, seed,
                            advance)
@@ -310,27 +311,34 @@ class _Session:
         first = points[0]
         if not isinstance(first, Rows) or solution.undetermined:
             return varies, readings
-        other = self._another()
-        points.append(other)
-        assert isinstance(other, Rows)
-        there = other.solve(self._precision())
-        if there.undetermined or there.residual > self._room(other, there):
-            return varies, readings
-        gap = np.abs(there.weights - solution.weights)
-        scale = max(np.abs(there.weights).max(), np.abs(solution.weights).max())
+        seen = [evidence]
+        for _ in range(2 * _FURTHER):
+            other = self._another()
+            points.append(other)
+            there = other.solve(self._precision())
+            if there.undetermined or there.residual > self._room(other, there):
+                return varies, readings
+            if not self._differ((first, solution), (other, there)):
+                continue
+            varies = "The weights change with the parameters."
+            before, after = (float(np.linalg.norm(p.gradient)) for p in (first, other))
+            if readings and readings[0].name == "scaled" and abs(before - after) <= 1e-4 * after:
+                r = readings[0]
+                return "", [Reading("clipped batch", f"the mean, clipped to the norm {before:.6g}", r.weights, r.extra,
+                                    bound=before)]
+            seen.append(self._evidence(other, there, *goal))
+            clipping = read_clipping(seen)
+            if clipping:
+                return "", [r for r in clipping if r.factor == 1] or clipping[:1]
+        return varies, readings
+
+    def _differ(self, a: tuple[Point, Solution], b: tuple[Point, Solution]) -> bool:
+        """Return whether the weights at two points differ by more than their uncertainty."""
+        gap = np.abs(a[1].weights - b[1].weights)
+        scale = max(np.abs(a[1].weights).max(), np.abs(b[1].weights).max())
         error = self._precision() * _WEIGHTS * sum(
-            s.noise * float(np.abs(s.weights) @ _row_norms(p)) for s, p in ((solution, first), (there, other)))
-        if not (gap > np.maximum(1e-4 * scale, 8 * error)).any():
-            return varies, readings
-        before, after = (float(np.linalg.norm(p.gradient)) for p in (first, other))
-        if readings and readings[0].name == "scaled" and abs(before - after) <= 1e-4 * after:
-            r = readings[0]
-            clipped = Reading("clipped batch", f"the mean, clipped to the norm {before:.6g}", r.weights, r.extra, 1.0,
-                              True, bound=before)
-            return "", [clipped]
-        clipping = read_clipping([evidence, self._evidence(other, there, *goal)])
-        right = [r for r in clipping if r.factor == 1]
-        return ("", right or clipping[:1]) if clipping else ("The weights change with the parameters.", readings)
+            solution.noise * float(np.abs(solution.weights) @ _row_norms(point)) for point, solution in (a, b))
+        return bool((gap > np.maximum(1e-4 * scale, 8 * error)).any())
 
     def _probe(self, gradient: np.ndarray, cosine: float) -> Mixing:
         params = self._parameters.tree

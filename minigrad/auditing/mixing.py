@@ -35,6 +35,9 @@ class Mixing:
     alone : float or None
         The smallest cosine between the gradient of a batch of one example and that of the example; None if the step
         refuses such a batch.
+    split : float or None
+        The part of the gradient that is no combination of those of the two halves of the batch, relative; None if the
+        step refuses a half.
     padding : float or None
         The relative change of the gradient with other numbers in the padding; None without padding.
     cosine : float
@@ -46,6 +49,7 @@ class Mixing:
     groups: list[np.ndarray]
     order: float
     alone: float | None
+    split: float | None
     padding: float | None
     cosine: float
 
@@ -103,6 +107,7 @@ def probe(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples, 
     backwards = np.arange(n)[::-1]
     order = float(np.linalg.norm(call(examples.take(backwards)) - gradient)) / scale
     return Mixing(tried, interactions, groups, order, _alone(call, examples, of_one, tried),
+                  _split(call, examples, gradient, scale),
                   _padding(call, examples, gradient, lengths, scale), cosine)
 
 
@@ -134,6 +139,19 @@ def _alone(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples,
         if size:
             cosines.append(float(got @ own) / size)
     return min(cosines, default=None)
+
+
+def _split(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples, gradient: np.ndarray,
+           scale: float) -> float | None:
+    middle = examples.size // 2
+    if not middle:
+        return None
+    try:
+        halves = np.stack([call(examples.take(rows)) for rows in np.split(np.arange(examples.size), [middle])], axis=1)
+    except Exception:
+        return None
+    factors, *_ = np.linalg.lstsq(halves, gradient, rcond=None)
+    return float(np.linalg.norm(halves @ factors - gradient)) / scale
 
 
 def _padding(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples, gradient: np.ndarray,

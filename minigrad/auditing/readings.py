@@ -115,8 +115,9 @@ class Evidence:
 
     @property
     def known(self) -> np.ndarray:
-        """Which units have a weight of their own, (U,)."""
-        out = np.ones(len(self.weights), bool)
+        """Which units have a weight of their own, known well enough to tell it from zero, (U,)."""
+        largest = np.abs(self.weights).max(initial=0.0)
+        out = np.asarray(8 * self.uncertainty <= largest)
         for units in self.undetermined:
             out[units] = False
         return out
@@ -304,12 +305,11 @@ def _multiples(found: Evidence, scheme: Scheme) -> Iterator[Reading]:
     unit = float(np.median(values[max(sets, key=len)]))
     times = np.zeros(len(values))
     times[kept] = np.round(values[kept] / unit)
+    times[~found.known] = 1
     together = []
     for units in found.undetermined:  # of one gradient: any split of the whole number
         count = values[units].sum() / unit
-        if len(units) == 1 or abs(count - round(count)) > 1e-3:
-            times[units] = 1
-        else:
+        if len(units) > 1 and abs(count - round(count)) <= 1e-3:
             times[units] = round(count) / len(units)
             if round(count) != len(units):
                 together.append(f"; {named_units(units, found.unit)} together count {_times(round(count))}")

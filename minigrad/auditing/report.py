@@ -181,7 +181,8 @@ class Audit:
         mixing = None if self.mixing is None else {
             "examples": self.mixing.tried.tolist(), "interactions": self.mixing.interactions.tolist(),
             "groups": [g.tolist() for g in self.mixing.groups], "order": self.mixing.order,
-            "alone": self.mixing.alone, "padding": self.mixing.padding, "cosine": self.mixing.cosine}
+            "alone": self.mixing.alone, "split": self.mixing.split, "padding": self.mixing.padding,
+            "cosine": self.mixing.cosine}
         readings = [{"name": r.name, "text": r.text, "factor": r.factor, "bound": r.bound,
                      "microbatches": [m.tolist() for m in r.microbatches]} for r in self.readings]
         out: dict[str, object] = {

@@ -56,6 +56,8 @@ def _of_mixing(report: Audit, mixing: Mixing) -> str:
     facts = []
     if mixing.padding is not None and mixing.padding > report.tolerance:
         facts.append("the numbers in the padding matter")
+    if mixing.split is not None and mixing.split > max(report.tolerance, 1e-9):
+        facts.append("the split into batches matters")
     if mixing.order > max(report.tolerance, 1e-9):
         facts.append("the order of the examples matters")
     if mixing.alone is not None and not is_close(mixing.alone, 1):

@@ -30,6 +30,17 @@ def test_batch_normalisation_within_micro_batches_mixes_these():
     assert "these interact: 0–4; 5–9" in report.verdict
 
 
+def test_halves_that_do_not_mix():
+    """Micro-batches of six, each normalised: the halves of the batch are those."""
+    def step(w, x, y):
+        parts = [slice(k, k + 6) for k in range(0, len(x), 6)]
+        return sum(normalised(w, x[m], y[m]) for m in parts) / len(parts)
+
+    assert run(step).mixing.split < 1e-12
+    assert run(normalised).mixing.split > 1e-3
+    assert "the split into batches matters" in run(normalised).verdict.lower()
+
+
 def test_packed_neighbours_mix():
     """Each example sees the one before it, as attention does across packed sequences without a mask."""
     def step(w, x, y):
@@ -39,7 +50,7 @@ def test_packed_neighbours_mix():
     assert report.mixing.mixes
     pairs = {tuple(sorted(p)) for p in np.argwhere(report.mixing.interactions > 1e-6).tolist()}
     assert pairs == {tuple(sorted((k, (k + 1) % N))) for k in range(N)}
-    assert "The order of the examples matters" in report.verdict
+    assert "the order of the examples matters" in report.verdict
 
 
 def test_another_loss_does_not_mix():

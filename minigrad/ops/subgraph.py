@@ -6,7 +6,6 @@ import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -157,8 +156,7 @@ def batch_graph(graph: Graph, mapped: Sequence[bool], size: int | Dim, out: Sequ
     return graph.replace(inputs=tuple(inputs), outputs=outputs), flags
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """The names of the static parameters by which a primitive holds graphs.
 
     Attributes

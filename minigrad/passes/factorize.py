@@ -17,8 +17,8 @@ import functools
 import itertools
 import operator
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -86,8 +86,7 @@ def _is_large(node: Node) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class _Rewritten:
+class _Rewritten(NamedTuple):
     """A rewritten sum, the nodes that its form opens, and the new nodes."""
 
     root: Node
@@ -248,7 +247,7 @@ def _cheaper(writer: Writer, known: dict[PlanKey, Plan], root: Node, form: Form)
     terms = tuple(r for t in form.terms if (r := writer.resolved(t, form.letters)) is not None)
     if len(terms) < len(form.terms):
         return None
-    form = replace(form, terms=terms)
+    form = form._replace(terms=terms)
     plans = [_plan(writer, known, t, form) for t in form.terms]
     cost = sum(c for c, _ in plans) + sum(_seconds(0, 2 * elements(root), root.dtype.itemsize) for _ in plans[1:])
     if cost * _CLEARLY > sum(map(_cost, form.opened)):

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
+from typing import NamedTuple
 
 from ..axes import INDEXED, PARALLEL, POINTWISE, axis_rule
 from ..graph import Graph, Node, constant_of
@@ -32,8 +33,7 @@ LONGEST = 256  # statements in one group: a person can read as many, and Python 
 RowCount = int | Dim | None  # the number of rows of a row-local statement
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """Statements that run together.
 
     Attributes

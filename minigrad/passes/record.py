@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..graph import Graph
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """One step from a graph to a program.
 
     Attributes

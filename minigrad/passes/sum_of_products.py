@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,24 +30,21 @@ MOST_TERMS = 64
 MOST_FACTORS = 10
 
 
-@dataclass(frozen=True)
-class Factor:
+class Factor(NamedTuple):
     """A node and the letter of each of its axes."""
 
     node: Node
     letters: tuple[Letter, ...]
 
 
-@dataclass(frozen=True)
-class Term:
+class Term(NamedTuple):
     """A number times factors."""
 
     scale: float
     factors: tuple[Factor, ...]
 
 
-@dataclass(frozen=True)
-class Form:
+class Form(NamedTuple):
     """A sum of terms.
 
     Attributes

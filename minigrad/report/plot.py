@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import NamedTuple
 
 _COLOURS = (("#c2410c", "#fb923c"), ("#0f766e", "#2dd4bf"), ("#6d28d9", "#a78bfa"), ("#1d4ed8", "#60a5fa"))
 _SHAPES = ('<circle r="{r}"/>', '<rect x="-{r}" y="-{r}" width="{w}" height="{w}"/>',
@@ -15,8 +16,7 @@ LEFT, RIGHT, BOTTOM = 66.0, 16.0, 46.0  # the margins of the axes
 _TOP = 50.0
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):
     """One axis: its label, how its numbers are written, and whether it is logarithmic."""
 
     label: str
@@ -24,8 +24,7 @@ class Axis:
     log: bool = False
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One series of points; lines of the same `colour` number look alike in all plots, but for dashes."""
 
     name: str

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -78,8 +78,7 @@ class Row:
                 formatting.count(self.operations), formatting.seconds(self.build_seconds))
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """A measurement at one batch size."""
 
     examples: int
@@ -167,7 +166,7 @@ class Report:
     def to_json(self) -> str:
         """Return the numbers as JSON text."""
         rows = [{k: getattr(r, k) for k in (*Row.__dataclass_fields__, "time", "rate")} for r in self.rows]
-        curves = {k: [vars(p) for p in points] for k, points in self.curves.items()}
+        curves = {k: [p._asdict() for p in points] for k, points in self.curves.items()}
         return json.dumps({
             "name": self.name, "rows": rows, "curves": curves, "stages": [list(s) for s in self.stages],
             "roundoff": self.roundoff, "environment": self.environment,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +29,7 @@ _STEPS = (1.0, 0.1, 0.01)  # smaller steps avoid a kink near the point
 _ELEMENTS = 32  # the most elements of an array to check one by one; random directions cover the others
 
 
-@dataclass(frozen=True)
-class Tolerance:
+class Tolerance(NamedTuple):
     """The step of finite differences, and the tolerances of a derivative."""
 
     eps: float
@@ -39,12 +37,11 @@ class Tolerance:
     atol: float
 
 
-@dataclass(frozen=True)
-class Disagreement:
+class Disagreement(NamedTuple):
     """An element of a leaf at which a slope (`slope`) and its finite difference (`difference`) differ."""
 
     leaf: int
-    index: tuple[int, ...]
+    position: tuple[int, ...]
     slope: float
     difference: float
 
@@ -308,7 +305,7 @@ def _error(f: Callable[..., Any], slopes: Slopes, before: str, mode: str, wrong:
         message = f"{subject} is malformed: {reason}"
     else:
         argument = slopes.graph.names[slopes.graph.inputs.index(slopes.wrt[wrong.leaf])]
-        message = (f"{subject} by {element(argument, wrong.index)} is {number(wrong.slope)} in {_MODES[mode]} and "
+        message = (f"{subject} by {element(argument, wrong.position)} is {number(wrong.slope)} in {_MODES[mode]} and "
                    f"{number(wrong.difference)} by finite differences")
     node, cause = first_wrong_rule(slopes, mode)
     if node is None:
@@ -344,7 +341,7 @@ def first_wrong_rule(slopes: Slopes, mode: str) -> tuple[Node | None, str]:
         if wrong is not None:
             k = alone.inputs.index(wrt[wrong.leaf])
             return node, (f"its {rule} rule says {number(wrong.slope)} by "
-                          f"{at_element(f'operand {k}', wrong.index)}, finite differences of this node alone say "
+                          f"{at_element(f'operand {k}', wrong.position)}, finite differences of this node alone say "
                           f"{number(wrong.difference)}")
     return None, ""
 

@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -28,19 +28,14 @@ from .matrices import (
     normal,
     on_matrices,
     product,
-    square_type,
     transposed,
 )
 from .reduce import sum_
 
 
-def _scalar_type(name: str, count: int = 1) -> Callable[[ArrayType], ArrayType | TupleType]:
-    def type_rule(t: ArrayType) -> ArrayType | TupleType:
-        check_matrix(name, t)
-        result = ArrayType(t.shape[:-2], t.dtype)
-        return result if count == 1 else TupleType((result,) * count)
-
-    return type_rule
+def _scalars(name: str, t: ArrayType) -> ArrayType:
+    """Return the type of one number for each matrix."""
+    return ArrayType(check_matrix(name, t).shape[:-2], t.dtype)
 
 
 def _times(scalar: Node, x: Node) -> Node:
@@ -219,20 +214,20 @@ cofactor_bend = on_matrices(
 
 # The derivative of `det` by its matrix, also where that is singular.
 cofactor = on_matrices(
-    "cofactor", square_type("cofactor"), _cofactor_eval, vjp=lambda g, out, a: [cofactor_slope(g, a)],
+    "cofactor", lambda a: check_matrix("cofactor", a), _cofactor_eval, vjp=lambda g, out, a: [cofactor_slope(g, a)],
     jvp=lambda ts, out, a: cofactor_slope(ts[0], a), flops=leading_flops(lambda m, n: 24 * n**3),
     axes=subscripts("... m! n! -> ... m! n!"),
     samples=partial(matrix_samples, (3, 3), (2, 2, 2), (1, 1)))
 
 det = on_matrices(
-    "det", _scalar_type("det"), lambda xp, a: xp.linalg.det(a), vjp=lambda g, out, a: [_times(g, cofactor(a))],
+    "det", lambda a: _scalars("det", a), lambda xp, a: xp.linalg.det(a), vjp=lambda g, out, a: [_times(g, cofactor(a))],
     jvp=lambda ts, out, a: inner(cofactor(a), ts[0]), flops=leading_flops(lambda m, n: 2 * n**3 / 3),
     axes=subscripts("... m! n! -> ..."),
     samples=partial(matrix_samples, (3, 3), (2, 2, 2), (1, 1)))
 
 # (sign, log of the absolute determinant). The sign's derivative is zero.
 slogdet = on_matrices(
-    "slogdet", _scalar_type("slogdet", 2), lambda xp, a: tuple(xp.linalg.slogdet(a)),
+    "slogdet", lambda a: TupleType((_scalars("slogdet", a),) * 2), lambda xp, a: tuple(xp.linalg.slogdet(a)),
     vjp=lambda g, out, a: [_times(g[1], transposed(inv(a)))],
     jvp=lambda ts, out, a: (None, inner(transposed(inv(a)), ts[0])), flops=leading_flops(lambda m, n: 2 * n**3 / 3),
     axes=subscripts("... m! n! -> ..., ..."),

@@ -21,7 +21,7 @@ An exactly singular matrix raises NumPy's LinAlgError where its inverse is neede
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -46,7 +46,6 @@ from .matrices import (
     normal,
     on_matrices,
     product,
-    square_type,
     transposed,
 )
 from .shape import reshape
@@ -66,30 +65,24 @@ def _gaps(v: Node, x: Node) -> Node:
 # -- systems of equations --------------------------------------------------------------------------------
 
 
-def _solve_type(name: str) -> Callable[..., ArrayType]:
-    def type_rule(a: ArrayType, b: ArrayType, **params: object) -> ArrayType:
-        check_matrix(name, a)
-        check_matrix(name, b, square=False)
-        if a.dtype != b.dtype:
-            raise DtypeError(at_user_line(f"{name}({a}, {b}): dtypes differ"))
-        if not guard_equal_shapes(a.shape[:-1], b.shape[:-1]):
-            raise fail(name, "the right-hand side does not have the matrix's rows", a, b)
-        return b
-
-    return type_rule
+def _solve_type(name: str, a: ArrayType, b: ArrayType, **params: object) -> ArrayType:
+    check_matrix(name, a)
+    check_matrix(name, b, square=False)
+    if a.dtype != b.dtype:
+        raise DtypeError(at_user_line(f"{name}({a}, {b}): dtypes differ"))
+    if not guard_equal_shapes(a.shape[:-1], b.shape[:-1]):
+        raise fail(name, "the right-hand side does not have the matrix's rows", a, b)
+    return b
 
 
-def _solve_batch(name: str) -> Callable[..., Node]:
-    def batch(size: int | Dim, mapped: Sequence[bool], a: Node, b: Node, **params: object) -> Node:
-        prim = PRIMITIVES[name]
-        if mapped[0]:
-            return prim(a, b if mapped[1] else broadcast_leading(b, size), **params)
-        # One matrix for all examples is factorised once: their right-hand sides are columns of one.
-        wide = move_axis(b, 0, b.ndim - 2)
-        x = prim(a, reshape(wide, shape=(*wide.shape[:-2], wide.shape[-2] * wide.shape[-1])), **params)
-        return move_axis(reshape(x, shape=wide.shape), b.ndim - 2, 0)
-
-    return batch
+def _solve_batch(name: str, size: int | Dim, mapped: Sequence[bool], a: Node, b: Node, **params: object) -> Node:
+    prim = PRIMITIVES[name]
+    if mapped[0]:
+        return prim(a, b if mapped[1] else broadcast_leading(b, size), **params)
+    # One matrix for all examples is factorised once: their right-hand sides are columns of one.
+    wide = move_axis(b, 0, b.ndim - 2)
+    x = prim(a, reshape(wide, shape=(*wide.shape[:-2], wide.shape[-2] * wide.shape[-1])), **params)
+    return move_axis(reshape(x, shape=wide.shape), b.ndim - 2, 0)
 
 
 def _solve_vjp(g: Node, x: Node, a: Node, b: Node) -> list[Node]:
@@ -111,8 +104,8 @@ def _moved(db: Node | None, da_x: Node | None) -> Node:
 
 
 solve = on_matrices(
-    "solve", _solve_type("solve"), lambda xp, a, b: xp.linalg.solve(a, b), _solve_vjp, _solve_jvp,
-    _solve_batch("solve"), flops=leading_flops(lambda n, k: 2 * n**3 / 3 + 2 * n * n * k, 1),
+    "solve", partial(_solve_type, "solve"), lambda xp, a, b: xp.linalg.solve(a, b), _solve_vjp, _solve_jvp,
+    partial(_solve_batch, "solve"), flops=leading_flops(lambda n, k: 2 * n**3 / 3 + 2 * n * n * k, 1),
     axes=subscripts("... m! n!, ... m! k -> ... m! k"), params={},
     samples=lambda: [Sample((normal(1, 3, 3), normal(2, 3, 2))), Sample((normal(3, 2, 2, 2), normal(4, 2, 2, 1)))])
 
@@ -137,14 +130,14 @@ def _triangular_jvp(ts: Sequence[Node | None], x: Node, a: Node, b: Node, *, low
 
 # Reads one triangle of its matrix and takes the other for zeros.
 triangular_solve = on_matrices(
-    "triangular_solve", _solve_type("triangular_solve"), _triangular_eval, _triangular_vjp, _triangular_jvp,
-    _solve_batch("triangular_solve"), flops=leading_flops(lambda n, k: n * n * k, 1),
+    "triangular_solve", partial(_solve_type, "triangular_solve"), _triangular_eval, _triangular_vjp, _triangular_jvp,
+    partial(_solve_batch, "triangular_solve"), flops=leading_flops(lambda n, k: n * n * k, 1),
     axes=subscripts("... m! n!, ... m! k -> ... m! k"), params={"lower": bool},
     samples=lambda: [Sample((normal(5, 3, 3) + 2 * np.eye(3), normal(6, 3, 2)), {"lower": True}),
                      Sample((normal(7, 2, 3, 3) + 2 * np.eye(3), normal(8, 2, 3, 1)), {"lower": False})])
 
 inv = on_matrices(
-    "inv", square_type("inv"), lambda xp, a: xp.linalg.inv(a),
+    "inv", lambda a: check_matrix("inv", a), lambda xp, a: xp.linalg.inv(a),
     vjp=lambda g, out, a: [-product(product(transposed(out), g), transposed(out))],
     jvp=lambda ts, out, a: -product(product(out, ts[0]), out), flops=leading_flops(lambda m, n: 2 * n**3),
     axes=subscripts("... m! n! -> ... n! m!"),
@@ -210,15 +203,9 @@ def _cholesky_jvp(ts: Sequence[Node], out: Node, a: Node) -> Node:
 
 
 cholesky = on_matrices(
-    "cholesky", square_type("cholesky"), lambda xp, a: xp.linalg.cholesky(a), _cholesky_vjp,
-    _cholesky_jvp, flops=leading_flops(lambda m, n: n**3 / 3),
-    axes=subscripts("... m! n! -> ... m! n!"),
+    "cholesky", lambda a: check_matrix("cholesky", a), lambda xp, a: xp.linalg.cholesky(a), _cholesky_vjp,
+    _cholesky_jvp, flops=leading_flops(lambda m, n: n**3 / 3), axes=subscripts("... m! n! -> ... m! n!"),
     samples=partial(matrix_samples, (3, 3), (2, 2, 2), (1, 1), positive=True))
-
-
-def _eigh_type(t: ArrayType) -> TupleType:
-    check_matrix("eigh", t)
-    return TupleType((ArrayType(t.shape[:-1], t.dtype), t))
 
 
 def _eigh_vjp(g: Sequence[Node], out: Node, a: Node) -> list[Node]:
@@ -235,7 +222,8 @@ def _eigh_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node]:
 
 
 eigh = on_matrices(
-    "eigh", _eigh_type, lambda xp, a: tuple(xp.linalg.eigh(a)), _eigh_vjp, _eigh_jvp,
+    "eigh", lambda t: TupleType((ArrayType(check_matrix("eigh", t).shape[:-1], t.dtype), t)),
+    lambda xp, a: tuple(xp.linalg.eigh(a)), _eigh_vjp, _eigh_jvp,
     flops=leading_flops(lambda m, n: 9 * n**3),
     axes=subscripts("... m! n! -> ... n!, ... m! n!"), samples=partial(matrix_samples, (3, 3), (2, 2, 2), (1, 1)))
 

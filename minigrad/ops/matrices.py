@@ -65,13 +65,15 @@ def by_column(v: Node, x: Node) -> Node:
 # -- declarations ------------------------------------------------------------------------------------------
 
 
-def check_matrix(name: str, t: ArrayType, square: bool = True) -> None:
+def check_matrix(name: str, t: ArrayType, square: bool = True) -> ArrayType:
+    """Return `t`, or raise unless it is of matrices that LAPACK takes, square ones by `square`."""
     if t.dtype not in (np.float32, np.float64):
         raise DtypeError(at_user_line(f"{name}({t}): LAPACK has float32 and float64. Cast with x.astype(float)."))
     if t.ndim < 2:
         raise fail(name, "expected a matrix (or a stack of them)", t)
     if square and not guard_equal(t.shape[-1], t.shape[-2]):
         raise fail(name, "the matrix is not square", t)
+    return t
 
 
 on_matrices = partial(Primitive, kind="matrix")  # works on the last two axes, and on each matrix of a stack alone
@@ -87,14 +89,6 @@ def leading_flops(terms: Callable[[int, int], float], operand: int = 0) -> Calla
         return math.prod(lead) * (terms(m, n) if operand else terms(max(m, n), min(m, n)))
 
     return flops
-
-
-def square_type(name: str) -> Callable[[ArrayType], ArrayType]:
-    def type_rule(t: ArrayType) -> ArrayType:
-        check_matrix(name, t)
-        return t
-
-    return type_rule
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
 from ..axes import POINTWISE, subscripts
 from ..combiners import ADD
 from ..families import discrete, linear
-from ..graph import ArrayType, Node
+from ..graph import PRIMITIVES, ArrayType, Node
 from ..primitive import FIRST, ArrayNamespace, Primitive, Sample, broadcast_operands, fail, on_host
 from ..symbolic import Dim, size_of
 from .accumulators import running
@@ -110,16 +111,13 @@ def _each(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, work: Callable[[np
     return xp.concat([work(x[a:b, ...]) for a, b in itertools.pairwise(ends)], axis=0)
 
 
-def _in_one(function: Callable[..., Node]) -> Callable[..., Node]:
-    """Return the batch rule of an operation within segments, which packs the batch."""
-    def batch(size: int | Dim, mapped: Sequence[bool], x: Node, ids: Node, **params: object) -> Node:
-        x, ids = broadcast_operands((x, ids), mapped, size)
-        # Ids of neighbours are different where their examples are.
-        own = cast_to(ids, _INT) * broadcast_along(size_scalar(size, _INT), ids.shape, (0, 1)) + _rank(size, ids.shape)
-        flat = reshape(x, shape=(size_of(x.shape[:2]), *x.shape[2:]))
-        return reshape(function(flat, reshape(own, shape=(size_of(ids.shape),)), **params), shape=x.shape)
-
-    return batch
+def _in_one(name: str, size: int | Dim, mapped: Sequence[bool], x: Node, ids: Node, **params: object) -> Node:
+    """Batch the operation called `name` within segments: the batch is packed."""
+    x, ids = broadcast_operands((x, ids), mapped, size)
+    # Ids of neighbours are different where their examples are.
+    own = cast_to(ids, _INT) * broadcast_along(size_scalar(size, _INT), ids.shape, (0, 1)) + _rank(size, ids.shape)
+    flat = reshape(x, shape=(size_of(x.shape[:2]), *x.shape[2:]))
+    return reshape(PRIMITIVES[name](flat, reshape(own, shape=(size_of(ids.shape),)), **params), shape=x.shape)
 
 
 def _cumsum_eval(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, *, reverse: bool) -> np.ndarray:
@@ -136,7 +134,7 @@ segment_cumsum: Primitive = linear(
     "segment_cumsum",
     lambda x, ids, *, reverse: require_number("segment_cumsum", _fits("segment_cumsum", x, ids)), _cumsum_eval,
     lambda g, x, ids, *, reverse: segment_cumsum(g, ids, reverse=not reverse),
-    _in_one(lambda x, ids, *, reverse: segment_cumsum(x, ids, reverse=reverse)),
+    partial(_in_one, "segment_cumsum"),
     axes=subscripts("row|1 ..., row|1 -> row|1 ..."), combiner=ADD, params={"reverse": bool},
     samples=lambda: [Sample((np.random.default_rng(0).normal(size=(6, 2)), np.array([0, 0, 1, 1, 1, 3])),
                             {"reverse": r}) for r in (False, True)])
@@ -151,6 +149,6 @@ def _argsort_eval(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray) -> np.ndar
 
 segment_argsort: Primitive = discrete(  # counted from the first row of the segment
     "segment_argsort", lambda x, ids: ArrayType(_fits("segment_argsort", x, ids).shape, _INT), _argsort_eval,
-    batch=_in_one(lambda x, ids: segment_argsort(x, ids)),
+    batch=partial(_in_one, "segment_argsort"),
     axes=subscripts("row|1 ..., row|1 -> row|1 ..."),
     samples=lambda: [Sample((np.array([2.0, 1.0, 3.0, 5.0, 4.0, 0.5]), np.array([0, 0, 1, 1, 1, 3])), order=0)])

@@ -54,10 +54,8 @@ def _at_end(values: ArrayLike, x: Node, axis: int) -> Node:
 def ediff1d(ary: ArrayLike, to_end: ArrayLike | None = None, to_begin: ArrayLike | None = None) -> Array:
     """Return differences of the flattened array, with values before and after."""
     x = ravel(ary)
-    parts = [ravel(Array(checked_cast(v, x.dtype))) for v in (to_begin,) if v is not None]
-    parts.append(x[1:] - x[:-1])
-    parts += [ravel(Array(checked_cast(v, x.dtype))) for v in (to_end,) if v is not None]
-    return concatenate(parts)
+    first, last = ([] if v is None else [ravel(Array(checked_cast(v, x.dtype)))] for v in (to_begin, to_end))
+    return concatenate([*first, x[1:] - x[:-1], *last])
 
 
 @implements(np.gradient)

@@ -29,7 +29,7 @@ _TRUTH_OF_CALLS = {
     builtins.bool: "Keep the value as an array: x != 0 is one of bools."}
 _ARRAYS = (np.array, np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray, np.require, np.copy)
 _MATH = {"fabs": "abs", "asin": "arcsin", "acos": "arccos", "atan": "arctan"}
-_FORMATTED = ("mg.callback can print it while the program runs; without a format, f\"{x}\" shows its type; or return "
+FORMATTED = ("mg.callback can print it while the program runs; without a format, f\"{x}\" shows its type; or return "
               "it and print it outside.")
 
 
@@ -72,7 +72,7 @@ def number() -> Answer | None:
     frame, path = expression.running()
     match path:
         case [ast.BinOp(op=ast.Mod()) as node, *_]:
-            return expression.text(node), _FORMATTED
+            return expression.text(node), FORMATTED
         case [ast.Subscript(ctx=ast.Store()) as target, *parents]:
             return _stored(target, parents)
         case [ast.Call() as node, *_]:
@@ -129,11 +129,6 @@ def array() -> Answer | None:
                     f"a list, np.stack([a, b]) makes one; minigrad.numpy.{function.__name__} takes all of these.")
             return _cast(node, function) or (_generic(source) if function is not None else None)
     return None
-
-
-def formatted() -> str:
-    """Return the alternative to a formatted traced value."""
-    return _FORMATTED
 
 
 def _generic(source: str) -> Answer:

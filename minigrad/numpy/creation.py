@@ -186,11 +186,8 @@ def geomspace(start: ArrayLike, stop: ArrayLike, num: int = 50, endpoint: bool =
     out = sign * 10.0 ** spaced(np.log10(low * sign), np.log10(high * sign), num, endpoint)[0]
     shape = out._node.shape[1:]
     if num > 0:
-        ends = [expand_dims(broadcast_to(low, shape), 0)]
-        if endpoint and num > 1:
-            out = concatenate([*ends, out[1:-1], expand_dims(broadcast_to(high, shape), 0)])
-        else:
-            out = concatenate([*ends, out[1:]])
+        first, last = (expand_dims(broadcast_to(v, shape), 0) for v in (low, high))
+        out = concatenate([first, out[1:-1], last] if endpoint and num > 1 else [first, out[1:]])
     return moveaxis(out if dtype is None else out.astype(dtype), 0, axis)
 
 

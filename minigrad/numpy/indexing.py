@@ -260,8 +260,7 @@ def take(a: ArrayLike, indices: ArrayLike, axis: int | None = None, out: None = 
     """Take elements along an axis."""
     if mode != "raise":
         raise TraceError(at_user_line(f"np.take with mode={mode!r}: use np.clip or % on the indices"))
-    x = ravel(a) if axis is None else as_array(a)
-    a_ = as_axis(0 if axis is None else axis, x.ndim, "take")
+    x, a_ = flat_along(a, axis, "take")
     return getitem(x, (slice(None),) * a_ + (as_array(indices) if not isinstance(indices, int) else indices,))
 
 

@@ -30,10 +30,8 @@ def norm(x: ArrayLike, ord: float | str | None = None, axis: Axes = None, keepdi
     if len(axes) != 1:
         return _matrix_norm(a, ord, axes if axis is None else as_sequence(axis), keepdims)
     size = TABLE[np.absolute](a)
-    if ord == np.inf:
-        return size.max(axis=axes, keepdims=keepdims)
-    if ord == -np.inf:
-        return size.min(axis=axes, keepdims=keepdims)
+    if ord in (np.inf, -np.inf):
+        return (size.max if ord == np.inf else size.min)(axis=axes, keepdims=keepdims)
     if ord == 0:
         return (a != 0).sum(axis=axes, keepdims=keepdims).astype(a.dtype)
     if ord == 1:

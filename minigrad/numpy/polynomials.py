@@ -46,16 +46,12 @@ def polyval(p: ArrayLike, x: ArrayLike) -> Array:
     return out
 
 
-def _padded(p: Array, n: int) -> Array:
-    return pad(p, (n - number(p._node.shape[0]), 0))
-
-
 def _sum_of_polynomials(function: Callable[..., object], ufunc: np.ufunc) -> None:
     @implements(function, doc=f"Return ``np.{function.__name__}`` of coefficients, highest power first.")
     def combine(a1: ArrayLike, a2: ArrayLike) -> Array:
         p, q = (at_least(1, a) for a in (a1, a2))
-        n = max(number(p._node.shape[0]), number(q._node.shape[0]))
-        return TABLE[ufunc](_padded(p, n), _padded(q, n))
+        n, m = number(p._node.shape[0]), number(q._node.shape[0])
+        return TABLE[ufunc](pad(p, (max(m - n, 0), 0)), pad(q, (max(n - m, 0), 0)))
 
 
 _sum_of_polynomials(np.polyadd, np.add)

@@ -121,7 +121,7 @@ def formatted(x: Array, spec: str) -> str:
         return format(known[()], spec)
     raise TraceError(at_user_line(
         f"a traced value ({x._node.type}, from {x._node.where}) in the format {spec!r}: its number is known "
-        f"only when the program runs. {conversion_errors.formatted()}"))
+        f"only when the program runs. {conversion_errors.FORMATTED}"))
 
 
 _FACE = ("numpy", "scipy", "minigrad.numpy", "minigrad.traced_array")  # the modules between the user and a conversion

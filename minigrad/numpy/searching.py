@@ -8,12 +8,10 @@ import numpy as np
 
 from ..errors import ShapeError, at_user_line
 from ..ops import reduce
-from ..ops.shape import reshape
 from ..primitive import Primitive
-from ..symbolic import size_of
 from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import number
-from .arguments import Axes, as_axis
+from .arguments import Axes, one_axis
 from .dispatch import any_traced, implements
 from .elementwise import where
 from .manipulation import expand_dims
@@ -23,12 +21,9 @@ from .reductions import keep_axes, sum_
 def _arg(numpys: Callable[..., object], prim: Primitive) -> Callable[..., Array]:
     @implements(numpys, doc=f"Return the index of the first {prim.name[3:]}imum along an axis.")
     def function(a: ArrayLike, axis: int | None = None, out: None = None, *, keepdims: bool = False) -> Array:
-        x = as_array(a)._node
-        if axis is None:
-            flat = reshape(x, shape=(size_of(x.shape),))
-            return keep_axes(prim(flat, axis=0), x, tuple(range(x.ndim)), keepdims)
-        a_ = as_axis(axis, x.ndim, prim.name)
-        return keep_axes(prim(x, axis=a_), x, (a_,), keepdims)
+        whole = as_array(a)._node
+        x, a_ = one_axis(a, axis, prim.name)
+        return keep_axes(prim(x, axis=a_), whole, tuple(range(whole.ndim)) if axis is None else (a_,), keepdims)
 
     return function
 

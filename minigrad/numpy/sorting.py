@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..graph import Node
 from ..ops import sort as ordering
 from ..ops.shape import flip
 from ..traced_array import Array, ArrayLike, as_array
@@ -14,22 +15,20 @@ from .dispatch import implements
 from .indexing import take_along_axis
 
 
-@implements(np.sort)
-def sort(a: ArrayLike, axis: int = -1, kind: str | None = None, order: None = None, *, stable: bool | None = None,
-         descending: bool = False) -> Array:
-    """Sort along an axis; gradients follow the elements, and ties keep their order."""
-    x, a_ = one_axis(a, axis, "sort")
-    out = ordering.sort(x, a_)
-    return Array(flip(out, axes=(a_,)) if descending else out)
+def _enter(numpys: Callable[..., object], along: Callable[[Node, int], Node], doc: str) -> Callable[..., Array]:
+    @implements(numpys, doc=doc)
+    def ordered(a: ArrayLike, axis: int = -1, kind: str | None = None, order: None = None, *,
+                stable: bool | None = None, descending: bool = False) -> Array:
+        x, a_ = one_axis(a, axis, numpys.__name__)
+        out = along(x, a_)
+        return Array(flip(out, axes=(a_,)) if descending else out)
+
+    return ordered
 
 
-@implements(np.argsort)
-def argsort(a: ArrayLike, axis: int = -1, kind: str | None = None, order: None = None, *, stable: bool | None = None,
-            descending: bool = False) -> Array:
-    """Return the indices that sort along an axis, stable."""
-    x, a_ = one_axis(a, axis, "argsort")
-    out = ordering.argsort(x, axis=a_)
-    return Array(flip(out, axes=(a_,)) if descending else out)
+sort = _enter(np.sort, ordering.sort, "Sort along an axis; gradients follow the elements, and ties keep their order.")
+argsort = _enter(np.argsort, lambda x, axis: ordering.argsort(x, axis=axis),
+                 "Return the indices that sort along an axis, stable.")
 
 
 @implements(np.lexsort)
@@ -43,17 +42,13 @@ def lexsort(keys: ArrayLike, axis: int = -1) -> Array:
     return order
 
 
-@implements(np.partition)
-def partition(a: ArrayLike, kth: int | Sequence[int], axis: int = -1, kind: str = "introselect",
-              order: None = None) -> Array:
-    """Return the sorted array: it is partitioned at every `kth`."""
-    as_ints(kth, "partition", "kth")
-    return sort(a, axis)
+def _enter_partition(numpys: Callable[..., object], by: Callable[..., Array], doc: str) -> None:
+    @implements(numpys, doc=doc)
+    def partition(a: ArrayLike, kth: int | Sequence[int], axis: int = -1, kind: str = "introselect",
+                  order: None = None) -> Array:
+        as_ints(kth, numpys.__name__, "kth")
+        return by(a, axis)
 
 
-@implements(np.argpartition)
-def argpartition(a: ArrayLike, kth: int | Sequence[int], axis: int = -1, kind: str = "introselect",
-                 order: None = None) -> Array:
-    """Return the indices that sort: they partition at every `kth`."""
-    as_ints(kth, "argpartition", "kth")
-    return argsort(a, axis)
+_enter_partition(np.partition, sort, "Return the sorted array: it is partitioned at every `kth`.")
+_enter_partition(np.argpartition, argsort, "Return the indices that sort: they partition at every `kth`.")

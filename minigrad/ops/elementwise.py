@@ -72,11 +72,6 @@ def _simpler_add(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | Non
     return s("sub", y, x.inputs[0]) if x.prim is neg else None
 
 
-def _simpler_sub(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
-    x, y = xs
-    return s("add", x, y.inputs[0]) if y.prim is neg else None
-
-
 def _simpler_mul(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
     """A constant factor stands second, and exact ones are multiplied; signs go out."""
     x, y = xs
@@ -122,13 +117,14 @@ def _simpler_neg(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | Non
 add = of_ufunc(np.add, "{0} + {1}", d=lambda out, x, y: (1, 1), domain=_N, linear="jointly",
                laws=Laws(commutative=True, neutral={1: 0, 0: 0}), simplify=_simpler_add, symbol="+")
 sub = of_ufunc(np.subtract, "{0} - {1}", name="sub", d=lambda out, x, y: (1, -1), domain=_N, linear="jointly",
-               laws=Laws(neutral={1: 0}), simplify=_simpler_sub, symbol="−")
+               laws=Laws(neutral={1: 0}),
+             simplify=lambda s, t, xs, p: s("add", xs[0], xs[1].inputs[0]) if xs[1].prim is neg else None, symbol="−")
 mul = of_ufunc(np.multiply, "{0} * {1}", name="mul", d=lambda out, x, y: (y, x), domain=_N, linear="separately",
                laws=Laws(commutative=True, neutral={1: 1, 0: 1}), simplify=_simpler_mul, symbol="×")
 div = of_ufunc(np.divide, "{0} / {1}", name="div", d=lambda out, x, y: (1.0 / y, -(out / y)),
                vjp=lambda g, out, x, y: (over := g / y, -(over * out)), linear="first", laws=Laws(neutral={1: 1}),
                simplify=_simpler_div, symbol="÷")
-neg = of_ufunc(np.negative, "-{0}", name="neg", d=lambda out, x: (-1,), domain=_N, linear="jointly",
+neg: Primitive = of_ufunc(np.negative, "-{0}", name="neg", d=lambda out, x: (-1,), domain=_N, linear="jointly",
                laws=Laws(involution=True), simplify=_simpler_neg, symbol="negate")
 abs_ = of_ufunc(np.absolute, name="abs", d=lambda out, x: (sign(x),), domain=_N)
 sign: Primitive = of_ufunc(np.sign, domain=_N)

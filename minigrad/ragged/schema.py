@@ -14,6 +14,7 @@ import optree
 
 from ..errors import BatchError, DtypeError, ShapeError, at_user_line, user_frame
 from ..graph import dtype_of
+from ..immutable import Immutable
 from ..sizes import shown, unwrap
 from ..tracebacks import boundary
 from .axes import Axis, FieldType, as_field
@@ -25,7 +26,7 @@ EVERYWHERE = optree.registry.__GLOBAL_NAMESPACE
 
 
 @dataclass(frozen=True, eq=False)
-class Schema:
+class Schema(Immutable):
     """The fields of the examples of one class.
 
     Attributes
@@ -92,12 +93,6 @@ class Schema:
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{n}: {t}' for n, t in self.fields.items())})"
-
-    def __copy__(self) -> Schema:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Schema:
-        return self
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         if self.cls is None:

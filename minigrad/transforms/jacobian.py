@@ -61,9 +61,12 @@ def jacobian(f: Callable[..., PyTree], argnums: Argnums = 0) -> Callable[..., Py
     return rewrite
 
 
-def _basis(node: Node) -> Node:
-    n = number(node.types[0].size)
-    return reshape(constant(np.eye(n, dtype=node.dtype)), shape=(n, *node.shape))
+def _along_basis(derivatives: Sequence[Node], seed: Node) -> list[Node]:
+    """Return derivatives along each element of `seed`, stacked."""
+    n = number(seed.types[0].size)
+    basis = reshape(constant(np.eye(n, dtype=seed.dtype)), shape=(n, *seed.shape))
+    batched = interpreters.batch(derivatives, {}, {seed: basis}, n)
+    return [interpreters.broadcast_unmapped(d, has_axis, n) for d, has_axis in batched]
 
 
 def _by_rows(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[list[Node]]:
@@ -71,10 +74,8 @@ def _by_rows(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[list[Node]]:
     for o in outputs:
         inflow = placeholder(o.types[0])
         back = interpreters.backward([o], [inflow], wrt)
-        size = number(o.types[0].size)
-        batched = interpreters.batch(back, {}, {inflow: _basis(o)}, size)
-        blocks.append([reshape(interpreters.broadcast_unmapped(b, has, size), shape=(*o.shape, *w.shape))
-                       for (b, has), w in zip(batched, wrt, strict=True)])
+        blocks.append([reshape(b, shape=(*o.shape, *w.shape))
+                       for b, w in zip(_along_basis(back, inflow), wrt, strict=True)])
     return blocks
 
 
@@ -84,12 +85,8 @@ def _by_columns(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[list[Node]
         moving = placeholder(w.types[0])
         pushed = interpreters.forward(outputs, {w: moving})
         tangents = [zeros_like(o) if t is None else t for o, t in zip(outputs, pushed, strict=True)]
-        size = number(w.types[0].size)
-        column = []
-        for (t, has), o in zip(interpreters.batch(tangents, {}, {moving: _basis(w)}, size), outputs, strict=True):
-            last = transpose(interpreters.broadcast_unmapped(t, has, size), perm=(*range(1, o.ndim + 1), 0))
-            column.append(reshape(last, shape=(*o.shape, *w.shape)))
-        columns.append(column)
+        columns.append([reshape(transpose(t, perm=(*range(1, o.ndim + 1), 0)), shape=(*o.shape, *w.shape))
+                        for t, o in zip(_along_basis(tangents, moving), outputs, strict=True)])
     return [list(row) for row in zip(*columns, strict=True)]
 
 

@@ -114,13 +114,16 @@ def given(value: ArrayLike | None) -> TypeGuard[ArrayLike]:
     return value is not None and not isinstance(value, _NoValueType)
 
 
-def as_shape(shape: ShapeLike | None) -> Shape:
-    """Return a shape argument as a tuple of sizes."""
+def as_shape(shape: ShapeLike | None, least: int = 0) -> Shape:
+    """Return a shape argument as a tuple of sizes, or raise an error; numbers are `least` or more."""
     items = shape if isinstance(shape, (tuple, list)) else (shape,)
     for n in items:
         if not (isinstance(n, Dim) or hasattr(n, "__index__")):
             raise DtypeError(at_user_line(f"a shape must hold whole numbers, got {n!r} in {shape!r}"))
-    return tuple(n if isinstance(n, Dim) else n.dim if isinstance(n, Size) else int(n.__index__()) for n in items)
+    sizes = tuple(n if isinstance(n, Dim) else n.dim if isinstance(n, Size) else int(n.__index__()) for n in items)
+    if any(isinstance(n, int) and n < least for n in sizes):
+        raise ShapeError(at_user_line(f"the shape {format_shape(sizes)}: a size must not be negative"))
+    return sizes
 
 
 def as_axis(axis: SupportsIndex, ndim: int, name: str) -> int:
@@ -144,6 +147,14 @@ def as_int(value: Any, name: str, parameter: str) -> int:
         if isinstance(value, Array):
             raise
         raise DtypeError(at_user_line(f"np.{name}: {parameter} must be an integer, not {value!r}")) from None
+
+
+def as_count(value: Any, name: str, parameter: str) -> int:
+    """Return an argument that counts as an int of 0 or more, or raise an error."""
+    count = as_int(value, name, parameter)
+    if count < 0:
+        raise ShapeError(at_user_line(f"np.{name}: {parameter} must not be negative, got {count}"))
+    return count
 
 
 def as_ints(values: object, name: str, parameter: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from ..ops.shape import concatenate as concatenate_nodes
 from ..ops.shape import section
 from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import number
-from .arguments import Axes, as_axes, as_axis, as_int, broadcast_node, checked_cast, differs, given, one_axis
+from .arguments import Axes, as_axes, as_axis, as_count, broadcast_node, checked_cast, differs, given, one_axis
 from .data_types import as_floating
 from .dispatch import implements
 from .elementwise import clip, where
@@ -34,7 +34,7 @@ def diff(a: ArrayLike, n: int = 1, axis: int = -1, prepend: ArrayLike | None = N
         x = concatenate_nodes(*(ew.cast_to(n, dtype) for n in parts), axis=a_)
     if x.dtype == np.bool_:
         raise DtypeError(at_user_line("np.diff of bools: cast them to int first"))
-    for _ in range(as_int(n, "diff", "n")):
+    for _ in range(as_count(n, "diff", "n")):
         m = x.shape[a_]
         if differs(m):
             x = section(x, a_, 1, m - 1) - section(x, a_, 0, m - 1)

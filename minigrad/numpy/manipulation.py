@@ -18,6 +18,7 @@ from .arguments import (
     ShapeLike,
     as_axes,
     as_axis,
+    as_count,
     as_int,
     as_ints,
     as_sequence,
@@ -57,7 +58,7 @@ def reshape(a: ArrayLike, /, shape: ShapeLike | None = None, order: str = "C", *
     if order not in ("C", "F", None):
         raise TraceError(at_user_line(f"np.reshape with order={order!r}: C or F, since traced arrays have no layout"))
     x = as_array(a)._node
-    sizes = list(as_shape(newshape if shape is None else shape))
+    sizes = list(as_shape(newshape if shape is None else shape, least=-1))
     if order == "F":
         return transpose(reshape(transpose(Array(x)), sizes[::-1]))
     if -1 in sizes:
@@ -240,7 +241,7 @@ def rot90(m: ArrayLike, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Array:
 def tile(A: ArrayLike, reps: int | Size | Iterable[int | Size]) -> Array:
     """Repeat the whole array along each axis."""
     x = as_array(A)
-    counts: list[int | Dim] = [r.dim if isinstance(r, Size) else as_int(r, "tile", "reps")
+    counts: list[int | Dim] = [r.dim if isinstance(r, Size) else as_count(r, "tile", "reps")
               for r in (reps if several(reps) else (reps,))]
     n = max(x.ndim, len(counts))
     counts = [*[1] * (n - len(counts)), *counts]
@@ -257,6 +258,7 @@ def repeat(a: ArrayLike, repeats: ArrayLike, axis: int | None = None) -> Array:
     if isinstance(repeats, Array):
         raise TraceError(at_user_line("np.repeat with traced counts: the result's shape would depend on data"))
     counts = as_ints(repeats, "repeat", "repeats")
+    as_count(min(counts.ravel(), default=0), "repeat", "repeats")
     if counts.size == 1:
         shape = list(x._node.shape)
         k = int(counts.ravel()[0])

@@ -320,6 +320,8 @@ def _length(length: int | Size | None, stacks: Sequence[ArrayType]) -> int | Dim
     """Return the number of steps of a scan over `stacks`."""
     if not (length is None or hasattr(length, "__index__")):
         raise ShapeError(at_user_line(f"scan: length must be an integer, not {length!r}"))
+    if isinstance(length, (int, np.integer)) and length < 0:
+        raise ShapeError(at_user_line(f"scan: length must not be negative, got {length}"))
     sizes = [] if length is None else [unwrap(length)]
     for t in stacks:
         if not t.ndim:

@@ -67,3 +67,22 @@ def test_sizes_of_the_batch_are_taken():
 
     for have, want in zip(mg.compile(f)(X), plain(X), strict=True):
         np.testing.assert_array_equal(have, want)
+
+
+NEGATIVE = {  # calls that NumPy refuses, too
+    "np.tile: reps": lambda x: np.tile(x, (2, -1)),
+    "np.repeat: repeats": lambda x: np.repeat(x, -1),
+    "np.repeat: repeats of each": lambda x: np.repeat(x, [1, -1, 2], axis=0),
+    "np.diff: n": lambda x: np.diff(x, -1),
+    "a size": lambda x: np.broadcast_to(x[:1, :1], (-2, 3)),
+    "a size of another": lambda x: np.zeros_like(x, shape=(-2, 3)),
+    "a size of two": lambda x: np.reshape(x, (-2, -6)),
+    "a size of draws": lambda x: mg.random.normal(mg.random.key(0), (-2,)) + x[0, 0],
+    "scan: length": lambda x: mg.scan(lambda c, _: (c, c), x, None, length=-1)[1]}
+
+
+@pytest.mark.parametrize("case", sorted(NEGATIVE))
+def test_negative_counts_and_sizes_are_refused(case):
+    words = case.split(" of ")[0]
+    with pytest.raises(mg.ShapeError, match=rf"^test_arguments\.py:\d+: .*{words} must not be negative"):
+        mg.trace(NEGATIVE[case])(X)

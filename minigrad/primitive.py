@@ -8,7 +8,7 @@ their results can be batched and differentiated again.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, NoReturn, Protocol, overload
@@ -290,6 +290,25 @@ def rule(node: Node, name: Literal["vjp", "jvp", "batch"]) -> Callable[..., obje
     if declared is None:
         raise GraphError(f"{node.prim.name} has no {name} rule")
     return declared
+
+
+def key_of_any(params: Params) -> tuple[object, ...]:
+    """Return a key of static parameters of any kind: equal ones are of equal types, and zeros of equal signs."""
+    def one(value: object) -> object:
+        match value:
+            case dict():
+                return dict, *map(one, value.items())
+            case tuple() | list():
+                return type(value), *map(one, value)
+            case np.ndarray():
+                return value.shape, value.dtype, value.tobytes()
+            case float() | np.floating():
+                return type(value), repr(value)
+            case Hashable():
+                return type(value), value
+        return id(value)
+
+    return tuple([(name, one(value)) for name, value in params.items()])
 
 
 def is_linear(node: Node, varying: Sequence[bool]) -> bool:

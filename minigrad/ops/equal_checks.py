@@ -58,8 +58,12 @@ class _ValueNumbers:
                 known[n] = known[n.inputs[0]]
                 continue
             inputs = tuple([known[i] for i in n.inputs])
-            own = n if n.prim.name == "input" else tuple(
-                [(k, _key(v)) for k, v in n.params.items() if n.prim.name != "full" or k != "shape"])
+            if n.prim.name == "input":
+                own: object = n
+            elif n.inputs and n.prim.key is not None:
+                own = n.prim.key(n.params)
+            else:
+                own = tuple([(k, _key(v)) for k, v in n.params.items() if n.prim.name != "full" or k != "shape"])
             if n.prim.kind != "elementwise":
                 known[n] = self._number(n.prim, inputs, own, tuple([i.type for i in n.inputs]))
                 continue

@@ -94,7 +94,8 @@ class Program:
         """Return the number of an operation with its parameters and the types of its operands."""
         if node.prim.distinct:
             return self._id(node)
-        return self._id(node.prim, self._structure(node.params), *[i.type for i in node.inputs])
+        params = self._structure(node.params) if node.prim.key is None else node.prim.key(node.params)
+        return self._id(node.prim, params, *[i.type for i in node.inputs])
 
     def _id(self, *key: Hashable) -> int:
         return self._ids.setdefault(key, len(self._ids))

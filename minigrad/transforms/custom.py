@@ -19,7 +19,7 @@ from ..graph import ArrayType, Graph, Node, PyTree, full
 from ..numpy.arguments import broadcast_node
 from ..ops import custom as ops
 from ..ops.control import parts
-from ..primitive import Primitive, Sample, placeholder
+from ..primitive import Primitive, Sample, key_of_any, placeholder
 from ..symbolic import Dim
 from ..tracebacks import boundary
 from ..traced_array import Array, as_array
@@ -400,10 +400,10 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
     elif push is not None and back is None:
         back = _transposed_jvp(name, push)
     if result is None:
-        arity = len(inspect.signature(eval).parameters) - 1
+        arity = sum(p.kind is not p.KEYWORD_ONLY for p in inspect.signature(eval).parameters.values()) - 1
         prim = elementwise(name, eval, "", arity=arity,
                            vjp=back or none, jvp=push or none, domain="biuf", linear=linear, samples=samples,
-                           params=None, raises="biuf")
+                           params=None, raises="biuf", key=key_of_any)
     else:
         declared = subscripts(axes) if isinstance(axes, str) else LEADING if batch == "leading" else axes
         rule: Rule | Unsupported | None = None  # None: the axis rule implies it
@@ -412,7 +412,7 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
         elif callable(batch):
             rule = _batch_on_nodes(batch)
         prim = Primitive(name, result, eval, back or none, push or none, rule, axes=declared, linear=linear,
-                         samples=samples, params=None, raises="biuf")
+                         samples=samples, params=None, raises="biuf", key=key_of_any)
 
     def apply(*operands: Any, **params: Any) -> Any:
         nodes = [as_array(x)._node for x in operands]

@@ -195,18 +195,3 @@ def test_a_mask_of_the_user_does_not_keep_a_body_from_raising():
     starts = np.array([[3, 3], [1, 1], [2, 2]])
     for g in (mg.vmap(f), mg.compile(mg.vmap(f)), mg.vmap(lambda s: mg.vmap(f)(s[None])[0])):
         np.testing.assert_array_equal(g(starts), np.full((3, 2), 3))
-
-
-def test_a_users_function_does_not_run_for_examples_that_have_ended():
-    def checked(xp, x):
-        if np.any(np.asarray(x) < 0):
-            raise ValueError("negative")
-        return x * 1.0
-
-    of_any = mg.primitive("test_loops_checked", checked, jvp=lambda ts, out, x: ts[0])
-    of_rows = mg.primitive("test_loops_checked_rows", checked, result=lambda t: t, jvp=lambda ts, out, x: ts[0],
-                           batch="leading")
-    for root in (of_any, of_rows):
-        f = mg.vmap(lambda x, root=root: mg.while_loop(lambda x: x >= 0, lambda x: root(x) - 1, x))
-        for g in (f, mg.compile(f)):
-            np.testing.assert_array_equal(g(np.array([3.0, -2.0, 0.5])), [-1.0, -2.0, -0.5])

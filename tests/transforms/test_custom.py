@@ -518,3 +518,34 @@ def test_check_primitive_finds_wrong_type_vjp_and_batch_rules(declare):
 
 def test_a_primitive_belongs_to_the_module_that_makes_it(declare):
     assert declare("made_by_this_module", eval=lambda xp, x: x + 1).__module__ == __name__
+
+
+@pytest.mark.parametrize("form", [{}, {"result": lambda t, *, c: t, "batch": "leading"}])
+def test_static_parameters_are_told_apart(declare, form):
+    """Zeros of both signs, and numbers and truth values, are equal; lists and arrays are not hashable."""
+    by = declare("test_by", lambda xp, x, *, c: x / np.float64(c if np.ndim(c) == 0 else c[-1]) + 5 * (c is True),
+                 jvp=lambda ts, out, x, *, c: ts[0], **form)
+
+    def f(x):
+        return [by(x, c=c) for c in (0.0, -0.0, 1, True, [4], [8], np.array([2]), np.array([4]))]
+
+    want = [np.inf, -np.inf, 2.0, 7.0, 0.5, 0.25, 1.0, 0.5]
+    graph = mg.trace(f)(2.0)
+    with np.errstate(divide="ignore"):
+        for g in (f, mg.compile(f), graph, mg.autobatch(graph)):
+            assert [float(v) for v in g(np.array(2.0))] == want
+
+
+def test_a_primitive_does_not_run_for_examples_that_have_ended(declare):
+    def checked(xp, x):
+        if np.any(np.asarray(x) < 0):
+            raise ValueError("negative")
+        return x * 1.0
+
+    of_any = declare("test_checked", checked, jvp=lambda ts, out, x: ts[0])
+    of_rows = declare("test_checked_rows", checked, result=lambda t: t, jvp=lambda ts, out, x: ts[0],
+                      batch="leading")
+    for root in (of_any, of_rows):
+        f = mg.vmap(lambda x, root=root: mg.while_loop(lambda x: x >= 0, lambda x: root(x) - 1, x))
+        for g in (f, mg.compile(f)):
+            np.testing.assert_array_equal(g(np.array([3.0, -2.0, 0.5])), [-1.0, -2.0, -0.5])

@@ -190,6 +190,95 @@ def mapped(case: Case, choices: Choices) -> None:
                     lambda *a: reference(loop, plain, *a))
 
 
+def nested(case: Case, choices: Choices) -> None:
+    """`vmap` of `vmap` is the loop of loops, uncompiled and compiled, and in microbatches."""
+    plain, f = case.program.tree(PLAIN), case.program.tree(TRACED)
+    _refusable(mg.trace(f), case.w, case.x, case.n)
+    rows = choices.integer(1, 3)
+    calls = [(case.w, *(np.stack(a) for a in zip(*(examples(case, n, choices) for _ in range(rows)), strict=True)))
+             for n in (2, 3)]
+
+    def want(w: Any, X: Any, N: Any) -> Any:
+        return loop(lambda w, x, n: loop(plain, w, x, n), w, X, N)
+
+    wants = [reference(want, *a) for a in calls]
+    batched = mg.vmap(mg.vmap(f, (None, 0, 0)), (None, 0, 0))
+    for name, g in (("vmap of vmap", batched), ("its microbatch", mg.microbatch(batched, 1, (None, 0, 0)))):
+        agree(quietly(g, *calls[0]), wants[0], name, lambda s: reference(want, *nudged(calls[0], s)))
+    compiled_agrees(batched, calls, "compiled vmap of vmap", wants, choices.pick(BACKENDS),
+                    lambda *a: reference(want, *a))
+
+
+def forward(case: Case, choices: Choices) -> None:
+    """Tangents are finite differences, of each example of a batch too, compiled and not."""
+    f, plain = case.program.loss(TRACED), case.program.loss(PLAIN)
+    _refusable(mg.trace(f), case.w, case.x, case.n)
+    size = choices.integer(1, 3)
+    w, (X, N) = case.w, examples(case, size, choices)
+    tw, tX = choices.rng.normal(size=w.shape), choices.rng.normal(size=X.shape)
+    rows = [(w, x, n, t) for x, n, t in zip(X, N, tX, strict=True)]
+
+    def slope(w: Any, x: Any, n: Any, tx: Any) -> Any:
+        return mg.jvp(lambda w, x: f(w, x, n), (w, x), (tw, tx))[1]
+
+    def again(s: float) -> Any:
+        return np.stack([quietly(slope, *nudged(row[:3], s), row[3]) for row in rows])
+
+    try:
+        want = again(0.0)
+    except MinigradError as error:
+        if "has no jvp" in str(error):
+            raise Refused(str(error)) from None
+        raise
+    for (_, x, n, tx), have in zip(rows, want, strict=True):
+        if not all(np.isfinite(v).all() for v in quietly(case.program.values, PLAIN, w, x, n)):
+            continue  # a pole within the program
+        _compare_with_differences(lambda h, x=x, n=n, tx=tx: reference(plain, w + h * tw, x + h * tx, n), have,
+                                  "tangent", case.ties)
+    each = mg.vmap(slope, (None, 0, 0, 0))
+    agree(quietly(each, w, X, N, tX), want, "vmap of jvp", again, 1e-7)
+    batched = mg.vmap(f, (None, 0, 0))
+
+    def all_slopes(w: Any, X: Any, N: Any, tX: Any) -> Any:
+        return mg.jvp(lambda w, X: batched(w, X, N), (w, X), (tw, tX))[1]
+
+    agree(quietly(all_slopes, w, X, N, tX), want, "jvp of vmap", again, 1e-7)
+    backend = choices.pick(BACKENDS)
+    for name, g in (("vmap of jvp", each), ("jvp of vmap", all_slopes)):
+        agree(quietly(mg.compile(g, backend=backend), w, X, N, tX), want, f"compiled {name}, {backend}", again, 1e-7)
+
+
+def autobatched(case: Case, choices: Choices) -> None:
+    """`autobatch` of literal graphs, one for each example or one for all, is the loop; so are gradients."""
+    plain, f = case.program.tree(PLAIN), case.program.tree(TRACED)
+    size = choices.integer(1, 4)
+    X, N = examples(case, size, choices)
+    args = (case.w, tuple(X), tuple(N))
+    graphs = [_refusable(mg.trace(f), case.w, x, n) for x, n in zip(X, N, strict=True)]
+    want = reference(loop, plain, case.w, X, N)
+
+    def again(s: float) -> Any:
+        return reference(loop, plain, *nudged((case.w, X, N), s))
+
+    found = mg.autobatch(graphs, in_axes=(None, 0, 0))
+    agree(quietly(found, *args), want, "autobatch of a list", again)
+    agree(quietly(mg.compile(found, backend=choices.pick(BACKENDS)), *args), want, "compiled autobatch", again)
+    loss = case.program.loss(TRACED)
+
+    def literal(w: Any, X: Any, N: Any) -> Any:
+        return sum(loss(w, X[k], N[k]) * (1.0 + k) for k in range(size))
+
+    try:
+        gradient = quietly(mg.trace(literal)(case.w, X, N).grad, (0, 1))
+    except MinigradError as error:
+        if "while" in str(error) or "has no vjp" in str(error):
+            raise Refused(str(error)) from None
+        raise
+    want = quietly(gradient, case.w, X, N)
+    agree(quietly(mg.autobatch(gradient), case.w, X, N), want, "autobatch of a gradient",
+          lambda s: quietly(gradient, *nudged((case.w, X, N), s)), 1e-7)
+
+
 def _gradient(case: Case) -> Callable[..., Any]:
     gradient = mg.grad(case.program.loss(TRACED), (0, 1))
     _refusable(mg.trace(case.program.loss(TRACED)), case.w, case.x, case.n)
@@ -400,5 +489,5 @@ def jax(case: Case, choices: Choices) -> None:
 
 
 ORACLES: dict[str, Callable[[Case, Choices], None]] = {
-    f.__name__: f for f in (traced, compiled, mapped, differences, gradients_compiled, hessian, microbatches, copies,
-                            low_precision, *([jax] if find_spec("jax") else []))}
+    f.__name__: f for f in (traced, compiled, mapped, nested, forward, autobatched, differences, gradients_compiled,
+                            hessian, microbatches, copies, low_precision, *([jax] if find_spec("jax") else []))}

@@ -215,6 +215,17 @@ COMPOSITES: dict[str, Callable[..., Any]] = {
 # A choice inside a loop does not reach the values that other turns saved: their second derivatives at a pole are NaN.
 SINGULAR = {"where root", "where log", "where ratio"}
 
+# What a turn of a loop of `end` turns adds: each raises an error, or never ends, at turn `end`.
+TURNS: dict[str, Callable[..., Any]] = {
+    "row": lambda F, k, end, rows: F("tanh")(rows[k]),
+    "root": lambda F, k, end, rows: F("linalg.cholesky")(np.eye(2) * ((end - k) * 0.25))[1, 1],
+    "quotient": lambda F, k, end, rows: 0.1 * (5 // (end - k)),
+    "loop": lambda F, k, end, rows: 0.1 * F.while_loop(lambda y: y < 4.0, lambda y: y * (1.0 + (end - k)), 1.0),
+    "branch": lambda F, k, end, rows: F.cond(end > 1, lambda r: F("linalg.inv")(np.eye(2) * (end - k))[0, 0],
+                                             lambda r: 0.5 / (end - k), 1.0),
+    "rows": lambda F, k, end, rows: 0.1 * F.fori(0, end - k, lambda j, c: c + (j + k) // (end - k - j), np.int64(0)),
+}
+
 # -- running a step -----------------------------------------------------------------------------------------
 
 
@@ -264,10 +275,16 @@ def _loop(face: Face, step: Step, values: list[Any]) -> Any:
         carry, results = face.scan(turn, carry, rows, step.param[1])
         return carry + (face("sum")(results) if rows.shape[0] else 0.0)
     if step.name == "while":
-        bound = step.param
-        return face.while_loop(lambda s: s[0] < values[2] + bound,
-                               lambda s: (s[0] + 1, _fitted(face, s[1], run(step.bodies[0], s[1]))),
-                               (np.int64(0), carry))[1]
+        bound, turn_of = step.param
+        rows = face("ravel")(values[step.operands[1]])
+        end = values[2] + bound if turn_of != "row" else face("minimum")(values[2] + bound, len(rows))
+
+        def next_turn(s: tuple[Any, Any]) -> tuple[Any, Any]:
+            k, c = s
+            more = 0.0 if turn_of is None else TURNS[turn_of](face, k, end, rows)
+            return k + 1, _fitted(face, c, run(step.bodies[0], c)) + more
+
+        return face.while_loop(lambda s: s[0] < end, next_turn, (np.int64(0), carry))[1]
     if step.name == "cond":
         pred = values[2] > 0 if step.param else face("sum")(values[step.operands[1]]) > 0.1
         return face.cond(pred, lambda c: _fitted(face, c, run(step.bodies[0], c)),
@@ -380,7 +397,7 @@ def _draw_step(choices: Choices, values: list[Any], depth: int) -> Step | None:
         rows = np.asarray(values[second])
         own.append(rows[0] if len(rows) else np.zeros(rows.shape[1:]))
     elif name == "while":
-        param = choices.integer(-1, 1)
+        param = choices.integer(-1, 1), choices.pick([None, *sorted(TURNS)])
     elif name == "cond":
         param = choices.chance(0.5)
     bodies = tuple(Program(tuple(_draw_steps(choices, [*values, *own], choices.integer(1, 3), depth + 1)))

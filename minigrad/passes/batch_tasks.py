@@ -68,7 +68,7 @@ class Program:
     def __init__(self, graph: Graph):
         self._structures: dict[Graph, Hashable] = {}
         self._ids: dict[Hashable, int] = {}
-        nodes = [n for n in graph.nodes if n.inputs]
+        nodes = [n for n in graph.nodes if n.prim.kind != "leaf"]
         self._kinds = {n: self._kind(n) for n in nodes}
         self._count = Counter(kind for kind, _ in {(self._kinds[n], n.inputs) for n in nodes})
         reads = Counter(n.inputs[0] for n in nodes if element_axis(n) is not None)
@@ -133,7 +133,7 @@ class Program:
         """Return whether a value is likely to be a row of an array; a constant can be stacked in advance."""
         if node.prim is proj:
             return self._is_row(node.inputs[0])
-        if not node.inputs:
+        if node.prim.kind == "leaf":
             return node.prim is not input_
         return self._count[self._kinds[node]] > 1 or element_axis(node) is not None
 

@@ -100,7 +100,7 @@ class Rows:
             return Row(parts[node.params["index"]], index)
         if node in self._elements:
             return self._element(node, self._elements[node])
-        assert not node.inputs, f"{node} is not computed yet"
+        assert node.prim.kind == "leaf", f"{node} is not computed yet"
         if node.prim is input_:
             return Row(node)
         key = node.prim.key(node.params) if node.prim.key is not None else tuple(node.params.values())

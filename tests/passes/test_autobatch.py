@@ -341,6 +341,19 @@ def test_computed_weights_are_not_stacked_into_large_arrays():
     assert max(n.type.size for n in found.nodes if isinstance(n.type, mg.ArrayType)) <= 30 * 128 * 128
 
 
+def test_operations_without_operands():
+    """A loop reduced to the checks of its indices, and a callback."""
+    def f(x):
+        mg.fori_loop(0, 3, lambda k, c: mg.numpy.at(c)[...].multiply(c), 1.0)
+        return x + mg.callback(lambda: np.float64(2), mg.f64[()])
+
+    graph = mg.trace(lambda xs: [f(x) for x in xs])([f64[()]] * 2)
+    assert graph.count("scan") == 2
+    found = mg.autobatch(graph).check()
+    assert found.count("scan") == 1
+    assert found([1.0, 2.0]) == [3.0, 4.0]
+
+
 def test_more_errors():
     g = mg.trace(lambda x: {"a": x})(f64[2])
     with pytest.raises(mg.BatchError, match=r"different structures: \{'a': \*\} and \{'b': \*\}"):

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import CheckError, MinigradError, at_user_line
 from ..report import formatting
+from ..report.report import rich_table
+from . import page
 from .mixing import Mixing
-from .readings import Reading, Scheme, ranges
+from .readings import Reading, Scheme
 from .verdict import verdict_of
+from .weight_table import columns, table_rows
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,17 +172,40 @@ class Audit:
             raise MinigradError(at_user_line(f"audit: no {expected!r}; there are {', '.join(self.schemes)}"))
         return self.schemes[expected].weights
 
-    def __str__(self) -> str:
-        lines = [self.verdict, ""]
-        lines += _table(self)
-        lines += [
-            "", f"residual {self.residual:.1e} (round-off: up to {self.tolerance:.1e}); condition {self.condition:.2g}"
+    @property
+    def notes(self) -> list[str]:
+        """The notes below the table."""
+        return [
+            f"residual {self.residual:.1e} (round-off: up to {self.tolerance:.1e}); condition {self.condition:.2g}"
             + ("" if self.rank is None else f"; {self.rank} of {len(self.weights)} gradients are independent"),
             f"by {self.method}; {self.points} value{'s' * (self.points != 1)} of the parameters; "
             f"{formatting.seconds(self.seconds)}"]
+
+    def __str__(self) -> str:
+        lines = [self.verdict, "", *_table(self), "", *self.notes]
         if self.mixing is not None:
             lines += ["", *_matrix(self.mixing)]
         return "\n".join(lines)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Render the report with `rich`."""
+        from rich.markup import escape  # rich is for the command line only
+
+        yield f"[bold {'green' if self.right else 'red'}]{escape(self.verdict)}[/]"
+        yield rich_table(columns(self), table_rows(self))
+        yield from (f"[dim]{escape(n)}[/dim]" for n in self.notes)
+        if self.mixing is not None:
+            yield ""
+            yield from map(escape, _matrix(self.mixing))
+
+    def _repr_html_(self) -> str:
+        return page.notebook_cell(self)
+
+    def to_html(self, path: str | os.PathLike[str]) -> str:
+        """Write the report as one self-contained HTML page, and return its path."""
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(page.page(self))
+        return os.fspath(path)
 
     def to_json(self) -> str:
         """Return the numbers as JSON text."""
@@ -199,32 +230,10 @@ class Audit:
 
 
 def _table(report: Audit) -> list[str]:
-    """Return the weights over the expected ones, runs of equal ones in one line."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(report.expected != 0, report.weights / report.expected, np.nan)
-    unknown = np.zeros(len(ratio), bool)
-    for units in report.undetermined:
-        unknown[units] = True
-    rows: list[list[int]] = []
-    for k in range(len(ratio)):
-        same = rows and unknown[k] == unknown[rows[-1][-1]] and (
-            abs(ratio[k] - ratio[rows[-1][0]]) <= 1e-3 * max(abs(ratio[k]), 1e-3) or (
-                np.isnan(ratio[k]) and np.isnan(ratio[rows[-1][0]])))
-        if same:
-            rows[-1].append(k)
-        else:
-            rows.append([k])
-    shown = rows if len(rows) <= 24 else [*rows[:12], [], *rows[-11:]]
-    lines = [("weight", "of the expected", f"{report.unit}s")]
-    for run in shown:
-        if not run:
-            lines.append(("…", "…", f"{len(rows) - 23} further lines"))
-            continue
-        k = run[0]
-        text = "not determined" if unknown[k] else "" if np.isnan(ratio[k]) else f"{ratio[k]:.4g} ×"
-        lines.append((f"{report.weights[k]:.6g}", text, ranges(run)))
-    widths = [max(len(r[c]) for r in lines) for c in range(2)]
-    return [f"{a:>{widths[0]}}  {b:>{widths[1]}}  {c}" for a, b, c in lines]
+    """Return the table of weights as aligned lines."""
+    lines = [columns(report), *table_rows(report)]
+    first, second = (max(len(r[c]) for r in lines) for c in (1, 2))
+    return [f"{weight:>{first}}  {multiple:>{second}}  {units}" for units, weight, multiple in lines]
 
 
 def _matrix(mixing: Mixing) -> list[str]:

@@ -20,10 +20,14 @@ def document(title: str, head: str, sections: Sequence[str]) -> str:
             "</main></body></html>\n")
 
 
-def header(command: str, heading: str, lead: str, cards: Sequence[tuple[str, str, str]]) -> str:
-    """Return the head of a page: a heading (text), a lead (HTML), and cards of a number, its name and a note (text)."""
+def header(command: str, heading: str, lead: str, cards: Sequence[tuple[str, str, str]], kind: str = "") -> str:
+    """Return the head of a page: a heading (text), a lead (HTML), and cards of a number, its name and a note (text).
+
+    A heading of the `kind` ``right`` or ``wrong`` is a sentence, in a colour of its own.
+    """
+    opened = f'<h1 class="{kind}">' if kind else "<h1>"
     items = "".join(f"<li><b>{xml(a)}</b><span>{xml(b)}</span><small>{xml(c)}</small></li>" for a, b, c in cards)
-    return (f'<header><p class="brand">minigrad {xml(command)}</p><h1>{xml(heading)}</h1>'
+    return (f'<header><p class="brand">minigrad {xml(command)}</p>{opened}{xml(heading)}</h1>'
             f'<p class="lead">{lead}</p><ul class="cards">{items}</ul></header>')
 
 
@@ -43,9 +47,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], marked: int | N
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def figures(drawings: Sequence[str]) -> str:
-    """Return drawings side by side, or below each other where there is no room."""
-    return '<div class="figures">' + "".join(f"<figure>{d}</figure>" for d in drawings) + "</div>"
+def figures(drawings: Sequence[str], broad: bool = False) -> str:
+    """Return drawings side by side, or below each other where there is no room; `broad` ones over the whole width."""
+    opened = '<figure class="broad" tabindex="0">' if broad else "<figure>"
+    return '<div class="figures">' + "".join(f"{opened}{d}</figure>" for d in drawings) + "</div>"
 
 
 def facts(values: Mapping[str, str]) -> str:

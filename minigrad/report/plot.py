@@ -164,7 +164,14 @@ def _style() -> str:
             ".plot-grid{stroke:#8b949e;stroke-opacity:.22}.plot-axis{stroke:#8b949e;fill:none}"
             ".plot-line{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}"
             ".plot g circle,.plot g rect,.plot g g path{fill:currentColor}"
-            f"{light}@media(prefers-color-scheme:dark){{.plot{{color:#9da7b3}}{dark}}}")
+            ".plot g .plot-zero,.plot g .plot-hatched{fill:none;stroke:currentColor;stroke-width:1.2}"
+            ".plot path.plot-hatch,.plot path.plot-range{fill:none;stroke:currentColor}.plot-hatch{stroke-opacity:.75}"
+            ".plot path.plot-range{stroke:#24292f;stroke-width:1.2}.plot g .plot-band{fill-opacity:.22}"
+            ".plot path.plot-expected{fill:none;stroke:#24292f;stroke-width:1.6;stroke-dasharray:6 4}"
+            ".plot-value{font-weight:600}.plot .plot-cell{font-size:11px;fill:#24292f}.plot [data-dark]{fill:#fff}"
+            f"{light}@media(prefers-color-scheme:dark){{.plot{{color:#9da7b3}}{dark}"
+            ".plot path.plot-range,.plot path.plot-expected{stroke:#e6edf3}.plot .plot-cell{fill:#e6edf3}"
+            ".plot [data-dark]{fill:#0d1117}}")
 
 
 _STYLE = _style()

@@ -16,6 +16,7 @@ from .training import Training
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.table import Table
 
 _ANY_WIDTH = 1 << 16  # wider than each table
 
@@ -154,11 +155,11 @@ class Report:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """Render the report with `rich`: tables wider than the terminal are transposed."""
-        yield from _rich_table(self.title, self.COLUMNS, [r.cells() for r in self.rows], console, options)
+        yield from _titled(self.title, self.COLUMNS, [r.cells() for r in self.rows], console, options)
         yield from (f"[dim]{n}[/dim]" for n in self.notes)
         if self.training:
             yield ""
-            yield from _rich_table(self.training.title, self.training.COLUMNS, self.training.cells(), console, options)
+            yield from _titled(self.training.title, self.training.COLUMNS, self.training.cells(), console, options)
 
     def _repr_html_(self) -> str:
         return html.notebook_cell(self)
@@ -186,25 +187,27 @@ def _align(rows: list[tuple[str, ...]]) -> list[str]:
             for row in rows]
 
 
-def _rich_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], console: Console,
-                options: ConsoleOptions) -> Iterator[RenderableType]:
+def _titled(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], console: Console,
+            options: ConsoleOptions) -> Iterator[RenderableType]:
     """Yield a title and a table, transposed where its rows are wider than the terminal."""
-    from rich import box  # rich is for the command line only
-    from rich.table import Table
-
-    def table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
-        out = Table(box=box.SIMPLE_HEAD, header_style="bold cyan")
-        for i, name in enumerate(columns):
-            out.add_column(name, justify="right" if i else "left", style="" if i else "bold")
-        for row in rows:
-            out.add_row(*row)
-        return out
-
-    upright = table(columns, rows)
+    upright = rich_table(columns, rows)
     fits = console.measure(upright, options=options.update(max_width=_ANY_WIDTH)).maximum <= options.max_width
     yield f"[bold]{title}[/bold]"
     if fits:
         yield upright
     else:
         columns, *rows = zip(columns, *rows, strict=True)
-        yield table(columns, rows)
+        yield rich_table(columns, rows)
+
+
+def rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table for a terminal: the first column bold and to the left, the others to the right."""
+    from rich import box  # rich is for the command line only
+    from rich.table import Table
+
+    out = Table(box=box.SIMPLE_HEAD, header_style="bold cyan")
+    for i, name in enumerate(columns):
+        out.add_column(name, justify="right" if i else "left", style="" if i else "bold")
+    for row in rows:
+        out.add_row(*row)
+    return out

@@ -1,6 +1,6 @@
-"""The command line: ``minigrad`` with ``compare``, ``explain``, ``check``, ``explore`` or ``cache``.
+"""The command line: ``minigrad`` with ``compare``, ``explain``, ``check``, ``audit``, ``explore`` or ``cache``.
 
-Exit status: 0 for success, 1 for a failed check, 2 for an unusable command or user's file.
+Exit status: 0 for success, 1 for a failed check or a step that is not as expected, 2 for an unusable command or file.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ import optree
 
 import minigrad as mg
 
+from .auditing import demonstration
+from .auditing.audit import audit
+from .auditing.report import Audit
 from .backends import AUTO, code_cache
 from .draw import open_in_browser
 from .errors import CheckError, MinigradError
@@ -29,7 +32,7 @@ from .graph import Graph, PyTree
 from .report import Report, digits
 from .report.comparison import compare
 from .report.training import METHODS, train
-from .report.user_module import Target, TargetError, blame, load
+from .report.user_module import Sources, Target, TargetError, blame, load
 from .report.variants import Data, progress_bar
 
 ENOUGH = 0.95  # accuracy on held-out digits that the mini-batch run must exceed
@@ -44,6 +47,21 @@ as values or as functions without arguments that return them:
   examples  a tuple of arrays, one for each further argument of FUNC, with the examples along axis 0
   in_axes   optional: the batch axis of each argument, where it is not (None, 0, ..., 0)
 """
+_STEP = """\
+FILE:STEP names a training step in a Python file: STEP(params, *examples) returns a gradient in the structure of params,
+as arrays of any library, or (value, gradient). The file is run; what stands below if __name__ == "__main__" is not. It
+also defines the data, as values or as functions without arguments that return them:
+
+  params    the first argument of STEP: an array, or a dict, list or tuple of arrays
+  examples  a tuple of arrays, one for each further argument of STEP, with the examples along axis 0
+  in_axes   optional: the batch axis of each argument, where it is not (None, 0, ..., 0)
+
+Exit status: 0 if the gradient is the expected combination of the examples' gradients, 1 if it is not, 2 if the command
+or a file is unusable.
+"""
+_ACCUMULATED = """\
+Without FILE:STEP, the step averages the mean gradients of micro-batches of 32, 32, 32 and 4 of scikit-learn's
+handwritten digits; the exit status is 0 if the audit finds that."""
 _DIGITS = "Without FILE:FUNC, the loss is that of a small network on scikit-learn's handwritten digits."
 
 
@@ -65,14 +83,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, SystemExit) as error:
         if args.traceback:
             raise
-        path = (args.target or "").rpartition(":")[0]
-        message = str(error) if isinstance(error, MinigradError) else blame(error, path) or (
+        message = str(error) if isinstance(error, MinigradError) else _blamed(error, args) or (
             f"{type(error).__name__}: {error} (--traceback shows where)")
         print(f"minigrad: {message}", file=sys.stderr)
         return 2
     finally:
         if before is not None:  # restore the setting of the caller of `main`
             mg.full_tracebacks(before)
+
+
+def _blamed(error: BaseException, args: argparse.Namespace) -> str | None:
+    """Return the error with the line of the user's file that it comes from, or None."""
+    targets = filter(None, (getattr(args, option, None) for option in ("target", "loss", "gradients")))
+    found = (blame(error, target.rpartition(":")[0]) for target in targets)
+    return next(filter(None, found), None)
 
 
 _ASCII = {"─": "-", "–": "-", "−": "-", "·": ".", "…": "...", "×": "x", "÷": "/", "→": "->", "≥": ">=", "≤": "<=",
@@ -100,11 +124,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str,
-                more: str = _DIGITS) -> argparse.ArgumentParser:
+                more: str = _DIGITS, convention: str = _CONVENTION, target: str = "FILE:FUNC",
+                own: str = "your own loss of one example") -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {more}".strip(),
-                                  epilog=_CONVENTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+                                  epilog=convention, formatter_class=argparse.RawDescriptionHelpFormatter)
         sub.set_defaults(run=run)
-        sub.add_argument("target", nargs="?", metavar="FILE:FUNC", help="your own loss of one example")
+        sub.add_argument("target", nargs="?", metavar=target, help=own)
         sub.add_argument("--params", default="params", metavar="NAME", help="what FILE calls the parameters")
         sub.add_argument("--examples", default="examples", metavar="NAME", help="what FILE calls the examples")
         if more is _DIGITS:
@@ -122,14 +147,26 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--epochs", type=_count(1), default=15, metavar="N", help="of the training on digits (15)")
     sub.add_argument("--backend", default=AUTO, help="what runs the programs (auto); cupy: "
                      "the GPU, in rows beside the host's")
-    sub.add_argument("--report", default="minigrad-report.html", metavar="PATH",
-                     help="where the page goes (minigrad-report.html)")
-    sub.add_argument("--no-report", action="store_const", const=None, dest="report", help="write no page")
-    sub.add_argument("--json", action="store_true", help="print the numbers as JSON instead of a table")
+    _report_options(sub, "minigrad-report.html")
     sub = command("explain", _explain, "the graphs of one example, of the batch and of its gradient, and the program")
     sub.add_argument("--svg", metavar="PREFIX", help="write drawings: PREFIX-example.svg, -batch.svg, -gradient.svg")
     sub = command("check", _check, "derivatives against finite differences, and the batch against the loop")
     sub.add_argument("--order", type=int, choices=(1, 2), default=2, help="of the derivatives (2)")
+    sub = command("audit", _audit, "the weight of each example in the gradient that a training step returns",
+                  _ACCUMULATED, _STEP, "FILE:STEP", "your own training step")
+    sub.add_argument("--loss", metavar="FILE:FUNC", help="the loss of one example: FUNC(params, *example); FUNC alone "
+                     "is in the file of STEP")
+    sub.add_argument("--gradients", metavar="FILE:FUNC", help="in place of --loss: FUNC(params, *example) returns the "
+                     "gradient of one example, from any library")
+    sub.add_argument("--expected", default="mean", metavar="NAME", help="the right weights: mean (as it is without "
+                     "this option), sum, 'mean over AXIS', or what FILE calls an array of them")
+    sub.add_argument("--lengths", metavar="NAME", help="what FILE calls the rows of each example, such as "
+                     '{"token": [5, 3]}')
+    sub.add_argument("--per", metavar="AXIS", help="a weight for each row (token, node, edge): --loss then returns one "
+                     "number per row")
+    sub.add_argument("--reduction", choices=("sum", "mean"), default="sum", help="whether the loss of one example adds "
+                     "up or averages the losses of its rows (sum)")
+    _report_options(sub, "minigrad-audit.html")
     sub = command("explore", _explore, "a page on which the graph becomes the mini-batch, with the values of all nodes",
                   "Without FILE:FUNC, the program s = g(f(x, w), f(x, w), x).")
     sub.add_argument("--page", default="minigrad-explore.html", metavar="PATH",
@@ -142,6 +179,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--clear", action="store_true", help="remove it")
     sub.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
     return parser
+
+
+def _report_options(parser: argparse.ArgumentParser, path: str) -> None:
+    parser.add_argument("--report", default=path, metavar="PATH", help=f"where the page goes ({path})")
+    parser.add_argument("--no-report", action="store_const", const=None, dest="report", help="write no page")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead of a table")
 
 
 def _count(least: int) -> Callable[[str], int]:
@@ -206,6 +249,46 @@ def _compare(args: argparse.Namespace) -> int:
             print(f"minigrad: mini-batch gradient descent got {accuracy:.1%} of the held-out digits right, which is "
                   f"not more than {ENOUGH:.0%}", file=sys.stderr)
             status = 1
+    _hand_out(report, args)
+    return status
+
+
+def _audit(args: argparse.Namespace) -> int:
+    if not args.target:
+        images, labels = (x[:demonstration.EXAMPLES] for x in digits.load().all)
+        report = audit(demonstration.mean_of_means, digits.loss, digits.init(), (images, labels))
+        _hand_out(report, args)
+        return int(not report.microbatches)
+    sources = Sources()
+    target = sources.target(args.target, args.params, args.examples)
+    loss, gradients = (sources.function(f, args.target) if f else None for f in (args.loss, args.gradients))
+    if (loss is None) == (gradients is None):
+        raise TargetError("audit needs --loss FILE:FUNC, the loss of one example, or --gradients FILE:FUNC, its "
+                          "gradient: one of the two")
+    named = args.expected in ("mean", "sum") or args.expected.startswith("mean ")
+    expected = args.expected if named or not sources.has(args.target, args.expected) else np.asarray(
+        sources.value(args.target, args.expected))
+    report = audit(target.loss, loss, target.params, target.examples, in_axes=target.in_axes, gradients=gradients,
+                   per=args.per, expected=expected, lengths=_lengths(sources, args), reduction=args.reduction)
+    _hand_out(report, args)
+    return int(not report.right)
+
+
+def _lengths(sources: Sources, args: argparse.Namespace) -> dict[str, np.ndarray] | None:
+    if args.lengths is None:
+        return None
+    if not sources.has(args.target, args.lengths):
+        path = args.target.rpartition(":")[0]
+        raise TargetError(f"{path} does not define {args.lengths!r}, the number of rows of each example")
+    lengths = sources.value(args.target, args.lengths)
+    if not isinstance(lengths, dict):
+        raise TargetError(f"{args.lengths} is a {type(lengths).__name__}, not a dict of arrays such as "
+                          '{"token": [5, 3]}')
+    return lengths
+
+
+def _hand_out(report: Report | Audit, args: argparse.Namespace) -> None:
+    """Write the page of a report, and print it."""
     if args.report:
         try:
             path = report.to_html(args.report)
@@ -213,10 +296,9 @@ def _compare(args: argparse.Namespace) -> int:
             raise TargetError(f"the report cannot be written to {args.report}: {error.strerror}") from None
         print(f"report: {path}", file=sys.stderr)
     print(report.to_json()) if args.json else _show(report)
-    return status
 
 
-def _show(report: Report) -> None:
+def _show(report: Report | Audit) -> None:
     """Print a report: with colours on a terminal, if rich is installed."""
     if not sys.stdout.isatty() or importlib.util.find_spec("rich") is None:
         print(report)

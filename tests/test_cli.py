@@ -226,6 +226,114 @@ def test_check_names_the_first_node_that_disagrees(tmp_path):
     assert "mixes examples" in batching
 
 
+# -- audit -----------------------------------------------------------------------------------------------------
+
+
+STEPS = '''
+import numpy as np
+
+rng = np.random.default_rng(0)
+lengths = {"token": rng.integers(2, 7, 10)}
+mask = np.arange(7) < lengths["token"][:, None]
+examples = rng.normal(size=(10, 7)) * mask, mask * 1.0
+params = rng.normal(size=7)
+tokens = np.full(10, 1 / lengths["token"].sum())
+
+
+def loss(w, x, m):
+    return np.sum(m * (w * x - 1) ** 2)
+
+
+def gradient(w, x, m):
+    return 2 * m * (w * x - 1) * x
+
+
+def mean(w, x, m):
+    return gradient(w, x, m).sum(axis=0) / len(x)
+
+
+def over_tokens(w, x, m):
+    return gradient(w, x, m).sum(axis=0) / m.sum()
+
+
+def accumulated(w, x, m):
+    return sum(over_tokens(w, x[k:k + 4], m[k:k + 4]) for k in (0, 4, 8)) / 3
+
+
+def fails(w, x, m):
+    return w / {}["nothing"]
+
+
+def short(w, x, m):
+    return w[:3]
+'''
+
+
+@pytest.fixture
+def steps(tmp_path):
+    path = tmp_path / "steps.py"
+    path.write_text(STEPS)
+    return path
+
+
+def audited(steps, *more):
+    return cli.main(["audit", *map(str, more), "--no-report"])
+
+
+def test_audit_tells_a_right_step_from_a_wrong_one_by_its_exit_status(steps, capsys):
+    assert audited(steps, f"{steps}:mean", "--loss", f"{steps}:loss") == 0
+    assert capsys.readouterr().out.startswith("The step returns the mean over 10 examples.\n")
+    assert audited(steps, f"{steps}:over_tokens", "--loss", "loss", "--lengths", "lengths") == 1
+    assert capsys.readouterr().out.startswith("The step returns the mean over ")
+    assert audited(steps, f"{steps}:over_tokens", "--loss", "loss", "--lengths", "lengths", "--expected",
+                   "mean over token") == 0
+    assert audited(steps, f"{steps}:over_tokens", "--gradients", f"{steps}:gradient", "--expected", "tokens") == 0
+
+
+def test_audit_writes_its_page_and_numbers(steps):
+    done = run("audit", "steps.py:accumulated", "--loss", "loss", "--lengths", "lengths", "--expected",
+               "mean over token", "--json", cwd=steps.parent)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == "report: minigrad-audit.html\n"
+    report = json.loads(done.stdout)
+    assert report["goal"] == "mean over token"
+    assert [len(m) for m in report["readings"][0]["microbatches"]] == [4, 4, 2]
+    page = (steps.parent / "minigrad-audit.html").read_text(encoding="utf-8")
+    assert report["verdict"].rstrip(".") in page
+
+
+@DIGITS
+def test_audit_finds_a_mean_of_microbatch_means_on_the_digits(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["audit"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("The step returns the mean of the means of 4 micro-batches of 32, 32, 32, 4 examples")
+    assert err == "report: minigrad-audit.html\n"
+    assert (tmp_path / "minigrad-audit.html").exists()
+
+
+def test_audit_of_unusable_files_is_one_line(steps, capsys):
+    step, loss = f"{steps}:mean", ("--loss", f"{steps}:loss")
+    assert "needs --loss FILE:FUNC" in refused(capsys, "audit", step)
+    assert "one of the two" in refused(capsys, "audit", step, *loss, "--gradients", f"{steps}:gradient")
+    assert "has no function 'nothing'" in refused(capsys, "audit", step, "--loss", f"{steps}:nothing")
+    assert refused(capsys, "audit", step, "--loss", "other.py:loss") == "no file other.py"
+    assert "does not define 'rows', the number of rows" in refused(capsys, "audit", step, *loss, "--lengths", "rows")
+    assert "tokens is a ndarray, not a dict" in refused(capsys, "audit", step, *loss, "--lengths", "tokens")
+    assert "expected='median'" in refused(capsys, "audit", step, *loss, "--expected", "median")
+    said = refused(capsys, "audit", f"{steps}:fails", *loss)
+    line = next(i for i, text in enumerate(STEPS.splitlines(), 1) if "nothing" in text)
+    assert f"steps.py:{line}: KeyError: 'nothing'" in said
+    assert "has shape (3,)" in refused(capsys, "audit", f"{steps}:short", *loss)
+    assert "cannot be written" in refused(capsys, "audit", step, *loss, "--report", steps.parent / "no" / "x.html")
+
+
+def test_audit_names_the_line_of_a_loss_in_another_file(steps, capsys, tmp_path):
+    other = tmp_path / "other.py"
+    other.write_text("def loss(w, x, m):\n    return {}[0]\n")
+    assert "other.py:2: KeyError: 0" in refused(capsys, "audit", f"{steps}:mean", "--loss", f"{other}:loss")
+
+
 # -- what cannot be used ---------------------------------------------------------------------------------------
 
 

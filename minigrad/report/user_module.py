@@ -53,25 +53,65 @@ def load(target: str, params: str = "params", examples: str = "examples") -> Tar
     TargetError
         If a definition is missing, or the file fails: with the line of the file.
     """
+    return Sources().target(target, params, examples)
+
+
+class Sources:
+    """The user's Python files, each run once."""
+
+    def __init__(self) -> None:
+        self._modules: dict[str, ModuleType] = {}
+
+    def function(self, target: str, beside: str | None = None, data: tuple[str, ...] = ()) -> Callable[..., Any]:
+        """Return the function of ``FILE:FUNC``, or of ``FUNC`` in the file of `beside`."""
+        path, name = _parts(target, beside)
+        module = self._module(path)
+        function = getattr(module, name, None)
+        if function is None:
+            own = [k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == _MODULE
+                   and k not in data]
+            raise TargetError(f"{path} has no function {name!r}" + (f"; it has {', '.join(own)}" if own else ""))
+        if not callable(function):
+            raise TargetError(f"{path}: {name} is a {type(function).__name__}, not a function")
+        named: Callable[..., Any] = function
+        return named
+
+    def target(self, target: str, params: str, examples: str) -> Target:
+        """Return a function with the data of its file, as `load` does."""
+        function = self.function(target, data=(params, examples))
+        path, name = _parts(target)
+        values: dict[str, PyTree] = {}
+        for option, attribute in (("params", params), ("examples", examples)):
+            if not self.has(target, attribute):
+                raise TargetError(f"{path} does not define {attribute!r}, the {option} of {name}: a value, or a "
+                                  f"function without arguments (or give its name: --{option} NAME)")
+            values[option] = self.value(target, attribute)
+        return Target(function, values["params"], values["examples"], getattr(self._module(path), "in_axes", None))
+
+    def has(self, target: str, attribute: str) -> bool:
+        """Return whether the file of a target defines a name."""
+        return hasattr(self._module(_parts(target)[0]), attribute)
+
+    def value(self, target: str, attribute: str) -> Any:
+        """Return what the file of a target defines by a name; a function is called without arguments."""
+        value = getattr(self._module(_parts(target)[0]), attribute)
+        return value() if callable(value) else value
+
+    def _module(self, path: str) -> ModuleType:
+        where = os.path.abspath(path)
+        if where not in self._modules:
+            self._modules[where] = _import(path)
+        return self._modules[where]
+
+
+def _parts(target: str, beside: str | None = None) -> tuple[str, str]:
+    """Return the file and the function of a target."""
     path, colon, name = target.rpartition(":")
+    if beside is not None and not path:
+        path, colon = _parts(beside)[0], ":"
     if not colon or not path or not name:
         raise TargetError(f"expected FILE:FUNC, such as loss.py:loss; got {target!r}")
-    module = _import(path)
-    loss = getattr(module, name, None)
-    if loss is None:
-        own = [k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == _MODULE
-               and k not in (params, examples)]
-        raise TargetError(f"{path} has no function {name!r}" + (f"; it has {', '.join(own)}" if own else ""))
-    if not callable(loss):
-        raise TargetError(f"{path}: {name} is a {type(loss).__name__}, not a function")
-    values: dict[str, PyTree] = {}
-    for option, attribute in (("params", params), ("examples", examples)):
-        if not hasattr(module, attribute):
-            raise TargetError(f"{path} does not define {attribute!r}, the {option} of {name}: a value, or a function "
-                              f"without arguments (or give its name: --{option} NAME)")
-        value = getattr(module, attribute)
-        values[option] = value() if callable(value) else value
-    return Target(loss, values["params"], values["examples"], getattr(module, "in_axes", None))
+    return path, name
 
 
 def _import(path: str) -> ModuleType:

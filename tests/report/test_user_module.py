@@ -54,3 +54,17 @@ def test_blame_names_the_line(path):
         user_module.load(f"{path}:loss")
     assert user_module.blame(caught.value, str(path)) == "mine.py:2: ZeroDivisionError: division by zero"
     assert user_module.blame(ValueError("elsewhere"), str(path)) is None
+
+
+def test_files_run_once_for_several_functions(tmp_path):
+    path, other = tmp_path / "mine.py", tmp_path / "other.py"
+    path.write_text(FILE + f"with open({str(tmp_path / 'runs')!r}, 'a') as file:\n    file.write('x')\n")
+    other.write_text("def loss(w, x):\n    return w + x\n")
+    sources = user_module.Sources()
+    assert sources.target(f"{path}:loss", "params", "examples").params == 2.0
+    assert sources.function("loss", f"{path}:loss")(3, 4) == 12
+    assert sources.function(f"{other}:loss", f"{path}:loss")(3, 4) == 7
+    assert sources.has(f"{path}:loss", "examples")
+    assert not sources.has(f"{path}:loss", "lengths")
+    assert sources.value(f"{path}:loss", "examples") == ([1.0, 2.0],)
+    assert (tmp_path / "runs").read_text() == "x"

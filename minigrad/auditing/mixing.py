@@ -36,7 +36,7 @@ class Mixing:
         The smallest cosine between the gradient of a batch of one example and that of the example; None if the step
         refuses such a batch.
     split : float or None
-        The part of the gradient that is no combination of those of the two halves of the batch, relative; None if the
+        The relative part of the gradient outside the combinations of those of the two halves of the batch; None if the
         step refuses a half.
     padding : float or None
         The relative change of the gradient with other numbers in the padding; None without padding.
@@ -79,7 +79,7 @@ def probe(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples, 
     advance : callable
     """
     n = examples.size
-    tried = _tried(n)
+    tried = _tried(n, lengths)
     donors = {j: _donor(j, n, lengths) for j in tried.tolist()}
     scale = float(np.linalg.norm(gradient)) or 1.0
 
@@ -111,12 +111,20 @@ def probe(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples, 
                   _padding(call, examples, gradient, lengths, scale), cosine)
 
 
-def _tried(n: int) -> np.ndarray:
-    """Return the examples to replace: all of a few, or runs of neighbours from the whole batch."""
-    if n <= TRIED:
-        return np.arange(n)
-    starts = np.linspace(0, n - 3, TRIED // 3).astype(int)
-    return np.unique((starts[:, None] + np.arange(3)).ravel())
+def _tried(n: int, lengths: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the examples to replace: all of a few, or runs of neighbours from the whole batch.
+
+    An example of other lengths changes a divisor that counts rows, for all examples: those without another one of
+    their lengths are left out.
+    """
+    _, kind, count = np.unique(np.stack([np.zeros(n), *lengths.values()]), axis=1, return_inverse=True,
+                               return_counts=True)
+    alike = np.flatnonzero(count[kind.ravel()] > 1)
+    some = alike if len(alike) > 1 else np.arange(n)
+    if len(some) <= TRIED:
+        return some
+    starts = np.linspace(0, len(some) - 3, TRIED // 3).astype(int)
+    return some[np.unique((starts[:, None] + np.arange(3)).ravel())]
 
 
 def _donor(j: int, n: int, lengths: Mapping[str, np.ndarray]) -> int:

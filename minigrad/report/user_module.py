@@ -93,7 +93,7 @@ class Sources:
         return hasattr(self._module(_parts(target)[0]), attribute)
 
     def value(self, target: str, attribute: str) -> Any:
-        """Return what the file of a target defines by a name; a function is called without arguments."""
+        """Return the value of a name in the file of a target; a function is called without arguments."""
         value = getattr(self._module(_parts(target)[0]), attribute)
         return value() if callable(value) else value
 

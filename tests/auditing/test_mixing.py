@@ -53,6 +53,28 @@ def test_packed_neighbours_mix():
     assert "the order of the examples matters" in report.verdict
 
 
+def test_a_divisor_that_counts_rows_is_not_mixing():
+    """Replacing an example by one of another length would change the divisor of all."""
+    rng = np.random.default_rng(0)
+    lengths = np.array([5, 3, 3, 4, 5, 2, 4, 4])
+    mask = (np.arange(5) < lengths[:, None]) * 1.0
+    w, x = rng.normal(size=20), rng.normal(size=(8, 5, 20))
+
+    def tokens(w, x, m):
+        return np.sum(m * np.tanh(x @ w) ** 2)
+
+    def packed(w, x, m):
+        seen = x + 0.3 * np.repeat(x.reshape(2, 4, 5, 20).mean(axis=(1, 2)), 4, axis=0)[:, None]
+        return mg.grad(lambda w: np.sum(m * np.tanh(seen @ w) ** 2) / np.sum(m))(w)
+
+    report = mg.audit(packed, tokens, w, (x, mask), lengths={"token": lengths}, progress=False)
+    assert report.mixing.tried.tolist() == [0, 1, 2, 3, 4, 6, 7]
+    assert [g.tolist() for g in report.mixing.groups] == [[0, 1, 2, 3], [4, 6, 7]]
+    other = mg.audit(lambda w, x, m: mg.grad(lambda w: np.sum(m * np.tanh(x @ w)) / np.sum(m))(w), tokens, w,
+                     (x, mask), lengths={"token": lengths}, progress=False)
+    assert other.verdict.startswith("This is not the gradient of this loss")
+
+
 def test_another_loss_does_not_mix():
     report = run(lambda w, x, y: mg.grad(lambda w: np.mean(np.abs(np.tanh(x * w).sum(axis=1) - y) ** 3))(w) + w)
     assert report.verdict.startswith("This is not the gradient of this loss")

@@ -151,8 +151,6 @@ CONSTANTS: dict[str, tuple[Any, dict[int, tuple[int | None, ...]]]] = {
     # the products of the first three with integers below 2**20 are exact
     "HALF_PI_SHORT": (mp.pi / 2, {64: (33, 33, 33, None)}),
     "THIRD": (mp.mpf(1) / 3, {64: (None, None)}),
-    "CBRT_2": (mp.cbrt(2), {32: (None,), 64: (None,)}),
-    "TWO_OVER_PI": (2 / mp.pi, {32: (None,), 64: (None,)}),
 }
 
 
@@ -181,11 +179,13 @@ def text() -> str:
 
 
 def _entry(name: str, table: dict[int, tuple[float, ...]]) -> list[str]:
-    lines = [f"{name} = {{"]
-    for width, values in table.items():
-        numbers = ", ".join(map(repr, values)) + ("," if len(values) == 1 else "")
-        lines += textwrap.wrap(f"{numbers}),", 120, initial_indent=f"    {width}: (", subsequent_indent=" " * 9)
-    return [*lines, "}", ""]
+    entries = {width: ", ".join(map(repr, values)) + "," * (len(values) == 1) for width, values in table.items()}
+    whole = f"{name} = {{{', '.join(f'{width}: ({numbers})' for width, numbers in entries.items())}}}"
+    if len(whole) <= 120:
+        return [whole, ""]
+    lines = [line for width, numbers in entries.items() for line in textwrap.wrap(
+        f"{numbers}),", 120, initial_indent=f"    {width}: (", subsequent_indent=" " * 9)]
+    return [f"{name} = {{", *lines[:-1], lines[-1].removesuffix(",") + "}", ""]
 
 
 if __name__ == "__main__":

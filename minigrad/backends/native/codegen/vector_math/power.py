@@ -101,7 +101,7 @@ def cbrt(x: Lanes) -> Lanes:
     f, e = split(abs(x))
     q, integer = round_to_integer(e, 1.0 / 3.0)
     k = fma(q, -3.0, e)
-    root_2 = c.CBRT_2[width][0]
+    root_2 = 2.0 ** (1 / 3)
     a = (f + 1.0) * select(k > 0.0, 2.0, select(k < 0.0, f.const(0.5), 1.0))
     r = polynomial(f, c.CBRT_INVERSE[width]) * select(k > 0.0, 1.0 / root_2, select(k < 0.0, f.const(root_2), 1.0))
     error = fma(r * r * a, -r, 1.0)

@@ -7,6 +7,8 @@ mantissa, modulo 4, needs only the 192 bits of 2/pi from the place on where the 
 
 from __future__ import annotations
 
+import math
+
 from llvmlite import ir
 
 from ...llvm import values
@@ -41,7 +43,7 @@ def _near(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
         single = r.single()
         integers = x.type_of(ir.IntType(32))
         return single, (r - single.double() + low).single(), x.of(x.builder.trunc(n.value, integers))
-    n, integer = round_to_integer(x, c.TWO_OVER_PI[x.width][0])
+    n, integer = round_to_integer(x, 2 / math.pi)
     if x.fused:  # the first difference is exact: its bits begin below pi/4 and end where those of the first part do
         first, second, third = c.HALF_PI[x.width]
         left = fma(n, -first, x)

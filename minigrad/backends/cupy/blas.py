@@ -222,8 +222,7 @@ class Product:
             blas.call("cublasSetWorkspace_v2", blas.handle, *workspace)
             first = blas.handle, int(y_turned), int(x_turned), n, m, k, one
             if batch == 1:  # cuBLAS chooses among more kernels
-                blas.call("cublasGemmEx", *first, a, kind, y_lead, b, kind, x_lead, zero, d, kind, n, self._compute,
-                          -1)
+                blas.call("cublasGemmEx", *first, a, kind, y_lead, b, kind, x_lead, zero, d, kind, n, self._compute, -1)
             else:
                 blas.call("cublasGemmStridedBatchedEx", *first, a, kind, y_lead, far(y_apart), b, kind, x_lead,
                           far(x_apart), zero, d, kind, n, far(m * n), batch, self._compute, -1)

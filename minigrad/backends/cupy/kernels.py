@@ -62,6 +62,7 @@ class Root:
         return bool(self.reduced) and not self.terminal
 
 
+@dataclass(kw_only=True)
 class Op:
     """An operation of a launch plan.
 
@@ -73,7 +74,7 @@ class Op:
         The slots of the table that it reads or writes, and those that it writes.
     """
 
-    simple = False
+    simple: bool = False
     slots: frozenset[int] = frozenset()
     slots_made: frozenset[int] = frozenset()
 
@@ -115,10 +116,7 @@ class Launch(Op):
     writes: dict[Key, Node]
     numbers: Numbers
     nodes: list[Node] = field(default_factory=list)
-    simple: bool = False
     name: str = ""
-    slots: frozenset[int] = frozenset()
-    slots_made: frozenset[int] = frozenset()
 
     @property
     def touched(self) -> list[Key]:

@@ -104,8 +104,7 @@ def scatter(r: Request) -> list[Step]:
     steps += step(code, team, count * columns, (rows, columns), (-(-rows // down), -(-columns // across)),
                   r.room, r.xs[0], sums, count, lines, narrow and down > 1)
     if memory != dtype:
-        steps += step(step_code(_rounding, dtype), team, rows * columns,
-                      (rows * columns, 1), (_PIECE, 1), sums, to)
+        steps += step(step_code(_rounding, dtype), team, rows * columns, (rows * columns, 1), (_PIECE, 1), sums, to)
     return steps
 
 

@@ -251,8 +251,7 @@ class _Gemm(Emitter):
                     line: ir.Value) -> None:
         """Copy contiguous columns: eight at a time, a vector of each."""
         b, turned = self.b, self.board(_TURNED, "turned")
-        with (self.counting(I64(0), line, I64(_TURNED)) as j,
-              self.counting(I64(0), depth, I64(self.lanes)) as i):
+        with self.counting(I64(0), line, I64(_TURNED)) as j, self.counting(I64(0), depth, I64(self.lanes)) as i:
             terms, columns_left = b.sub(depth, i), b.sub(width, j)
             address = self.at(source, b.add(b.mul(j, col), i))
             columns = []

@@ -344,8 +344,7 @@ class LaunchPlan:
             return self._formula(self._strides(view)[1][axis]), 0
         if memory.kind == "parts":
             return (self._formula(ARENA), 0) if kind == "base" else (0, self.piece["parts", memory.node])
-        base, piece = (self._base(memory.node) if memory.kind == "value"
-                          else (ARENA, self._inside[k, memory]))
+        base, piece = self._base(memory.node) if memory.kind == "value" else (ARENA, self._inside[k, memory])
         return (self._formula(base), 0) if view is None else (self._formula(self._strides(view)[0]), piece)
 
     def arguments(self, numbers: np.ndarray, places: np.ndarray, partition: Partition) -> np.ndarray:
@@ -373,8 +372,7 @@ class LaunchPlan:
             if n not in self.views:
                 base, piece = self._base(root_of(n, self.schedule.roles))
                 offset, strides = self._strides(n)
-                self.views[n] = ViewForm(base, piece, self._formula(offset), self._shape(n.shape),
-                                         self._shape(strides))
+                self.views[n] = ViewForm(base, piece, self._formula(offset), self._shape(n.shape), self._shape(strides))
         if node.prim is scan:
             self.scan_lengths[node] = self._formula(node.params["length"])
             stacked: Sequence[ArrayType] = signature(node).ends(node.types)[1]

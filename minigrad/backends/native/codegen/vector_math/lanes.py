@@ -66,11 +66,6 @@ class Lanes:
         return values.element(self.type)
 
     @property
-    def count(self) -> int | None:
-        """The number of lanes; None for a scalar."""
-        return self.type.count if isinstance(self.type, ir.VectorType) else None
-
-    @property
     def is_float(self) -> bool:
         return not isinstance(self.element, ir.IntType)
 

@@ -130,5 +130,4 @@ def hypot(x: Lanes, y: Lanes) -> Lanes:
         a, b = large * down, small * down
         result = fma(a, a, b * b).sqrt() * (exponent << 52).floats()
     infinity = float("inf")
-    return select((width == infinity) | (height == infinity), infinity, select(
-        x.isnan() | y.isnan(), x + y, result))
+    return select((width == infinity) | (height == infinity), infinity, select(x.isnan() | y.isnan(), x + y, result))

@@ -124,13 +124,7 @@ def _two_over_pi(places: int) -> int:
     one = 1 << places + 64
 
     def arctan_of_inverse(n: int) -> int:
-        term = one // n
-        total, k = term, 1
-        while term:
-            term //= n * n
-            total += (-term if k % 2 else term) // (2 * k + 1)
-            k += 1
-        return total
+        return sum((-1) ** k * (one // n ** (2 * k + 1)) // (2 * k + 1) for k in range(places // 4 + 16))
 
     pi = 4 * (4 * arctan_of_inverse(5) - arctan_of_inverse(239))
     return (one << places + 1) // pi

@@ -39,13 +39,6 @@ class Emitter(Builder):
     # -- functions ---------------------------------------------------------------------------------------
 
     @contextmanager
-    def function(self, name: str, arguments: Sequence[ir.Type], linkage: str = "internal") -> Iterator[ir.Function]:
-        outer = self.args, self.bases
-        with super().function(name, arguments, linkage) as f:
-            yield f
-        self.args, self.bases = outer
-
-    @contextmanager
     def step(self, name: str) -> Iterator[ir.Function]:
         """Write a step: the ``with`` block emits its body."""
         with self.function(name, STEP.args, "") as f:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Hashable
 from typing import NamedTuple
 
 from llvmlite import ir
@@ -87,27 +86,21 @@ class KernelEmitter(VectorEmitter):
         self.plan, self.roles = plan, plan.roles
         self.params: dict[Param, int] = {}
         self.chains: dict[Memory, None] = {}
-        self._loaded: dict[int | Param | tuple[Param, None] | tuple[Memory, Node], ir.Value] = {}
-
-    @contextmanager
-    def function(self, name: str, arguments: Sequence[ir.Type], linkage: str = "internal") -> Iterator[ir.Function]:
-        outer, self._loaded = self._loaded, {}
-        with super().function(name, arguments, linkage) as f:
-            yield f
-        self._loaded = outer
+        self._loaded: dict[tuple[ir.IRBuilder, Hashable], ir.Value] = {}
 
     # -- arguments -----------------------------------------------------------------------------------
 
-    def head(self, i: int) -> ir.Value:
-        return self._argument(i, i)
+    def _once(self, key: Hashable, load: Callable[[], ir.Value]) -> ir.Value:
+        """Return a value that the current function loads once, in its entry block."""
+        if (self.e, key) not in self._loaded:
+            self._loaded[self.e, key] = load()
+        return self._loaded[self.e, key]
 
-    def _argument(self, key: int | Param, index: int) -> ir.Value:
-        if key not in self._loaded:
-            self._loaded[key] = self.number(index)
-        return self._loaded[key]
+    def head(self, i: int) -> ir.Value:
+        return self._once(i, lambda: self.number(i))
 
     def param(self, param: Param) -> ir.Value:
-        return self._argument(param, HEAD + self.params.setdefault(param, len(self.params)))
+        return self._once(param, lambda: self.number(HEAD + self.params.setdefault(param, len(self.params))))
 
     def size(self, n: int | Dim) -> ir.Value:
         return self.param(Param("size", size=n)) if isinstance(n, Dim) else I64(n)
@@ -117,18 +110,15 @@ class KernelEmitter(VectorEmitter):
 
     def flag(self) -> ir.Value:
         """Return the address of the number that becomes 1 where an index is out of range."""
-        key = Param("flag"), None
-        if key not in self._loaded:
-            self._loaded[key] = self.base(self.param(key[0]))
-        return self._loaded[key]
+        return self._once("flag", lambda: self.base(self.param(Param("flag"))))
 
     def pointer(self, memory: Memory, view: Node) -> ir.Value:
         """Return the address of a view's first element, of its memory's first row."""
-        key = memory, view
-        if key not in self._loaded:
+        def load() -> ir.Value:
             e = self.e
             pointer = at(e, self.base(self.param(Param("base", memory))), self.param(Param("offset", memory, view)))
             if memory.kind in ("scratch", "chains"):
                 pointer = at(e, pointer, e.mul(self.thread, self.param(Param("scratch"))))
-            self._loaded[key] = pointer
-        return self._loaded[key]
+            return pointer
+
+        return self._once((memory, view), load)

@@ -168,7 +168,7 @@ def clipped_mean(f: Callable[..., PyTree], bound: float | Array, argnums: Argnum
     gradients, squares = per_example_grad(f, argnums, in_axes), squared_norms(f, argnums, in_axes)
 
     def clipped_mean(*args: PyTree) -> PyTree:
-        factor = bound / np.maximum(bound, np.sqrt(squares(*args)))
+        factor = 1 / np.maximum(1, np.sqrt(squares(*args)) / bound)
         return optree.tree_map(
             lambda g: (g * factor.reshape(-1, *(1,) * (g.ndim - 1))).mean(axis=0), gradients(*args))
 

@@ -105,3 +105,14 @@ def test_clipping_of_zero_gradients_divides_by_no_zero():
     with np.errstate(all="raise"):
         np.testing.assert_allclose(
             mg.per_example.clipped_mean(loss, 5.0, in_axes=(None, 0))(np.ones(2), X), [1.5, 2.0])
+
+
+@pytest.mark.parametrize("bound", [np.inf, 1e300])
+def test_a_bound_above_all_norms_leaves_the_mean(bound):
+    def loss(w, x):
+        return np.sum(w * x) ** 2 / 2
+
+    X = np.array([[0.0, 0.0], [3.0, 4.0]])
+    clipped = mg.per_example.clipped_mean(loss, bound, in_axes=(None, 0))
+    for f in (clipped, mg.compile(clipped)):
+        np.testing.assert_allclose(f(np.ones(2), X), [10.5, 14.0])

@@ -19,10 +19,11 @@ from .. import numpy as numpy_backend
 from ..arena import Arena, ArenaPool
 from ..subgraph import NodePrograms
 from ..workspace import owning
-from .codegen.step_codegen import StepCode, load_all
+from .codegen.step_codegen import Request, StepCode, load_all
 from .codegen.strides import View
-from .kernels import gemm, scan, steps
+from .kernels import gemm, scan
 from .kernels.gemm_plan import gemm_args
+from .kernels.steps import STEPS
 from .plan.launch_plan import ARENA, FLAG, LaunchPlan
 from .runtime import blas
 from .runtime.runner import runner
@@ -110,9 +111,9 @@ class BoundProgram:
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
         """Return the outputs; None if an index was out of range."""
+        # The runner reads their addresses.
         arrays = [a if d is None or (type(a) is np.ndarray and a.dtype is d and a.flags.c_contiguous)
-                  else np.ascontiguousarray(a, d).reshape(np.shape(a))
-                  for a, d in zip(arrays, self.dtypes, strict=True)]  # the runner reads their addresses
+                  else np.asarray(a, d, order="C") for a, d in zip(arrays, self.dtypes, strict=True)]
         outputs = [np.empty(*t) for t in self.out_types]
         in_out = (*arrays, *outputs)
         if self.mixed:
@@ -220,8 +221,9 @@ class BoundProgram:
         elif way == "scan":
             self._scan(node)
         elif way == "step":
-            for function, args in steps.make(node, self._view, self.sizes, self._piece("room", k), (FLAG, 0),
-                                             self.team):
+            request = Request(node, self._view(node), [self._view(i) for i in node.inputs], self.sizes,
+                              self._piece("room", k), (FLAG, 0), self.team)
+            for function, args in STEPS[node.prim].make(request):
                 self._native(function, args)
         elif way == "product":
             x, y, out = [self._view(n) for n in (*node.inputs, node)]
@@ -281,15 +283,11 @@ class BoundProgram:
               parts: list[tuple[int | None, int]]) -> None:
         """Evaluate a node whose result is new memory, and enter the addresses of the parts that native steps read."""
         result = evaluation(*(x() for x in xs))
-        arrays = [_dense(result)] if isinstance(node.type, ArrayType) else [_dense(x) for x in result]
-        self.values[node] = arrays[0] if isinstance(node.type, ArrayType) else tuple(arrays)
+        single = isinstance(node.type, ArrayType)
+        arrays = [np.asarray(x, order="C") for x in ([result] if single else result)]
+        self.values[node] = arrays[0] if single else tuple(arrays)
         for i, base in parts:
             self.bases[base] = arrays[i or 0].ctypes.data
-
-
-def _dense(x: np.ndarray) -> np.ndarray:
-    x = np.asarray(x)
-    return x if x.flags.c_contiguous else np.ascontiguousarray(x)
 
 
 def _view(node: Node, params: dict[str, Any], get: Callable[[], Any]) -> Any:

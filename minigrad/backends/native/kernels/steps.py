@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ....graph import ArrayType, Node
@@ -16,10 +16,9 @@ from ....ops.segments import checked_index, nonempty, segment_cumsum, segment_id
 from ....ops.shape import concatenate, pad
 from ....ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
 from ....primitive import Primitive
-from ....symbolic import Dim, Symbol, size_of
+from ....symbolic import Dim, size_of
 from ..codegen import expressions
-from ..codegen.step_codegen import Place, Request, Step
-from ..codegen.strides import View
+from ..codegen.step_codegen import Request, Step
 from . import axis_kernels, copies, gather_scatter, philox, segments
 from . import block_einsum as block_kernels
 
@@ -66,12 +65,6 @@ def needed(node: Node) -> tuple[int | Dim, ...]:
     """Return the sizes that must not be 0: no element of an empty axis is the largest."""
     by = node.prim.combiner
     return (node.inputs[0].shape[node.params["axis"]],) if by is not None and by.position else ()
-
-
-def make(node: Node, view: Callable[[Node], View], sizes: Mapping[Symbol, int], room: Place, flag: Place,
-         team: int) -> list[Step]:
-    """Return the steps that compute a statement, given the views of nodes; other parameters as in `Request`."""
-    return STEPS[node.prim].make(Request(node, view(node), [view(i) for i in node.inputs], sizes, room, flag, team))
 
 
 # -- statements that are no steps ----------------------------------------------------------------------------

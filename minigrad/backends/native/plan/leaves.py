@@ -48,7 +48,7 @@ class Leaves:
         key: tuple[Node | int, ...] = n, *[sizes[s] for s in symbols]
         array = self._known.get(key)
         if array is None:
-            array = np.ascontiguousarray(evaluate(Graph((), (n,)), (), sizes)[0], n.dtype).reshape(shape)
+            array = np.asarray(evaluate(Graph((), (n,)), (), sizes)[0], n.dtype, order="C")
             if n in self._symbols and not (symbols and shape):
                 if len(self._known) >= EARLY:
                     self._known.clear()

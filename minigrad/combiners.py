@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .graph import Number
+from .graph import Node, Number
 from .primitive import Combiner
 
 
@@ -32,3 +32,9 @@ ANY = Combiner("any", lambda dtype: False, "Any", np.logical_or, "{0} | {1}")
 ALL = Combiner("all", lambda dtype: True, "All", np.logical_and, "{0} & {1}")
 ARGMAX = replace(MAX, name="argmax", functor="ArgMax", position=True)
 ARGMIN = replace(MIN, name="argmin", functor="ArgMin", position=True)
+
+
+def combiner_of(node: Node) -> Combiner:
+    """Return the combiner of a reduction, a scan or a scatter."""
+    assert node.prim.combiner is not None, node
+    return node.prim.combiner

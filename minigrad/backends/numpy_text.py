@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..combiners import ADD
+from ..combiners import ADD, combiner_of
 from ..errors import printable
 from ..graph import PRIMITIVES, Node
 from ..ops import elementwise as ew
@@ -15,7 +15,7 @@ from ..ops.einsum import einsum
 from ..ops.index import gather, gather_sum, lockstep, scatter_add
 from ..ops.shape import concatenate, pad
 from ..ops.strict_index import Reading
-from ..primitive import IN_ORDER, PART, Combiner, Primitive
+from ..primitive import IN_ORDER, PART, Primitive
 from ..symbolic import Dim, Symbol
 from ..text import literal
 from ..views import window
@@ -117,15 +117,10 @@ def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node
     if prim.ufunc:
         return [f"np.{prim.ufunc.__name__}({', '.join(xs)}, out={out})"]
     if prim.kind == "reduce":
-        ufunc = _combiner(node).ufunc
+        ufunc = combiner_of(node).ufunc
         return [f"np.{ufunc.__name__}.reduce({xs[0]}, axis={axes_text(node.params['axes'])}, out={out})"]
     write = _STATEMENTS.get(prim)
     return write(node, xs, out) if write else [f"np.copyto({out}, {evaluator(node)}({', '.join(xs)}))"]
-
-
-def _combiner(node: Node) -> Combiner:
-    assert node.prim.combiner is not None, node
-    return node.prim.combiner
 
 
 def _where(node: Node, xs: Sequence[str], out: str) -> list[str]:
@@ -154,7 +149,7 @@ def _pad(node: Node, xs: Sequence[str], out: str) -> list[str]:
 
 
 def _along(node: Node, xs: Sequence[str], out: str) -> list[str]:
-    axis, by = node.params["axis"], _combiner(node)
+    axis, by = node.params["axis"], combiner_of(node)
     if by.position:
         return [f"np.{by.name}({xs[0]}, axis={axis}, out={out})"]
     if by is ADD:  # ``np.add.accumulate`` widens small integers

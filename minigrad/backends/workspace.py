@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..combiners import combiner_of
 from ..graph import Node, TupleType
 from ..interpreters import concrete
 from ..ops.constants import full
@@ -90,9 +91,8 @@ class BlocksItem(Item):
         spans = [(low, min(low + block, rows)) for low in range(0, rows, block)]
         parts = []
         for n in self.parts:
-            assert n.prim.combiner is not None, n
             partials = space.array((len(spans), *n.shape), n.dtype, space.layout.offset["parts", n])
-            parts.append((n.prim.combiner.ufunc, partials))
+            parts.append((combiner_of(n).ufunc, partials))
         return Blocks(spans, self.modes, parts)
 
 

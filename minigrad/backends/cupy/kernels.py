@@ -16,11 +16,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ...combiners import ADD
+from ...combiners import ADD, combiner_of
 from ...graph import Node
 from ...ops.accumulators import RUN
 from ...ops.constants import const
-from ...primitive import Combiner
 from ...symbolic import Dim, Symbol, size_of, value
 from . import cuda_expr
 from .codegen import Cell, Index, KernelWriter, Key, Memory, Param, Slot
@@ -164,16 +163,9 @@ def power_of_two(n: int | Dim, most: int) -> int:
     return min(1 << max(typical(n) - 1, 0).bit_length(), most)
 
 
-def combiner(node: Node) -> Combiner:
-    """Return the combiner of a reduction, a scan or a scatter."""
-    by = node.prim.combiner
-    assert by is not None, node.prim.name
-    return by
-
-
 def accumulator(node: Node) -> tuple[str, str]:
     """Return the C type of a reduction's accumulator, and its first value."""
-    by, dtype = combiner(node), node.inputs[0].dtype
+    by, dtype = combiner_of(node), node.inputs[0].dtype
     kind = cuda_expr.accumulated(dtype)
     first = f"({kind}){cuda_expr.identity(by, dtype)}"
     if by.position:  # worse than every element, and behind them

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from ...combiners import combiner_of
 from ...graph import Node
 from ...ops.segments import segment_cumsum
 from ...ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
 from ...symbolic import Dim, size_of, value
 from . import cuda_expr
 from .codegen import Key, Memory
-from .kernels import THREADS, Kernel, Launch, Sizes, blocks_for, combiner, power_of_two
+from .kernels import THREADS, Kernel, Launch, Sizes, blocks_for, power_of_two
 
 
 def random_bits(node: Node, memory: Memory) -> Launch:
@@ -63,7 +64,7 @@ def running(node: Node, totals: Key, write_totals: bool, memory: Memory) -> Laun
     """
     w = Kernel(memory)
     (x, *ids), axis = node.inputs, _axis(node)
-    by, kind = combiner(node), cuda_expr.accumulated(node.dtype)
+    by, kind = combiner_of(node), cuda_expr.accumulated(node.dtype)
     functor, first = by.functor, f"({kind}){cuda_expr.identity(by, node.dtype)}"
     if ids:
         functor, kind, first = f"Anew<{functor}>", f"Since<{kind}>", f"{{{first}, false}}"

@@ -13,6 +13,7 @@ from functools import partial
 
 from llvmlite import ir
 
+from ....combiners import combiner_of
 from ....graph import Node
 from ....ops.strict_index import PLACES
 from ..llvm.builder import BLOCK, ONE, STEP, Builder, at
@@ -125,10 +126,10 @@ class VectorEmitter(Emitter):
 
     def combined(self, n: Node, x: ir.Value, y: ir.Value) -> ir.Value:
         """Return the combination of two values by a reduction."""
-        return ex.combined(self.b, ex.combiner_of(n.prim), x, y, n.dtype.kind == "u")
+        return ex.combined(self.b, combiner_of(n), x, y, n.dtype.kind == "u")
 
     def identity(self, n: Node, lanes: int) -> ir.Constant:
-        return ex.identity(ex.combiner_of(n.prim), n.dtype, lanes)
+        return ex.identity(combiner_of(n), n.dtype, lanes)
 
     def combine(self, n: Node, left: ir.Value, right: ir.Value, to: ir.Value, count: ir.Value,
                 begins: ir.Value | None = None) -> None:

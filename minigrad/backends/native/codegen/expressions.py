@@ -72,12 +72,6 @@ def formula(builder: ir.IRBuilder, text: str, xs: Sequence[ir.Value], unsigned: 
     return _Parser(builder, text, xs, unsigned).value()
 
 
-def combiner_of(prim: Primitive) -> Combiner:
-    """Return the combiner of a reduction, a scan or a scatter."""
-    assert prim.combiner is not None
-    return prim.combiner
-
-
 def combined(builder: ir.IRBuilder, by: Combiner, x: ir.Value, y: ir.Value, unsigned: bool = False) -> ir.Value:
     """Return the combination of two values."""
     return formula(builder, by.kernel, (x, y), unsigned)

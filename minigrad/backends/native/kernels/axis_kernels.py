@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from llvmlite import ir
 
-from ....combiners import ARGMAX
+from ....combiners import ARGMAX, combiner_of
 from ....primitive import Combiner
 from ..codegen import expressions as ex
 from ..codegen.emit import Emitter, halved
@@ -33,7 +33,7 @@ def along(r: Request) -> list[Step]:
 
     The axis has elements, unless the result has none.
     """
-    (source,), axis, dtype, by = r.xs, r.node.params["axis"], r.node.inputs[0].dtype, ex.combiner_of(r.node.prim)
+    (source,), axis, dtype, by = r.xs, r.node.params["axis"], r.node.inputs[0].dtype, combiner_of(r.node)
     outer, n, inner = math.prod(source.shape[:axis]), source.shape[axis], math.prod(source.shape[axis + 1:])
     if not n:
         return []

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from llvmlite import ir
 
-from ....combiners import ADD
+from ....combiners import ADD, combiner_of
 from ....graph import Node
 from ....ops.accumulators import RUN, crowded, scattered
 from ....ops.strict_index import Reading
@@ -88,7 +88,7 @@ def take(r: Request) -> list[Step]:
 
 def scatter(r: Request) -> list[Step]:
     """Return the steps that combine the rows sent to each position."""
-    by, dtype, to, team = ex.combiner_of(r.node.prim), r.node.dtype, r.to, r.team
+    by, dtype, to, team = combiner_of(r.node), r.node.dtype, r.to, r.team
     n, count = len(r.xs) - 1, math.prod(r.xs[1].shape)
     rows, columns = math.prod(to.shape[:n]), math.prod(to.shape[n:])
     steps = positions(r, to.shape[:n], [math.prod(to.shape[k + 1:n]) for k in range(n)])

@@ -14,7 +14,7 @@ from ....graph import Node
 from ....ops.accumulators import RUN
 from ..llvm.builder import at, least
 from ..llvm.values import I1, I64, PTR, vector_type
-from .emit import VectorEmitter
+from .kernel_emitter import KernelEmitter
 
 _WAITING = 8  # levels of chains, that is `RUN` to that power of vectors: more than any loop has
 
@@ -24,7 +24,7 @@ class InRegisters:
 
     Parameters
     ----------
-    k : VectorEmitter
+    k : KernelEmitter
     n : Node
         The sum.
     lanes : int
@@ -44,7 +44,7 @@ class InRegisters:
         Whether there may be more chains than `total` takes.
     """
 
-    def __init__(self, k: VectorEmitter, n: Node, lanes: int, total: ir.Value, limit: int, turns: int | None):
+    def __init__(self, k: KernelEmitter, n: Node, lanes: int, total: ir.Value, limit: int, turns: int | None):
         self._k, self._node, self._lanes, self._total, self._limit = k, n, lanes, total, limit
         self._type = vector_type(n.dtype, lanes)
         self.deep = turns is None or turns > RUN * limit
@@ -88,7 +88,7 @@ class InMemory:
         Turns of the loop: up to the limit, the total itself is the open chain.
     """
 
-    def __init__(self, k: VectorEmitter, n: Node, count: ir.Value, levels: ir.Value, total: ir.Value, limit: int,
+    def __init__(self, k: KernelEmitter, n: Node, count: ir.Value, levels: ir.Value, total: ir.Value, limit: int,
                  turns: ir.Value):
         self._k, self._node, self._count, self._levels, self._total, self._limit = k, n, count, levels, total, limit
         self._many = k.b.icmp_signed(">", turns, I64(limit))
@@ -105,7 +105,7 @@ class InMemory:
                    [self._levels, self._total, self._count, turn, turns, I64(self._limit)])
 
 
-def in_chains(k: VectorEmitter, count: ir.Value, by: int, sums: Sequence[InRegisters | InMemory],
+def in_chains(k: KernelEmitter, count: ir.Value, by: int, sums: Sequence[InRegisters | InMemory],
               body: Callable[[ir.Value], None]) -> None:
     """Write a loop that adds to the open chains of `sums`: ``body`` emits the elements ``i`` to ``i + by``."""
     b, span = k.b, RUN * by
@@ -135,7 +135,7 @@ def in_chains(k: VectorEmitter, count: ir.Value, by: int, sums: Sequence[InRegis
             c.end_many(b.add(number(low, RUN * span), I64(1)), number(count, RUN * span))
 
 
-def _carry(k: VectorEmitter, n: Node, count: ir.Value) -> ir.Function:
+def _carry(k: KernelEmitter, n: Node, count: ir.Value) -> ir.Function:
     """Return a function that adds a sum to the next level, and on to further levels where that is full, or the last.
 
     Its arguments are the first level's address, the total's, the elements of each, the number of the sum from 1, the

@@ -1,4 +1,4 @@
-"""Writers of steps: their arguments, the parallel-for, checked indices and reductions.
+"""Writers of steps: their arguments, the parallel-for, and checked indices.
 
 A step is ``void step(i64 *args, ptr *bases)``: numbers of its own, and the addresses that a call brings. It cuts its
 work into items, and hands them to the threads' pool, or works on them itself: ``void block(ptr context, i64 item,
@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 from llvmlite import ir
 
-from ....combiners import combiner_of
-from ....graph import Node
 from ....ops.strict_index import PLACES
 from ..llvm.builder import BLOCK, ONE, STEP, Builder, at
-from ..llvm.values import I32, I64, PTR, VOID, any_lane, constant, declared, element, lane_numbers, suffix
+from ..llvm.values import I32, I64, PTR, VOID, any_lane, constant, declared, lane_numbers
 from . import expressions as ex
 
 
@@ -115,53 +112,6 @@ class Emitter(Builder):
         with b.if_then(any_lane(b, wrong), likely=False):
             b.store(I64(1), flag, align=8)
         return b.select(bad, constant(i.type, 0), i)
-
-
-class VectorEmitter(Emitter):
-    """Writes code on vectors of `lanes` elements: reductions of rows of them."""
-
-    def __init__(self, name: str, lanes: int):
-        super().__init__(name)
-        self.lanes = lanes
-
-    def combined(self, n: Node, x: ir.Value, y: ir.Value) -> ir.Value:
-        """Return the combination of two values by a reduction."""
-        return ex.combined(self.b, combiner_of(n), x, y, n.dtype.kind == "u")
-
-    def identity(self, n: Node, lanes: int) -> ir.Constant:
-        return ex.identity(combiner_of(n), n.dtype, lanes)
-
-    def combine(self, n: Node, left: ir.Value, right: ir.Value, to: ir.Value, count: ir.Value,
-                begins: ir.Value | None = None) -> None:
-        """Combine `count` elements of two rows by a reduction into a third; where it `begins`, copy the right row."""
-        b = self.b
-        with self.counting(I64(0), count, I64(self.lanes)) as i:
-            mask, offset = self.mask(count, i, self.lanes), b.mul(i, I64(n.dtype.itemsize))
-            x, y = (self.load(n.dtype, at(b, p, offset), self.lanes, mask) for p in (left, right))
-            if begins is not None:
-                x = b.select(begins, self.identity(n, self.lanes), x)
-            self.store(self.combined(n, x, y), n.dtype, at(b, to, offset), mask)
-
-    def begin(self, n: Node, to: ir.Value, count: ir.Value) -> None:
-        """Store the identity of a reduction in `count` elements."""
-        b = self.b
-        with self.counting(I64(0), count, I64(self.lanes)) as i:
-            self.store(self.identity(n, self.lanes), n.dtype, at(b, to, b.mul(i, I64(n.dtype.itemsize))),
-                       self.mask(count, i, self.lanes))
-
-    def across(self, n: Node, x: ir.Value, lanes: int) -> ir.Value:
-        """Return the combination of all lanes by a reduction."""
-        if lanes == 1:
-            return x
-        name = f"{self.name}.across.{n.prim.name}.{suffix(x.type)}{n.dtype.kind}"
-        f = self.module.globals.get(name)
-        if f is None:
-            f = ir.Function(self.module, ir.FunctionType(element(x.type), [x.type]), name)
-            f.linkage = "internal"
-            outer, self.b = self.b, ir.IRBuilder(f.append_basic_block("entry"))
-            self.b.ret(halved(self.b, partial(self.combined, n), f.args[0], lanes))
-            self.b = outer
-        return self.b.call(f, [x])
 
 
 def halved(b: ir.IRBuilder, combined: Callable[[ir.Value, ir.Value], ir.Value], x: ir.Value, lanes: int) -> ir.Value:

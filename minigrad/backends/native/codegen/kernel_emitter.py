@@ -1,18 +1,21 @@
-"""A kernel while it is written: the numbers of its argument block, and the memory that it reads and writes."""
+"""A kernel while it is written: the numbers of its argument block, its memory, and reductions of vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable
+from functools import partial
 from typing import NamedTuple
 
 from llvmlite import ir
 
+from ....combiners import combiner_of
 from ....graph import Node
 from ....passes.schedule import Plan
 from ....symbolic import Dim
 from ..llvm.builder import at
-from ..llvm.values import I64
-from .emit import VectorEmitter
+from ..llvm.values import I64, element, suffix
+from . import expressions as ex
+from .emit import Emitter, halved
 
 HEAD = 4  # numbers at the head of an argument block: items, threads that may share them, rows of an item, rows
 
@@ -54,8 +57,8 @@ class Param(NamedTuple):
     size: int | Dim = 0
 
 
-class KernelEmitter(VectorEmitter):
-    """Writes code that reads a kernel's arguments.
+class KernelEmitter(Emitter):
+    """Writes code that reads a kernel's arguments, and reduces rows by vectors of `lanes` elements.
 
     Attributes
     ----------
@@ -82,8 +85,8 @@ class KernelEmitter(VectorEmitter):
     count: ir.Value
 
     def __init__(self, name: str, lanes: int, plan: Plan):
-        super().__init__(name, lanes)
-        self.plan, self.roles = plan, plan.roles
+        super().__init__(name)
+        self.lanes, self.plan, self.roles = lanes, plan, plan.roles
         self.params: dict[Param, int] = {}
         self.chains: dict[Memory, None] = {}
         self._loaded: dict[tuple[ir.IRBuilder, Hashable], ir.Value] = {}
@@ -122,3 +125,44 @@ class KernelEmitter(VectorEmitter):
             return pointer
 
         return self._once((memory, view), load)
+
+    # -- reductions ------------------------------------------------------------------------------------
+
+    def combined(self, n: Node, x: ir.Value, y: ir.Value) -> ir.Value:
+        """Return the combination of two values by a reduction."""
+        return ex.combined(self.b, combiner_of(n), x, y, n.dtype.kind == "u")
+
+    def identity(self, n: Node, lanes: int) -> ir.Constant:
+        return ex.identity(combiner_of(n), n.dtype, lanes)
+
+    def combine(self, n: Node, left: ir.Value, right: ir.Value, to: ir.Value, count: ir.Value,
+                begins: ir.Value | None = None) -> None:
+        """Combine `count` elements of two rows by a reduction into a third; where it `begins`, copy the right row."""
+        b = self.b
+        with self.counting(I64(0), count, I64(self.lanes)) as i:
+            mask, offset = self.mask(count, i, self.lanes), b.mul(i, I64(n.dtype.itemsize))
+            x, y = (self.load(n.dtype, at(b, p, offset), self.lanes, mask) for p in (left, right))
+            if begins is not None:
+                x = b.select(begins, self.identity(n, self.lanes), x)
+            self.store(self.combined(n, x, y), n.dtype, at(b, to, offset), mask)
+
+    def begin(self, n: Node, to: ir.Value, count: ir.Value) -> None:
+        """Store the identity of a reduction in `count` elements."""
+        b = self.b
+        with self.counting(I64(0), count, I64(self.lanes)) as i:
+            self.store(self.identity(n, self.lanes), n.dtype, at(b, to, b.mul(i, I64(n.dtype.itemsize))),
+                       self.mask(count, i, self.lanes))
+
+    def across(self, n: Node, x: ir.Value, lanes: int) -> ir.Value:
+        """Return the combination of all lanes by a reduction."""
+        if lanes == 1:
+            return x
+        name = f"{self.name}.across.{n.prim.name}.{suffix(x.type)}{n.dtype.kind}"
+        f = self.module.globals.get(name)
+        if f is None:
+            f = ir.Function(self.module, ir.FunctionType(element(x.type), [x.type]), name)
+            f.linkage = "internal"
+            outer, self.b = self.b, ir.IRBuilder(f.append_basic_block("entry"))
+            self.b.ret(halved(self.b, partial(self.combined, n), f.args[0], lanes))
+            self.b = outer
+        return self.b.call(f, [x])

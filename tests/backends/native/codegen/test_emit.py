@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
-from minigrad.backends.native.codegen.emit import Emitter, VectorEmitter
+from minigrad.backends.native.codegen.emit import Emitter
 from minigrad.backends.native.llvm.builder import ONE, most
 from minigrad.backends.native.llvm.values import I64
 from minigrad.backends.native.runtime import jit, threads
@@ -51,7 +51,7 @@ def test_chunks_cover_a_range_once(n):
 
 @pytest.mark.parametrize("n", [1, 3, 4, 6])
 def test_masked_vectors_leave_other_elements_alone(n):
-    emitter = VectorEmitter("masked", 4)
+    emitter = Emitter("masked")
     with emitter.step("masked"):
         source, target = emitter.address(1), emitter.address(3)
         with emitter.counting(I64(0), emitter.number(0), I64(4)) as i:

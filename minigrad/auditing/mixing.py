@@ -104,7 +104,7 @@ def probe(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples, 
     limit = max(1e-3 * interactions.max(initial=0.0), 256 * roundoff)
     links = {int(tried[a]): {int(tried[b]) for b in np.flatnonzero(interactions[a] > limit)} for a in range(size)}
     groups = [g for g in components(links) if len(g) > 1]
-    backwards = np.arange(n)[::-1]
+    backwards = np.arange(n - 1, -1, -1)
     order = float(np.linalg.norm(call(examples.take(backwards)) - gradient)) / scale
     return Mixing(tried, interactions, groups, order, _alone(call, examples, of_one, tried),
                   _split(call, examples, gradient, scale),

@@ -4,7 +4,7 @@ import numpy as np
 
 import minigrad as mg
 
-from .steps import PARTS, N, loss, mean, run
+from .steps import PARTS, N, W, X, Y, loss, mean, run, singles
 
 
 def normalised(w, x, y):
@@ -124,3 +124,28 @@ def test_a_step_that_refuses_one_example():
         return normalised(w, x, y)
 
     assert run(step).mixing.alone is None
+
+
+def test_examples_are_taken_by_indices_with_a_positive_stride():
+    """PyTorch refuses others."""
+    class Rows:
+        def __init__(self, array):
+            self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+        def __getitem__(self, rows):
+            index = rows[0] if isinstance(rows, tuple) else rows
+            if np.ndim(index) and np.asarray(index).strides[0] < 0:
+                raise ValueError("negative strides")
+            return self.array[rows]
+
+        def __array__(self, dtype=None, copy=None):
+            return self.array
+
+    def step(w, x, y):
+        return normalised(w, np.asarray(x), np.asarray(y))
+
+    def gradient(w, x, y):
+        return singles(w, x[None], np.reshape(y, 1))[0]
+
+    report = run(step, None, W, (Rows(X), Rows(Y)), gradients=gradient)
+    assert report.mixing.order < 1e-12

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 _EXACT = 1e-6  # relative difference below which a factor has a name
+_ADDED = (0.0, 1e-6)  # to the norm that divides the bound of clipping: 1e-6 by PyTorch and Opacus
 _MOST = 64  # the largest multiple of an example
 
 
@@ -342,14 +343,18 @@ def _times(count: float) -> str:
 
 def read_clipping(found: Sequence[Evidence]) -> list[Reading]:
     """Return the readings as clipped gradients, from the weights at one or more values of the parameters."""
-    return [*_clipped(found), *_clipped_microbatches(found)]
+    for added in _ADDED:
+        if readings := [*_clipped(found, added), *_clipped_microbatches(found, added)]:
+            return readings
+    return []
 
 
-def _clipped(found: Sequence[Evidence]) -> Iterator[Reading]:
-    """Propose gradients clipped one by one: ``w_u = min(1, C / ‖g_u‖) / n``."""
+def _clipped(found: Sequence[Evidence], added: float) -> Iterator[Reading]:
+    """Propose gradients clipped one by one: ``w_u = min(1, C / (‖g_u‖ + added)) / n``."""
     first = found[0]
     kept = _kept(first)
     weights, norms = (np.stack([getattr(f, k)[kept] for f in found]) for k in ("weights", "norms"))
+    norms = norms + added
     bound = _bound(weights, norms, _loose(found, kept), len(kept))
     if bound is None:
         return
@@ -362,7 +367,7 @@ def _clipped(found: Sequence[Evidence]) -> Iterator[Reading]:
         yield _clip(first, "clipped", text, bound, pattern, fit, kept)
 
 
-def _clipped_microbatches(found: Sequence[Evidence]) -> Iterator[Reading]:
+def _clipped_microbatches(found: Sequence[Evidence], added: float) -> Iterator[Reading]:
     """Propose the mean over micro-batches of their mean gradients, each clipped.
 
     Units of equal weights at all values of the parameters are a micro-batch; those of the largest weight may be several
@@ -376,7 +381,7 @@ def _clipped_microbatches(found: Sequence[Evidence]) -> Iterator[Reading]:
     n = len(first.weights)
     if not 1 < len(sets) <= max(32, len(kept) // 2):
         return
-    norms = np.array([[f.norm(_mask(n, s) / len(s)) for s in sets] for f in found])
+    norms = np.array([[f.norm(_mask(n, s) / len(s)) + added for s in sets] for f in found])
     totals = np.array([[f.weights[s].sum() for s in sets] for f in found])
     largest = int(np.argmax(totals.min(axis=0)))
     for several in range(1, len(sets[largest]) + 1):

@@ -70,6 +70,21 @@ def test_clipping_of_micro_batches_and_of_the_batch():
     assert not whole.right
 
 
+@pytest.mark.parametrize("added", [0, 1e-6])
+def test_clipping_by_the_norm_that_pytorch_increases(added):
+    def factor(g):
+        return min(1.0, 5 / (np.linalg.norm(g) + added))
+
+    one_by_one = run(lambda w, x, y: np.mean([factor(g) * g for g in singles(w, x, y)], axis=0))
+    assert (one_by_one.readings[0].name, one_by_one.readings[0].bound) == ("clipped", pytest.approx(5, rel=1e-9))
+
+    def step(w, x, y):
+        return np.mean([factor(g) * g for g in (mean(w, x[m], y[m]) for m in PARTS)], axis=0)
+
+    parts = run(step).readings[0]
+    assert (parts.name, parts.bound) == ("clipped micro-batches", pytest.approx(5, rel=1e-9))
+
+
 def test_weights_without_a_name_are_shown():
     weights = np.random.default_rng(1).uniform(0.1, 1, N)
     report = run(weighted(weights))

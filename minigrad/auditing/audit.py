@@ -298,9 +298,9 @@ class _Session:
                         self._per or "example")
 
     def _width(self, lengths: np.ndarray) -> int:
-        """Return the number of rows to which dense examples are padded; 0 if they are not."""
+        """Return the number of rows to which examples are padded, or a step pads lists of them; 0 without padding."""
         if not self._examples.dense:
-            return 0
+            return int(lengths.max()) if np.ptp(lengths) else 0
         widths = [np.shape(x)[1] for arg, axis in zip(self._examples.args, self._examples.axes, strict=True)
                   if axis == 0 for x in optree.tree_leaves(arg) if np.ndim(x) > 1]
         return next((w for w in widths if w >= lengths.max(initial=0) and w > lengths.min(initial=0)), 0)
@@ -375,4 +375,6 @@ def _schemes(source: Source, per: str | None, sizes: Mapping[str, np.ndarray], r
     out = {"mean": Scheme("example", ones, ones)}
     for name, m in sizes.items():
         out[f"mean over {name}"] = Scheme(name, ones if reduction == "sum" else m.astype(float), m.astype(float))
+        if reduction == "sum":
+            out[f"mean of {name} means"] = Scheme(f"{name} mean", 1 / np.maximum(m, 1), ones)
     return {**out, "sum": Scheme("example", n * ones, ones)}

@@ -179,6 +179,18 @@ def test_means_over_tokens():
     assert f"padding counts in the denominator (108 instead of {LENGTHS.sum()})" in padded.verdict
 
 
+def test_mean_of_the_means_of_single_examples():
+    def step(p, *more):
+        each = [token_mean(p, *(a[k:k + 1] for a in more)) for k in range(N)]
+        return {k: sum(e[k] for e in each) / N for k in p}
+
+    report = run(step, tokens, P, (T, L, MASK), **TOKENS)
+    assert report.verdict == "The step returns the mean over 12 token means."
+    assert not report.right
+    np.testing.assert_allclose(report.weights, 1 / (N * LENGTHS), rtol=1e-9)
+    assert report.check("mean of token means") is report
+
+
 def test_a_loss_that_averages_its_rows():
     def average(p, x, y, mask):
         return tokens(p, x, y, mask) / np.sum(mask)
@@ -229,6 +241,16 @@ def test_ragged_examples_bring_their_lengths():
     report = run(step, ragged_rows, P, batch, per=token)
     assert report.right
     assert len(report.weights) == LENGTHS.sum()
+
+
+def test_padding_of_a_list_counts_in_the_denominator():
+    def step(p, sentences):
+        padded = len(sentences) * max(len(s.y) for s in sentences)
+        rows = mg.grad(mg.mean_loss(ragged_rows, over=token, in_axes=(None, 0)))(p, mg.batch(sentences))
+        return scaled(rows, sum(len(s.y) for s in sentences) / padded)
+
+    report = run(step, lambda p, s: np.sum(ragged_rows(p, s)), P, SENTENCES, expected="mean over token")
+    assert f"padding counts in the denominator ({N * LENGTHS.max()} instead of {LENGTHS.sum()})" in report.verdict
 
 
 def test_gradients_of_a_black_box():

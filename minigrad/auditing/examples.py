@@ -28,6 +28,16 @@ def array_of(x: PyTree) -> np.ndarray:
     return out if out.dtype.kind == "f" else out.astype(np.float32 if out.dtype.kind == "V" else np.float64)
 
 
+def without_bfloat16(tree: PyTree) -> PyTree:
+    """Return a pytree with float32 arrays of NumPy in place of bfloat16 arrays, which minigrad has not."""
+    leaves, structure = optree.tree_flatten(tree)
+    kinds = [str(getattr(x, "dtype", "")).rpartition(".")[2] for x in leaves]
+    if "bfloat16" not in kinds:
+        return tree
+    arrays = [array_of(x).astype(np.float32) if k == "bfloat16" else x for x, k in zip(leaves, kinds, strict=True)]
+    return optree.tree_unflatten(structure, arrays)
+
+
 def precision_of(tree: PyTree) -> float:
     """Return the largest round-off among the floating arrays of a pytree."""
     kinds = [str(getattr(x, "dtype", "float64")).rpartition(".")[2] for x in optree.tree_leaves(tree)]
@@ -84,6 +94,12 @@ class Parameters:
             spread = max(float(np.std(a)), 0.1)
             moved = (a + spread * rng.normal(size=a.shape)).astype(a.dtype)
             leaves.append(_like(x, moved))
+        return optree.tree_unflatten(self._structure, leaves)
+
+    def nudged(self, rng: np.random.Generator) -> PyTree:
+        """Return parameters whose elements differ from these at random, by about 1/256 of their size."""
+        leaves = [_like(x, (a + 2.0**-8 * a * rng.normal(size=a.shape)).astype(a.dtype))
+                  for x, a in zip(self._leaves, self._arrays, strict=True)]
         return optree.tree_unflatten(self._structure, leaves)
 
     def split(self, vector: np.ndarray) -> PyTree:

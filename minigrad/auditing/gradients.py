@@ -21,7 +21,7 @@ from ..ragged.batch import is_batch
 from ..transforms.grad import grad, jvp
 from ..transforms.trace import function_name
 from ..transforms.vmap import vmap
-from .examples import Examples, Parameters, Step, precision_of
+from .examples import Examples, Parameters, Step, precision_of, without_bfloat16
 from .least_squares import Solution, solve_gram, solve_rows
 
 IN_MEMORY = 30_000_000  # elements of all gradients that are kept
@@ -165,17 +165,17 @@ class OwnGradients:
                  lengths: np.ndarray | None, advance: Callable[[str], None]):
         self._loss, self._of, self._parameters, self._advance = loss, examples, parameters, advance
         self._per_row = per_row
-        self._one = compile(grad(loss))
+        self._one = _compiled(grad(loss))
         self._together = examples.dense or all(map(is_batch, examples.args))
         axes = (None, *examples.axes)
-        self._many = compile(per_example_grad(loss, in_axes=axes))
-        self._combined = compile(grad(lambda p, w, *more: np.sum(w * vmap(loss, axes)(p, *more))))
-        self._dotted = compile(lambda p, t, *more: vmap(
+        self._many = _compiled(per_example_grad(loss, in_axes=axes))
+        self._combined = _compiled(grad(lambda p, w, *more: np.sum(w * vmap(loss, axes)(p, *more))))
+        self._dotted = _compiled(lambda p, t, *more: vmap(
             lambda *one: jvp(lambda q: loss(q, *one), (p,), (t,))[1], tuple(examples.axes))(*more))
-        self._blocks = compile(_block(loss, axes))
-        self._rows_of_one = compile(lambda p, spread, *one: vmap(
+        self._blocks = _compiled(_block(loss, axes))
+        self._rows_of_one = _compiled(lambda p, spread, *one: vmap(
             lambda v: grad(lambda q: np.sum(v * loss(q, *one)))(p))(spread))
-        self._row_losses = compile(loss)
+        self._row_losses = _compiled(loss)
         counts = np.ones(examples.size, int)
         if per_row:
             self._whole = np.array([self._row_count(k) for k in range(examples.size)])
@@ -267,6 +267,11 @@ class OwnGradients:
         tangent = self._parameters.split(vector)
         return np.concatenate([np.asarray(self._dotted(params, tangent, *self._of.take(some)), np.float64)
                                for some in self._chunks(_CHUNK)])
+
+
+def _compiled(function: Step) -> Step:
+    program = compile(function)
+    return lambda *args: program(*map(without_bfloat16, args))
 
 
 def _block(loss: Step, axes: tuple[PyTree, ...]) -> Callable[..., PyTree]:

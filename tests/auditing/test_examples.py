@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.auditing.examples import Examples, Parameters, array_of, precision_of
+from minigrad.auditing.examples import Examples, Parameters, array_of, precision_of, without_bfloat16
 from minigrad.errors import BatchError, GradError
 
 
@@ -69,3 +69,20 @@ def test_parameters():
     assert near["a"].dtype == np.float32
     with pytest.raises(GradError, match=r"not finite at \['a'\]"):
         p.vector({"a": np.full((2, 2), np.inf), "b": 1.0}, "the gradient")
+
+
+def test_bfloat16_becomes_float32():
+    class Brain:
+        """An array of another library, in bfloat16."""
+
+        dtype = "bfloat16"
+
+        def __array__(self, dtype=None, copy=None):
+            return np.array([1.5, 2], np.float32)
+
+    other = np.arange(3)
+    got = without_bfloat16({"a": Brain(), "b": other})
+    assert got["a"].dtype == np.float32
+    assert got["a"].tolist() == [1.5, 2]
+    assert got["b"] is other
+    assert without_bfloat16(got) is got

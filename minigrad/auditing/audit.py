@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import optree
@@ -29,6 +29,10 @@ _WEIGHTS = 16.0  # the same for the uncertainty of weights
 _FURTHER = 2  # values of the parameters drawn where the first ones leave weights undetermined, or without a name
 _MOST_POINTS = 64
 _SINGLE_PRECISION = 2.0**-23  # the round-off of float32
+_LOW_PRECISION = 2.0**-12  # a larger round-off is that of float16 or bfloat16
+_MOST_ROUNDOFF = 2.0**-5  # the largest residual that counts as round-off
+_FREE = 16  # dimensions of a residual whose direction tells
+_TURNED = 0.7  # the cosine below which a residual has changed its direction
 
 
 @boundary
@@ -147,6 +151,7 @@ class _Session:
             assert gradients is not None
             self._source = ForeignGradients(gradients, self._examples, self._parameters, advance)
         self._roundoff = 0.0
+        self._measured = 0.0  # the residual of low precision, of the sum of the parts' norms
         self._points: list[Point] = []
 
     # -- the step ------------------------------------------------------------------------------------------
@@ -195,9 +200,8 @@ class _Session:
         gradient = self._gradient()
         points = [self._point(self._parameters.tree, gradient)]
         first, solution, together = self._solve(points)
-        single = self._is_single_precision(together, solution)
-        if single:
-            self._roundoff = _SINGLE_PRECISION
+        lower = self._lower_precision(together, solution, points)
+        if lower:
             solution = together.solve(self._precision()) if isinstance(together, Rows) else solution
         n = len(self._source.examples)
         norm = float(np.linalg.norm(gradient)) or 1.0
@@ -227,25 +231,47 @@ class _Session:
             goal=goal_name, residual=solution.residual / size, tolerance=self._room(together, solution) / size,
             condition=solution.condition, rank=solution.rank, undetermined=undetermined, readings=readings,
             extra=dict(zip(self._extra, map(float, coefficients), strict=True)), mixing=mixing, varies=varies,
-            single_precision=single, examples=self._source.examples, rows=self._source.rows, norms=first.norms[:n],
+            lower_precision=lower, examples=self._source.examples, rows=self._source.rows, norms=first.norms[:n],
             points=len(points), method=first.method, seconds=time.perf_counter() - self._start, schemes=schemes)
 
     def _precision(self) -> float:
         return max(self._roundoff, self._source.roundoff, 2.0**-52)
 
-    def _is_single_precision(self, point: Point, solution: Solution) -> bool:
-        """Return whether the residual of a step that returns float64 is the round-off of float32."""
-        if self._tolerance is not None or self._precision() >= _SINGLE_PRECISION:
-            return False
-        sums = float(np.abs(solution.weights) @ _row_norms(point))
-        return self._room(point, solution) < solution.residual <= _WEIGHTS * _SINGLE_PRECISION * sums
+    def _lower_precision(self, point: Point, solution: Solution, points: Sequence[Point]) -> str:
+        """Return the precision of a step that computes in a lower one than it returns, and take its round-off over."""
+        if self._tolerance is not None:
+            return ""
+        sums, precision = self._sums(point, solution), self._precision()
+        beyond = solution.residual > self._room(point, solution)
+        if beyond and precision < _SINGLE_PRECISION and solution.residual <= _WEIGHTS * _SINGLE_PRECISION * sums:
+            self._roundoff = _SINGLE_PRECISION
+            return "single precision"
+        free = len(point.gradient) - len(solution.weights)
+        low = beyond and point is points[0] and free >= _FREE and solution.residual <= _MOST_ROUNDOFF * sums
+        if (low and self._turns(point, solution)) or (not beyond and precision > _LOW_PRECISION):
+            error = solution.residual * math.sqrt(len(point.gradient) / max(free, 1))  # that of G, by that of a part
+            self._measured = 3 * error / sums
+            return "low precision" if beyond else ""
+        return ""
+
+    def _turns(self, point: Point, solution: Solution) -> bool:
+        """Return whether the residual changes its direction at nearby parameters: round-off does, mixing does not."""
+        params = self._parameters.nudged(self._rng)
+        there = self._point(params, self._call(params, self._examples.args))
+        a = point.gradient - point.combine(solution.weights)
+        b = there.gradient - there.combine(there.solve(self._precision()).weights)
+        return bool(abs(a @ b) <= _TURNED * np.linalg.norm(a) * np.linalg.norm(b))
+
+    def _sums(self, point: Point, solution: Solution) -> float:
+        """Return the sum of the norms of the weighted gradients, at least the norm of their sum."""
+        return max(float(np.abs(solution.weights) @ _row_norms(point)), float(np.linalg.norm(point.gradient)))
 
     def _room(self, point: Point, solution: Solution) -> float:
         """Return the residual that round-off explains."""
         if self._tolerance is not None:
             return self._tolerance * float(np.linalg.norm(point.gradient))
-        parts = float(np.abs(solution.weights) @ _row_norms(point))
-        return _ROUNDOFF * self._precision() * max(parts, float(np.linalg.norm(point.gradient)))
+        part = self._measured or min(_ROUNDOFF * self._precision(), _MOST_ROUNDOFF)
+        return part * self._sums(point, solution)
 
     def _solve(self, points: list[Point]) -> tuple[Point, Solution, Point]:
         """Return the first equations, the weights, and the equations of as many points as determine them."""
@@ -289,13 +315,19 @@ class _Session:
         def norm(weights: np.ndarray) -> float:
             return float(np.linalg.norm(point.combine(np.concatenate([weights, np.zeros(directions)]))))
 
-        sums = float(np.abs(solution.weights) @ _row_norms(point))
-        error = max(solution.residual, _WEIGHTS * self._precision() * sums)
         ordered = {id(s): s for k, s in sorted(schemes.items(), key=lambda item: item[0] != goal) if k != "sum"}
         padded = {k: float(m.size * self._width(m)) for k, m in self._sizes.items() if self._width(m)}
-        return Evidence(solution.weights[:n], error * solution.noise[:n], point.norms[:n], [*ordered.values()], fit,
-                        norm, [s[s < n] for s in solution.undetermined if (s < n).any()], padded,
-                        self._per or "example")
+        undetermined = [s[s < n] for s in solution.undetermined if (s < n).any()]
+        loose = room / (float(np.linalg.norm(point.gradient)) or 1.0) if self._measured or self._tolerance else 0.0
+        return Evidence(solution.weights[:n], self._error(point, solution)[:n], point.norms[:n], [*ordered.values()],
+                        fit, norm, undetermined, padded, self._per or "example", loose)
+
+    def _error(self, point: Point, solution: Solution) -> np.ndarray:
+        """Return the error of each weight by round-off."""
+        if self._measured:  # of no direction, so that one dimension has a small share
+            return solution.noise * self._room(point, solution) * min(1.0, 1.5 / math.sqrt(len(point.gradient)))
+        sums = float(np.abs(solution.weights) @ _row_norms(point))
+        return solution.noise * max(solution.residual, _WEIGHTS * self._precision() * sums)
 
     def _width(self, lengths: np.ndarray) -> int:
         """Return the number of rows to which examples are padded, or a step pads lists of them; 0 without padding."""
@@ -336,8 +368,7 @@ class _Session:
         """Return whether the weights at two points differ by more than their uncertainty."""
         gap = np.abs(a[1].weights - b[1].weights)
         scale = max(np.abs(a[1].weights).max(), np.abs(b[1].weights).max())
-        error = self._precision() * _WEIGHTS * sum(
-            solution.noise * float(np.abs(solution.weights) @ _row_norms(point)) for point, solution in (a, b))
+        error = self._error(*a) + self._error(*b)
         return bool((gap > np.maximum(1e-4 * scale, 8 * error)).any())
 
     def _probe(self, gradient: np.ndarray, cosine: float) -> Mixing:

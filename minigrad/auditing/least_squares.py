@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _INDEPENDENT = 2.0**12  # multiples of the round-off above which a singular value counts
+_LARGEST_SMALL = 2.0**-5  # of the largest, in float16 and bfloat16
 _SHARED = 1e-6  # elements of a projector above which two units share a direction
 _STEPS = 500  # of the conjugate gradient method
 
@@ -55,7 +56,7 @@ def solve_rows(rows: np.ndarray, gradient: np.ndarray, roundoff: float) -> Solut
     n = len(rows)
     own, rotated = triangle[:, :n], triangle[:, n]
     u, s, vt = np.linalg.svd(own, full_matrices=True)
-    small = max(_INDEPENDENT * roundoff, max(rows.shape) * 2.0**-52) * s.max(initial=0.0)
+    small = max(min(_INDEPENDENT * roundoff, _LARGEST_SMALL), max(rows.shape) * 2.0**-52) * s.max(initial=0.0)
     rank = int((s > small).sum())
     inner = u[:, :rank].T @ rotated
     normalized = vt[:rank].T @ (inner / s[:rank])

@@ -102,6 +102,8 @@ class Evidence:
     padded : dict of str to float
         The number of rows of a padded batch along each axis.
     unit : str
+    roundoff : float
+        The relative error of factors where the step computes in low precision.
     """
 
     weights: np.ndarray
@@ -113,6 +115,7 @@ class Evidence:
     undetermined: Sequence[np.ndarray] = ()
     padded: dict[str, float] = field(default_factory=dict)
     unit: str = "example"
+    roundoff: float = 0.0
 
     @property
     def known(self) -> np.ndarray:
@@ -170,7 +173,7 @@ def _multiple(found: Evidence, scheme: Scheme) -> Reading | None:
         return Reading(name, f"the mean over {total:g} {_plural(scheme.name, total)}", scheme.weights, fit.extra)
     if _is(found, fit.factor, total) and not np.ptp(scheme.shares):
         return Reading("sum", f"the sum over the {found.unit}s, not divided by {total:g} {_plural(scheme.name, total)}",
-                       weights, fit.extra, float(total))
+                       total * scheme.weights, fit.extra, float(total))
     why = explained(fit.factor, total, found.padded.get(scheme.name), found)
     return Reading("scaled", f"the mean over {total:g} {_plural(scheme.name, total)}, times {fit.factor:.6g}"
                    + (f": {why}" if why else ""), weights, fit.extra, fit.factor, bool(why))
@@ -184,7 +187,7 @@ def _is(found: Evidence, a: float, b: float) -> bool:
     """Return whether a factor is `b` to within the tolerance of names and the uncertainty of the weights."""
     scale = np.abs(found.weights).max(initial=0.0)
     loose = float(np.median(found.uncertainty)) / scale if scale else 0.0
-    return abs(a - b) <= max(_EXACT, min(loose, 1e-3)) * max(abs(a), abs(b))
+    return abs(a - b) <= max(_EXACT, min(loose, 1e-3), found.roundoff) * max(abs(a), abs(b))
 
 
 def explained(factor: float, total: float, padded: float | None, found: Evidence, microbatches: int = 0) -> str:
@@ -253,12 +256,13 @@ def _microbatches(found: Evidence, scheme: Scheme) -> Iterator[Reading]:
         return
     levels = [float(np.median(values[s])) for s in sets]
     counts = [float(scheme.counts[s].sum()) for s in sets]
+    near = max(1e-3, 4 * found.roundoff)
     for first in range(1, len(sets[0]) + 1):
         each = levels[0] * counts[0] / first  # the total weight of a micro-batch
         numbers = [level * count / each for level, count in zip(levels, counts, strict=True)]
         whole = [round(x) for x in numbers]
         total = sum(whole)
-        if total < 2 or min(whole) < 1 or any(abs(x - n) > 1e-3 * n for x, n in zip(numbers, whole, strict=True)):
+        if total < 2 or min(whole) < 1 or any(abs(x - n) > near * n for x, n in zip(numbers, whole, strict=True)):
             continue
         splits = [_split(s, scheme.counts[s], n) for s, n in zip(sets, whole, strict=True)]
         if not all(splits):

@@ -30,8 +30,8 @@ def verdict_of(report: Audit) -> str:
             text += (f" {name} is missing." if abs(factor) < 1e-6 else f" {name} counts {factor:.4g} times, not once.")
     if report.varies:
         text += f" {report.varies}"
-    if report.single_precision:
-        text += f" It computes in single precision (residual {report.residual:.0e})."
+    if report.lower_precision:
+        text += f" It computes in {report.lower_precision} (residual {report.residual:.0e})."
     if report.mixing is None:
         text += _undetermined(report.undetermined, report.unit)
         scale = np.abs(report.weights).max(initial=0.0)

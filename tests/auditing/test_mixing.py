@@ -1,6 +1,7 @@
 """Examples that mix: batch normalisation, contrastive losses, packed attention, padding; and steps that do not mix."""
 
 import numpy as np
+import pytest
 
 import minigrad as mg
 
@@ -115,6 +116,39 @@ def test_single_precision_is_no_leak():
     assert report.verdict.startswith("The step returns the mean over 12 examples. It computes in single precision")
     assert report.right
     assert run(lambda w, x, y: mean(*(a.astype(np.float32) for a in (w, x, y)))).right
+
+
+def half(array):
+    return array.astype(np.float16)
+
+
+def in_half_precision(w, x, y):
+    """Return the single gradients in float16, as float32."""
+    t = np.tanh(half(x) * half(w))
+    return (2 * (t.sum(axis=1) - half(y))[:, None] * (1 - t**2) * half(x)).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_half_precision_is_no_leak(dtype):
+    def right(w, x, y):
+        return in_half_precision(w, x, y).mean(axis=0).astype(dtype)
+
+    def of_parts(w, x, y):
+        return np.mean([in_half_precision(w, x[m], y[m]).mean(axis=0) for m in PARTS], axis=0).astype(dtype)
+
+    report = run(right)
+    assert report.verdict.startswith("The step returns the mean over 12 examples.")
+    assert ("It computes in low precision" in report.verdict) == (dtype != np.float16)
+    assert report.check("mean").residual > 1e-4
+    wrong = run(of_parts)
+    assert "3 micro-batches of 5, 5, 2 examples" in wrong.verdict
+    assert not wrong.right
+
+
+def test_a_leak_as_small_as_round_off_is_found():
+    report = run(lambda w, x, y: singles(w, x + 0.003 * x.mean(axis=0), y).mean(axis=0))
+    assert report.residual < 2.0**-5
+    assert report.verdict.startswith("Examples mix")
 
 
 def test_a_step_that_refuses_one_example():

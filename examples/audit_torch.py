@@ -27,6 +27,7 @@ def audit(model, accumulate, loss, examples, **options):
         accumulate(*batch)
         return {k: p.grad for k, p in model.named_parameters()}
 
+    step.__name__ = accumulate.__name__
     params = {k: p.detach().clone() for k, p in model.named_parameters()}
     report = mg.audit(step, loss, params, examples, progress=False, **options)
     print(f"{accumulate.__name__}: {report.verdict}")
@@ -235,12 +236,26 @@ def distance(p, x, label):
 report = audit(encoder, contrastive, None, (images, labels), gradients=torch.func.grad(distance))
 assert "all interact" in report.verdict
 
-# -- Precision: what is right in float64 is right in float32 and under autocast --------------------------------
+# -- Precision: what is right in float64 is right in float32, and in bfloat16 under autocast -------------------
 
-for name, model in (("float32", net.float()), ("bfloat16 by autocast", net.float())):
-    def mixed(x, y):
-        with torch.autocast("cpu", torch.bfloat16, enabled="autocast" in name):
-            for xs, ys in loader_of(x, y):
-                (F.cross_entropy(net(xs), ys, reduction="sum") / len(x)).backward()
+net.float()
 
-    audit(net, mixed, digit_loss, (images.float(), labels)).check("mean")
+
+def single_precision(x, y):
+    right(x, y)
+
+
+def autocast(x, y):
+    with torch.autocast("cpu", torch.bfloat16):
+        right(x, y)
+
+
+def autocast_mean_of_means(x, y):
+    with torch.autocast("cpu", torch.bfloat16):
+        mean_of_means(x, y)
+
+
+single = images.float(), labels
+audit(net, single_precision, digit_loss, single).check("mean")
+audit(net, autocast, digit_loss, single).check("mean")
+assert len(audit(net, autocast_mean_of_means, digit_loss, single).microbatches) == 6

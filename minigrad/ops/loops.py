@@ -120,11 +120,11 @@ def _while_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, test: Graph
 
     flags, _ = fixed_point(widen, list(mapped))  # a state that starts shared is mapped as soon as the body makes it so
     new_test, (test_mapped,) = batch_graph(test, flags, size)
-    spared = _spared(test, body, count)
-    kept_already = not test_mapped or spared is not None
-    varying = interpreters.dependent(body.outputs, [n for n, f in zip(body.inputs, flags, strict=True) if f])
-    guarded = False
+    kept_already, guarded = not test_mapped, False
     if test_mapped:
+        spared = _spared(test, body, count)
+        kept_already = spared is not None
+        varying = interpreters.dependent(body.outputs, [n for n, f in zip(body.inputs, flags, strict=True) if f])
         body, guarded = _for_running(test, body, roles, set(varying) - (spared or set()))
     new_body, _ = batch_graph(body, flags, size, roles.carry(flags))
     if not kept_already and not guarded:

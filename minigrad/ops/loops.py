@@ -201,16 +201,18 @@ def _stopped(node: Node, inputs: Sequence[Node], running: Node) -> Node:
 def _stops(node: Node) -> list[Node]:
     """Return the operands without which a loop takes no turn, as that of :func:`_stopped`."""
     test = node.params["test"]
-    running = _of_examples(test.outputs[0])
+    running = [test.outputs[0], *_of_examples(test.outputs[0])][-1]
     shared = dict(zip(test.inputs[:node.params["count"]], node.inputs, strict=False))
     return [shared[i] for i in running.inputs if i in shared] if running.prim is logical_and else []
 
 
-def _of_examples(test: Node) -> Node:
-    """Return the tests of the examples of a batched loop, from the test whether any of them holds."""
+def _of_examples(test: Node) -> list[Node]:
+    """Return the tests of the examples of a batched loop, of each batch, from the test whether any of them holds."""
+    levels = []
     while test.prim.name == "any":
         (test,) = test.inputs
-    return test
+        levels.append(test)
+    return levels
 
 
 def _while_running(test: Graph, body: Graph, roles: Signature) -> Graph:
@@ -236,20 +238,18 @@ def _spared(test: Graph, body: Graph, count: int) -> set[Node] | None:
 
     None if the body does not keep the state of each example that has ended.
     """
-    ends = _of_examples(test.outputs[0])
-    if ends is test.outputs[0]:
-        return None
+    levels = _of_examples(test.outputs[0])
     masks = [_mask_of_kept(new, old) for new, old in zip(body.outputs, body.inputs[count:], strict=True)]
     kept = [m for m in masks if m is not None]
-    if not kept or len(kept) < len(masks):
+    if not levels or not kept or len(kept) < len(masks):
         return None
     loops = [(n, i) for n in body.nodes if n.prim is while_ for i in _stops(n)]
     ids: dict[object, int] = {}
-    (running,) = value_numbers(test.replace(outputs=(ends,)), ids)
+    running = value_numbers(test.replace(outputs=tuple(levels), out_names=()), ids)
     numbers = value_numbers(body.replace(outputs=(*kept, *(i for _, i in loops)), out_names=()), ids)
-    if set(numbers[:len(kept)]) != {running}:
+    if not set(numbers[:len(kept)]) <= set(running):
         return None
-    stopped = {n for (n, _), number in zip(loops, numbers[len(kept):], strict=True) if number == running}
+    stopped = {n for (n, _), number in zip(loops, numbers[len(kept):], strict=True) if number in running}
     return stopped | {n.inputs[0] for n in body.outputs if n.prim is proj and n.inputs[0].prim is switch}
 
 

@@ -191,18 +191,28 @@ def mapped(case: Case, choices: Choices) -> None:
 
 
 def nested(case: Case, choices: Choices) -> None:
-    """`vmap` of `vmap` is the loop of loops, uncompiled and compiled, and in microbatches."""
+    """`vmap` of `vmap`, which may share an argument, is the loop of loops, uncompiled, compiled and in microbatches."""
     plain, f = case.program.tree(PLAIN), case.program.tree(TRACED)
     _refusable(mg.trace(f), case.w, case.x, case.n)
     rows = choices.integer(1, 3)
-    calls = [(case.w, *(np.stack(a) for a in zip(*(examples(case, n, choices) for _ in range(rows)), strict=True)))
-             for n in (2, 3)]
+    inner = choices.pick([(None, 0, 0), (None, 0, 0), (None, None, 0), (None, 0, None)])
+
+    def arguments(size: int) -> tuple[Any, ...]:
+        batches = zip(*(examples(case, size, choices) for _ in range(rows)), strict=True)
+        X, N = (np.stack(a) if axis == 0 else np.stack(a)[:, 0] for a, axis in zip(batches, inner[1:], strict=True))
+        return case.w, X, N
+
+    def of_row(w: Any, x: Any, n: Any) -> Any:
+        size = len(n if inner[1] is None else x)
+        return loop(plain, w, np.stack([x] * size) if inner[1] is None else x,
+                    np.stack([n] * size) if inner[2] is None else n)
 
     def want(w: Any, X: Any, N: Any) -> Any:
-        return loop(lambda w, x, n: loop(plain, w, x, n), w, X, N)
+        return loop(of_row, w, X, N)
 
+    calls = [arguments(size) for size in (2, 3)]
     wants = [reference(want, *a) for a in calls]
-    batched = mg.vmap(mg.vmap(f, (None, 0, 0)), (None, 0, 0))
+    batched = mg.vmap(mg.vmap(f, inner), (None, 0, 0))
     for name, g in (("vmap of vmap", batched), ("its microbatch", mg.microbatch(batched, 1, (None, 0, 0)))):
         agree(quietly(g, *calls[0]), wants[0], name, lambda s: reference(want, *nudged(calls[0], s)))
     compiled_agrees(batched, calls, "compiled vmap of vmap", wants, choices.pick(BACKENDS),

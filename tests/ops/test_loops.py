@@ -195,3 +195,28 @@ def test_a_mask_of_the_user_does_not_keep_a_body_from_raising():
     starts = np.array([[3, 3], [1, 1], [2, 2]])
     for g in (mg.vmap(f), mg.compile(mg.vmap(f)), mg.vmap(lambda s: mg.vmap(f)(s[None])[0])):
         np.testing.assert_array_equal(g(starts), np.full((3, 2), 3))
+
+
+def roots(a, counts):
+    """Return sums of turns, each times the root of `a`, which all counts share."""
+    return mg.vmap(lambda n: mg.fori_loop(0, n, lambda i, c: c + np.linalg.cholesky(np.eye(2) * a)[0, 0] * (i + 1), 0.0)
+                   )(counts)
+
+
+def doublings(a, counts):
+    """Return sums of turns, each times the first power of `a` from 10 on; there is none for an `a` of 1."""
+    def power():
+        return mg.while_loop(lambda y: y < 10, lambda y: y * a, 1.0)
+
+    return mg.vmap(lambda n: mg.fori_loop(0, n, lambda i, c: c + power() * (i + 1), 0.0))(counts)
+
+
+@pytest.mark.parametrize(("f", "starts", "want"), [
+    (roots, [-1.0, 1.0, 4.0], [[0, 0], [1, 3], [0, 12]]), (doublings, [1.0, 2.0, 20.0], [[0, 0], [16, 48], [0, 120]])])
+def test_values_that_an_inner_batch_shares_are_computed_for_running_examples(f, starts, want):
+    a, counts = np.array(starts), np.array([[0, 0], [1, 2], [0, 3]])
+    batched = mg.vmap(f)
+    for g in (batched, mg.compile(batched), mg.microbatch(batched, 1), mg.compile(mg.microbatch(batched, 2))):
+        np.testing.assert_array_equal(g(a, counts), want)
+    thrice = mg.vmap(batched)(np.stack([a, a[::-1]]), np.stack([counts, counts[::-1]]))
+    np.testing.assert_array_equal(thrice, [want, want[::-1]])

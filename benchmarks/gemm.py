@@ -30,7 +30,7 @@ ORIENTATIONS = {"x @ w": lambda x, w, d: (x, w), "d @ w.T": lambda x, w, d: (d, 
 
 def step(bits: int | None) -> Callable[..., None]:
     """Return the compiled step for float32; with `bits` of None it has no BLAS."""
-    code = cache.object_code(gemm.module(np.dtype(np.float32), bits))
+    code = cache.object_code(f"products of float32, {bits}", lambda: gemm.module(np.dtype(np.float32), bits))
     library = jit.load([code], {**blas.symbols(), **threads.symbols()})
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(library.address("product"))
     call.library = library  # the code lives as long as its caller

@@ -13,8 +13,8 @@ pytest.importorskip("llvmlite")
 
 from minigrad.backends.native.codegen import strides
 from minigrad.backends.native.kernels import gemm, gemm_plan
-from minigrad.backends.native.runtime import blas, cache, jit, threads
-from tests.backends.native.machine_code import TARGETS
+from minigrad.backends.native.runtime import blas, jit, threads
+from tests.backends.native.machine_code import TARGETS, object_code
 
 if jit.available():
     pytest.skip(jit.available(), allow_module_level=True)
@@ -27,7 +27,7 @@ SIZES = [0, 1, 2, 7, 16, 31, 33, 65, 130]
 def step(dtype, with_blas, machine=None):
     found, _ = blas.find()
     text = gemm.module(dtype, found.bits if with_blas and found else None, machine)
-    library = jit.load([cache.object_code(text)], {**threads.symbols(), **(blas.symbols() if with_blas else {})})
+    library = jit.load([object_code(text)], {**threads.symbols(), **(blas.symbols() if with_blas else {})})
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(library.address("product"))
     call.library = library
     return call
@@ -211,7 +211,7 @@ def test_elements_are_chains_of_fused_multiplications():
 @pytest.mark.parametrize("machine", TARGETS)
 def test_compiles_for_other_machines(machine, dtype):
     machine = TARGETS[machine]
-    assert cache.object_code(gemm.module(dtype, 64, machine), machine)
+    assert object_code(gemm.module(dtype, 64, machine), machine)
 
 
 def test_large_products_go_to_blas():

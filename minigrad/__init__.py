@@ -50,7 +50,8 @@ __version__ = "0.1.0"
 _LATER = {
     "Audit": ".auditing", "audit": ".auditing", "autobatch": ".passes.autobatch",
     "check_batching": ".testing", "check_grads": ".testing", "check_primitive": ".testing",
-    "compare": ".report", "DataLoader": ".ragged.loader", "explore": ".explorer",
+    "all_reduce": ".distributed", "compare": ".report", "DataLoader": ".ragged.loader",
+    "distribute": ".distributed", "explore": ".explorer",
     "from_networkx": ".ragged.convert",
     "from_pyg": ".ragged.convert", "get_num_threads": ".backends.native.runtime.threads",
     "open_dataset": ".ragged.dataset", "optim": ".optim", "per_example": ".per_example",
@@ -62,6 +63,7 @@ if _TYPE_CHECKING:
     from . import optim, per_example
     from .auditing import Audit, audit
     from .backends.native.runtime.threads import get_num_threads, set_num_threads
+    from .distributed import all_reduce, distribute
     from .explorer import explore
     from .passes.autobatch import autobatch
     from .per_example import per_example_grad
@@ -74,15 +76,15 @@ if _TYPE_CHECKING:
 __all__ = [
     "Array", "ArrayType", "Audit", "Axis", "Batch", "BatchError", "CheckError", "DataLoader", "Dim", "DtypeError",
     "GradError", "Graph", "GraphError", "MinigradError", "Node", "Report", "ShapeError", "Sparse", "TraceError",
-    "Unsupported", "audit", "autobatch", "axis", "batch", "bool_", "callback", "check_batching", "check_grads",
-    "check_primitive", "checkpoint", "compare", "compile", "cond", "count", "custom_jvp", "custom_vjp",
-    "debug_nans", "dim", "example", "explore", "f16", "f32", "f64", "fori_loop", "from_networkx", "from_pyg",
-    "full_tracebacks", "gather", "get_num_threads", "grad", "hessian", "hvp", "i8", "i16", "i32", "i64", "index",
-    "jacobian", "jvp", "label", "mean_loss", "microbatch", "numpy", "open_dataset", "optim", "per_example",
-    "per_example_grad", "primitive", "random", "register_dataclass", "save_dataset", "scan", "scope", "segment_max",
-    "segment_mean", "segment_min", "segment_softmax", "segment_sum", "set_num_threads", "shared", "special",
-    "stop_gradient", "switch", "to_networkx", "to_pyg", "trace", "u8", "u16", "u32", "u64", "unroll",
-    "value_and_grad", "vjp", "vmap", "where", "while_loop",
+    "Unsupported", "all_reduce", "audit", "autobatch", "axis", "batch", "bool_", "callback", "check_batching",
+    "check_grads", "check_primitive", "checkpoint", "compare", "compile", "cond", "count", "custom_jvp",
+    "custom_vjp", "debug_nans", "dim", "distribute", "example", "explore", "f16", "f32", "f64", "fori_loop",
+    "from_networkx", "from_pyg", "full_tracebacks", "gather", "get_num_threads", "grad", "hessian", "hvp", "i8",
+    "i16", "i32", "i64", "index", "jacobian", "jvp", "label", "mean_loss", "microbatch", "numpy", "open_dataset",
+    "optim", "per_example", "per_example_grad", "primitive", "random", "register_dataclass", "save_dataset", "scan",
+    "scope", "segment_max", "segment_mean", "segment_min", "segment_softmax", "segment_sum", "set_num_threads",
+    "shared", "special", "stop_gradient", "switch", "to_networkx", "to_pyg", "trace", "u8", "u16", "u32", "u64",
+    "unroll", "value_and_grad", "vjp", "vmap", "where", "while_loop",
 ]
 
 

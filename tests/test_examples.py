@@ -17,5 +17,6 @@ def test_example(path, tmp_path, monkeypatch, capsys):
     for library in PEERS.findall(path.read_text()):
         pytest.importorskip(library, reason="the example audits a step of this library")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [str(path)])  # not those of pytest
     runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out

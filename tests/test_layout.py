@@ -24,7 +24,8 @@ ORDER = ("immutable", "errors", "locks", "progress", "expression", "tracebacks",
          "size_queries", "sizes", "graph", "argument_sizes", "axes", "primitive", "families", "parameters",
          "combiners", "views", "interpreters", "debugging", "text", "codec", "draw", "ops", "ragged", "traced_array",
          "labels", "numpy", "segment", "sparse", "transforms", "registry", "passes", "backends", "compiler", "optim",
-         "random", "per_example", "testing", "report", "auditing", "explorer", "__init__", "cli", "__main__")
+         "random", "per_example", "distributed", "testing", "report", "auditing", "explorer", "__init__", "cli",
+         "__main__")
 
 # The same within the native backend: modules in none of its folders may import all of them.
 NATIVE = ("llvm", "runtime", "codegen", "kernels", "plan")

@@ -30,7 +30,7 @@ def test_core_dependencies():
 def test_extras():
     extras = {name: set(lines("options.extras_require", name)) for name in setup["options.extras_require"]}
     assert set(extras) == {"native", "cuda", "special", "graphs", "examples", "bench", "test", "browser", "notebook",
-                           "docs", "dev"}
+                           "docs", "dask", "mpi", "dev"}
     assert extras["native"] == {"llvmlite>=0.45"}
     assert extras["cuda"] == {"cupy-cuda13x[ctk]", "array-api-compat"}
     assert extras["examples"] >= {"scikit-learn"}

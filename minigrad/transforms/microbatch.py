@@ -38,14 +38,14 @@ from .trace import Call, Staged, function_name, transform
 _INT = np.dtype(np.int64)
 
 
-class _Inherit(Enum):
+class Inherit(Enum):
     """The default of `in_axes`: the axes of the function that runs in passes."""
 
     IN_AXES = "in_axes"
 
 
 @picklable
-def microbatch(f: Callable[..., PyTree], size: int, in_axes: InAxes | _Inherit = _Inherit.IN_AXES
+def microbatch(f: Callable[..., PyTree], size: int, in_axes: InAxes | Inherit = Inherit.IN_AXES
                ) -> Callable[..., PyTree]:
     """Return `f` computed in passes of at most `size` examples.
 
@@ -82,13 +82,17 @@ def microbatch(f: Callable[..., PyTree], size: int, in_axes: InAxes | _Inherit =
     >>> mg.grad(mg.microbatch(loss, 2, in_axes=(None, 0)))(2.0, np.array([1.0, 3.0, 1.0, 3.0]))
     np.float64(20.0)
     """
-    if isinstance(in_axes, _Inherit):
-        in_axes = getattr(f, "in_axes", 0)
+    in_axes = inherited(f, in_axes)
     if not isinstance(size, int) or size < 1:
         raise BatchError(at_user_line(f"microbatch({function_name(f)}): size must be a positive int, got {size!r}"))
     passes = in_passes(f, size, in_axes)
     compiled: Callable[..., PyTree] = f.like(passes) if hasattr(f, "like") else passes
     return compiled
+
+
+def inherited(f: Callable[..., PyTree], in_axes: InAxes | Inherit) -> InAxes:
+    """Return the batch axes of a call: those given, or those of `mean_loss` and `vmap`."""
+    return getattr(f, "in_axes", 0) if isinstance(in_axes, Inherit) else in_axes
 
 
 @transform

@@ -39,7 +39,7 @@ class Builder:
         """Write a function without a result: the ``with`` block emits its body."""
         f = ir.Function(self.module, ir.FunctionType(VOID, arguments), name)
         f.linkage = linkage
-        outer = vars(self).copy()  # what is known of the function around this one
+        outer = vars(self).copy()  # the state of the function around this one
         self.e, self.b = ir.IRBuilder(f.append_basic_block("entry")), ir.IRBuilder(f.append_basic_block("body"))
         yield f
         self.b.ret_void()

@@ -1,0 +1,283 @@
+"""The program of a batch in three: before the parts, of one part, and after the parts."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from types import EllipsisType
+from typing import NamedTuple
+
+import numpy as np
+import optree
+
+from .. import backends, interpreters
+from ..argument_sizes import argument_sizes
+from ..compiler import Entry
+from ..errors import BatchError, ShapeError, at_user_line
+from ..graph import Graph, InAxes, Node, PyTree, reachable
+from ..ops.accumulators import Chains, accumulator
+from ..ops.constants import proj
+from ..ops.control import chunked, section_of
+from ..ops.subgraph import part
+from ..primitive import placeholder
+from ..symbolic import Dim, Symbol, value
+from ..transforms.microbatch import in_passes
+from ..transforms.symbolic_trace import trace_symbolic
+from ..transforms.trace import flatten_arguments, function_name
+
+Values = list[np.ndarray]
+Span = tuple[Mapping[Symbol, int], Mapping[Symbol, int]]  # begin and end of a part, by the symbols of its axes
+
+
+class Program:
+    """A graph on some of the leaves of the arguments, built on first use."""
+
+    def __init__(self, graph: Graph, numbers: Sequence[bool] = ()):
+        used = set(reachable(graph.outputs))
+        self.reads = [k for k, n in enumerate(graph.inputs) if n in used]  # the inputs that the outputs need
+        kept = graph.replace(inputs=tuple(graph.inputs[k] for k in self.reads),
+                             names=tuple(graph.names[k] for k in self.reads), in_tree=None)
+        self.entry = _entry(kept, numbers)
+
+    def __call__(self, values: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> Values:
+        """Return the outputs, from the values of all inputs."""
+        arrays = [np.asarray(values[k], n.dtype) for k, n in zip(self.reads, self.entry.graph.inputs, strict=True)]
+        results: Values = self.entry.program(arrays, sizes)
+        return results
+
+
+def _entry(graph: Graph, numbers: Sequence[bool] = ()) -> Entry:
+    flags = tuple(numbers) or (False,) * len(graph.outputs)
+    return Entry(graph, flags, (), backends.chosen(backends.AUTO), (), {})
+
+
+class PartProgram(NamedTuple):
+    """The program of one part, as it is sent to workers.
+
+    Attributes
+    ----------
+    entry : Entry
+    operand, axis : int
+        The place of the examples.
+    """
+
+    entry: Entry
+    operand: int
+    axis: int
+
+    def run(self, operands: Sequence[np.ndarray], first: int) -> Values:
+        """Return the results of a part whose examples begin with `first` of the whole batch."""
+        count = operands[self.operand].shape[self.axis]
+        dim = self.entry.graph.inputs[self.operand].shape[self.axis]
+        assert isinstance(dim, Dim)  # of the copy that this process has
+        with part(dim, range(first, first + count)):
+            results: Values = self.entry.program(operands, self.entry.sizes([x.shape for x in operands]))
+        return results
+
+
+@dataclass(frozen=True, eq=False)
+class Divided:
+    """A program that runs its batch in parts.
+
+    Attributes
+    ----------
+    graph : Graph
+        The whole program.
+    shared, rows : Program
+        From the leaves of the arguments to the operands that all parts share, and to those with rows.
+    after : Program
+        From these leaves and the parts' results to the outputs.
+    body : bytes
+        The pickled program of a part, and `key`, its name.
+    node : Node
+        The node of `chunked`.
+    """
+
+    graph: Graph
+    numbers: tuple[bool, ...]
+    node: Node
+    shared: Program
+    rows: Program
+    after: Program
+    body: bytes
+    key: str
+
+    @functools.cached_property
+    def own(self) -> dict[int, int]:
+        """The operands of a part that are leaves of the arguments."""
+        leaves = {n: k for k, n in enumerate(self.graph.inputs)}
+        return {i: leaves[n] for i, n in enumerate(self.node.inputs) if n in leaves}
+
+    @functools.cached_property
+    def here(self) -> PartProgram:
+        """The program of a part, for this process."""
+        return PartProgram(_entry(self.node.params["graph"]), *_place(self.node))
+
+    @property
+    def symbols(self) -> list[tuple[Symbol, Symbol]]:
+        """The size of a part, and that of the whole batch, of the examples and of each ragged axis."""
+        p = self.node.params
+        pairs = [(p["dim"], p["total"]), *p["packed"]]
+        return [(_symbol(a), _symbol(b)) for a, b in pairs]
+
+    def operands(self, leaves: Sequence[np.ndarray], sizes: Mapping[Symbol, int],
+                 whole: Mapping[Symbol, int] | None = None) -> Values:
+        """Return the operands of the parts: rows by the sizes of the leaves, shared ones by those of the batch."""
+        shared, rows = iter(self.shared(leaves, whole or sizes)), iter(self.rows(leaves, sizes))
+        return [np.asarray(leaves[self.own[i]], n.dtype) if i in self.own else next(shared if axis is None else rows)
+                for i, (n, axis) in enumerate(zip(self.node.inputs, self.node.params["in_axes"], strict=True))]
+
+    def spans(self, operands: Sequence[np.ndarray], number: int) -> list[Span]:
+        """Return the begin and end of parts of nearly equal numbers of examples, none of them empty."""
+        p = self.node.params
+        counts = operands[:len(p["packed"])]
+        operand, axis = self.here[1:]
+        total = operands[operand].shape[axis]
+        if not total:
+            raise BatchError(at_user_line(f"distribute({self.graph.name}): an empty batch: there is no example"))
+        number = min(number, total)
+        edges = [total * k // number for k in range(number + 1)]
+        names = [part for part, _ in self.symbols]
+        rows = [np.concatenate([[0], np.cumsum(n)])[edges].tolist() for n in counts]
+        return list(itertools.pairwise(dict(zip(names, ends, strict=True)) for ends in zip(edges, *rows, strict=True)))
+
+    def sections(self, operands: Sequence[np.ndarray], span: Span) -> Values:
+        """Return the operands of one part."""
+        p = self.node.params
+        out = []
+        for x, axis, n in zip(operands, p["in_axes"], p["graph"].inputs, strict=True):
+            if axis is not None and isinstance(size := n.shape[axis], Dim):
+                index: tuple[slice | EllipsisType, ...] = (*(slice(None),) * axis, section_of(span, size), ...)
+                x = x[index]
+            out.append(x)
+        return out
+
+    def combined(self, results: Sequence[Values]) -> Values:
+        """Return the results of all parts: sums added up in the order of the parts, rows end to end."""
+        axes = self.node.params["out_axes"]
+        sums = iter(self.summed([[v for v, axis in zip(values, axes, strict=True) if axis is None]
+                                 for values in results]))
+        return [next(sums) if axis is None else np.concatenate([values[k] for values in results], axis=axis)
+                for k, axis in enumerate(axes)]
+
+    def summed(self, results: Sequence[Values]) -> Values:
+        """Return the sums of all parts from those of each part, added up in their order."""
+        p = self.node.params
+        dtypes = [o.dtype for o, axis in zip(p["graph"].outputs, p["out_axes"], strict=True) if axis is None]
+        out = []
+        for dtype, terms in zip(dtypes, zip(*results, strict=True), strict=True):
+            chains: Chains[np.ndarray] = Chains(operator.add)
+            for term in terms:
+                chains.take(np.array(term, accumulator(dtype)))
+            out.append(np.asarray(chains.total(), dtype))
+        return out
+
+    def zeros(self) -> Values:
+        """Return the results of a part without examples."""
+        sizes = {own: 0 for own, _ in self.symbols}
+        return [np.zeros([value(n, sizes) for n in o.shape], o.dtype) for o in self.node.params["graph"].outputs]
+
+    def finish(self, leaves: Sequence[np.ndarray], results: Sequence[np.ndarray], sizes: Mapping[Symbol, int]
+               ) -> PyTree:
+        """Return the function's result."""
+        values: list[object] = [
+            x.item() if number else x if x.ndim else x[()]
+            for x, number in zip(self.after([*leaves, *results], sizes), self.numbers, strict=True)]
+        assert self.graph.out_tree is not None
+        return optree.tree_unflatten(self.graph.out_tree, values)
+
+
+def _symbol(n: int | Dim) -> Symbol:
+    assert isinstance(n, Dim)
+    assert n.symbol is not None
+    return n.symbol
+
+
+def _place(node: Node) -> tuple[int, int]:
+    """Return an operand with the examples along an axis, and this axis."""
+    p = node.params
+    return next((k, axis) for k, (axis, n) in enumerate(zip(p["in_axes"], p["graph"].inputs, strict=True))
+                if axis is not None and n.shape[axis] == p["dim"])
+
+
+def divide(graph: Graph, numbers: tuple[bool, ...], caller: str) -> Divided:
+    """Return the parts of a program whose batch runs in passes."""
+    nodes = [n for n in graph.nodes if n.prim is chunked]
+    if len(nodes) != 1:
+        raise BatchError(at_user_line(
+            f"{caller}({graph.name}): its batch is computed in {len(nodes)} places, which do not run in parts together"
+            if nodes else f"{caller}({graph.name}): nothing depends on the examples"))
+    (node,) = nodes
+    fixed = [str(n) for _, n in [(None, node.params["total"]), *node.params["packed"]] if not isinstance(n, Dim)]
+    if fixed:
+        raise BatchError(at_user_line(f"{caller}({graph.name}): the program holds for a batch of {fixed[0]} examples "
+                                      f"only: {'; '.join(graph.notes)}"))
+    leaves = set(graph.inputs)
+    shared, rows = (Program(Graph(graph.inputs, tuple(
+        n for n, axis in zip(node.inputs, node.params["in_axes"], strict=True)
+        if n not in leaves and (axis is None) == of_all), graph.names, name=graph.name)) for of_all in (True, False))
+    stand_in = [placeholder(t) for t in node.types]
+    by_index = dict(enumerate(stand_in))
+    results = {n: by_index[n.params["index"]] for n in graph.nodes if n.prim is proj and n.inputs[0] is node}
+    after = Graph((*graph.inputs, *stand_in), tuple(interpreters.substitute(graph.outputs, results)),
+                  (*graph.names, *(f"part{k}" for k in by_index)), name=graph.name)
+    body = pickle.dumps(PartProgram(_entry(node.params["graph"]), *_place(node)), protocol=5)
+    return Divided(graph, numbers, node, shared, rows, Program(after), body, blake2b(body).hexdigest())
+
+
+class Dividing:
+    """A function whose batch runs in parts: one division per structure and dtypes, for all sizes.
+
+    Parameters
+    ----------
+    f : callable
+    in_axes : optional
+        As of `microbatch`.
+    caller : str
+        The name of the transform, for errors.
+    """
+
+    def __init__(self, f: Callable[..., PyTree], in_axes: InAxes, caller: str):
+        self._f, self._in_axes = in_passes(f, 1, in_axes), in_axes
+        self._name, self._caller = function_name(f), caller
+        self._known: dict[object, list[Divided]] = {}
+
+    def __call__(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]
+                 ) -> tuple[Divided, Values, dict[Symbol, int]]:
+        """Return the division, the leaves of the arguments, and the sizes."""
+        leaves, tree, types = flatten_arguments(self._f, args, kwargs)
+        arrays = [np.asarray(x) for x in leaves]
+        key = (tree, *(t.dtype for t in types))
+        for divided in self._known.get(key, ()):
+            try:
+                return divided, arrays, _sizes(divided, arrays)
+            except ShapeError:
+                continue
+        graph, numbers = trace_symbolic(self._f, _with_examples(args, self._in_axes), kwargs)
+        divided = divide(graph, numbers, self._caller)
+        self._known.setdefault(key, []).append(divided)
+        return divided, arrays, _sizes(divided, arrays)
+
+
+def _with_examples(args: tuple[PyTree, ...], in_axes: InAxes) -> tuple[PyTree, ...]:
+    """Return arguments of the same types with examples, for the trace of a rank that has none."""
+    tree: PyTree = args
+    axes: PyTree = tuple(in_axes) if isinstance(in_axes, list) else in_axes
+    flat: list[int | None] = optree.broadcast_prefix(axes, tree, none_is_leaf=True)
+    leaves, structure = optree.tree_flatten(tree)
+    if not any(a is not None and np.ndim(x) and not np.shape(x)[a] for x, a in zip(leaves, flat, strict=True)):
+        return args
+    filled: PyTree = optree.tree_unflatten(structure, [
+        x if a is None else np.zeros((*np.shape(x)[:a], 2, *np.shape(x)[a:][1:]), np.asarray(x).dtype)
+        for x, a in zip(leaves, flat, strict=True)])
+    return tuple(filled)
+
+
+def _sizes(divided: Divided, arrays: Values) -> dict[Symbol, int]:
+    return argument_sizes(divided.graph, [a.shape for a in arrays])
+

@@ -1,0 +1,249 @@
+"""`distribute` on threads and processes against the whole batch in one; faults of workers."""
+
+import os
+import threading
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import optree
+import pytest
+
+import minigrad as mg
+from minigrad.distributed import worker
+from minigrad.errors import BatchError, MinigradError
+
+from .losses import AXES, FUNCTIONS, IN_AXES, W, X, Y, loss
+
+GRADIENT = mg.value_and_grad(mg.mean_loss(loss, in_axes=AXES))
+
+
+@pytest.fixture(scope="module")
+def threads():
+    with ThreadPoolExecutor(3) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def processes():
+    with ProcessPoolExecutor(2, get_context("spawn")) as executor:
+        yield executor
+
+
+def bits(tree):
+    return [np.asarray(x).tobytes() for x in optree.tree_leaves(tree)]
+
+
+def same(tree, other):
+    for a, b in zip(optree.tree_leaves(tree), optree.tree_leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("parts", [1, 2, 7, 100])
+def test_parts_are_the_whole_batch(threads, name, parts):
+    f, args = FUNCTIONS[name]
+    same(mg.distribute(f, threads, parts, in_axes=IN_AXES[name])(*args), f(*args))
+
+
+@pytest.mark.parametrize("name", ["value and gradient", "ragged"])
+def test_bits_depend_on_the_parts_alone(threads, processes, name):
+    f, args = FUNCTIONS[name]
+    with ThreadPoolExecutor(1) as alone:
+        found = [bits(mg.distribute(f, e, 5, in_axes=IN_AXES[name])(*args)) for e in (threads, processes, alone)]
+    assert found[0] == found[1] == found[2]
+
+
+class Backwards:
+    """An executor whose calls finish in reverse."""
+
+    _max_workers = 4
+
+    def __init__(self):
+        self._calls = []
+
+    def submit(self, fn, /, *args):
+        future = Future()
+        self._calls.append((future, fn, args))
+        if len(self._calls) == self._max_workers:
+            for f, call, arguments in reversed(self._calls):
+                f.set_result(call(*arguments))
+            self._calls.clear()
+        return future
+
+
+def test_order_of_arrival_changes_nothing(threads):
+    assert bits(mg.distribute(GRADIENT, Backwards())(W, X, Y)) == bits(mg.distribute(GRADIENT, threads, 4)(W, X, Y))
+
+
+class Counting:
+    """An executor that runs calls at once, and counts the programs that it gets."""
+
+    def __init__(self):
+        self.programs, self.anew = 0, False
+
+    def submit(self, fn, /, task):
+        if self.anew:
+            worker._programs.clear()
+            self.anew = False
+        self.programs += task.program is not None
+        future = Future()
+        future.set_result(fn(task))
+        return future
+
+
+def test_the_program_is_sent_on_the_first_call_only():
+    executor = Counting()
+    step = mg.distribute(GRADIENT, executor, 3)
+    for _ in range(3):
+        step(W, X, Y)
+    assert executor.programs == 3
+    step(W, X[:20], Y[:20])  # the same program for another batch
+    assert executor.programs == 3
+
+
+def test_a_worker_that_has_started_anew_gets_the_program():
+    executor = Counting()
+    step = mg.distribute(GRADIENT, executor, 3)
+    want = step(W, X, Y)
+    executor.anew = True
+    same(step(W, X, Y), want)
+    assert executor.programs == 6
+
+
+def test_arrays_in_files_are_not_sent(tmp_path, processes):
+    np.save(tmp_path / "x.npy", X)
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    section = worker.sent(x[7:20])
+    assert isinstance(section, worker.InFile)
+    np.testing.assert_array_equal(section.open(), X[7:20])
+    assert worker.sent(X) is X
+    assert not isinstance(worker.sent(x[::2]), worker.InFile)
+    assert not isinstance(worker.sent(np.asarray(x) + 1), worker.InFile)
+    step = mg.distribute(GRADIENT, processes, 3)
+    same(step(W, x, Y), GRADIENT(W, X, Y))
+
+
+def test_examples_of_one_number(threads):
+    f = mg.mean_loss(loss, in_axes=AXES)
+    assert mg.distribute(f, threads)(W, X[:1], Y[:1]) == pytest.approx(loss(W, X[0], Y[0]))
+
+
+# -- faults ------------------------------------------------------------------------------------------------
+
+
+def picks(w, k):
+    return w[k] ** 2
+
+
+def test_an_error_names_the_example_of_the_whole_batch(threads, processes):
+    k = np.arange(10)
+    k[8] = 40
+    for executor, words in ((threads, "example 8"), (processes, r"part 2 of 3 \(examples 6 to 9\)")):
+        step = mg.distribute(mg.mean_loss(picks, in_axes=(None, 0)), executor, 3, in_axes=(None, 0))
+        with pytest.raises(IndexError, match=rf"(?s)index 40 is out of range for an axis of size 20.*{words}"):
+            step(W, k)
+        assert step(W, np.arange(10)) == pytest.approx(np.mean(W[:10] ** 2))
+
+
+class Dies:
+    """An executor of processes, one of which dies in mid-step."""
+
+    def __init__(self, executor):
+        self._executor = executor
+
+    def submit(self, fn, /, task):
+        return self._executor.submit(os._exit if task.first else fn, 1 if task.first else task)
+
+
+def test_a_dead_worker_is_an_error_and_the_next_call_works():
+    with ProcessPoolExecutor(2, get_context("spawn")) as executor, pytest.raises(
+            MinigradError, match=r"part [01] of 2 \(examples \d+ to \d+\): BrokenProcessPool"):
+        mg.distribute(GRADIENT, Dies(executor), 2)(W, X, Y)
+    with ProcessPoolExecutor(2, get_context("spawn")) as executor:
+        same(mg.distribute(GRADIENT, executor, 2)(W, X, Y), GRADIENT(W, X, Y))
+
+
+class Straggles(ThreadPoolExecutor):
+    """Threads of which the last waits to be told."""
+
+    def __init__(self):
+        super().__init__(2)
+        self.go, self.left = threading.Event(), []
+
+    def submit(self, fn, /, task):
+        wait = fn if not task.first else lambda t: (self.go.wait(30), fn(t))[1]
+        future = super().submit(wait, task)
+        self.left.append(future)
+        return future
+
+
+def test_a_straggler_is_given_up():
+    with Straggles() as executor:
+        step = mg.distribute(GRADIENT, executor, 2, timeout=0.2)
+        with pytest.raises(MinigradError, match=r"part 1 of 2 \(examples 26 to 52\): no result in 0.2 s"):
+            step(W, X, Y)
+        executor.go.set()
+        same(step(W, X, Y), GRADIENT(W, X, Y))
+
+
+def test_an_interrupt_cancels_what_waits(monkeypatch):
+    with ThreadPoolExecutor(1) as executor:
+        blocked = threading.Event()
+        executor.submit(blocked.wait, 30)
+        futures = []
+        submit = executor.submit
+
+        def watched(*args):
+            futures.append(submit(*args))
+            if len(futures) == 3:
+                raise KeyboardInterrupt
+            return futures[-1]
+
+        monkeypatch.setattr(executor, "submit", watched)
+        with pytest.raises(KeyboardInterrupt):
+            mg.distribute(GRADIENT, executor, 4)(W, X, Y)
+        assert [f.cancelled() for f in futures[:2]] == [True, True]
+        blocked.set()
+
+
+def test_a_function_that_mixes_examples_is_refused_before_anything_is_sent():
+    executor = Counting()
+    with pytest.raises(BatchError, match="mixes examples"):
+        mg.distribute(lambda x: np.tanh(x - x.mean(axis=0)), executor, 2, in_axes=0)(X)
+    with pytest.raises(BatchError, match="nothing depends on the examples"):
+        mg.distribute(lambda w, x: w * 2, executor, 2, in_axes=(None, 0))(W, X)
+    assert executor.programs == 0
+
+
+def test_wrong_calls(threads):
+    with pytest.raises(BatchError, match="parts must be a positive int, got 0"):
+        mg.distribute(GRADIENT, threads, 0)
+    with pytest.raises(MinigradError, match="cannot be traced"):
+        mg.grad(mg.distribute(mg.mean_loss(loss, in_axes=AXES), threads))(W, X, Y)
+    with pytest.raises(BatchError, match="empty batch"):
+        mg.distribute(GRADIENT, threads)(W, X[:0], Y[:0])
+    with ThreadPoolExecutor(1) as closed:
+        pass
+    with pytest.raises(MinigradError, match=r"part 0 of 1 .*cannot schedule new futures after shutdown"):
+        mg.distribute(GRADIENT, closed)(W, X, Y)
+
+
+def test_several_threads_call_at_once(threads):
+    step = mg.distribute(GRADIENT, threads, 3)
+    want, found = GRADIENT(W, X, Y), []
+    with ThreadPoolExecutor(4) as callers:
+        found = [f.result() for f in [callers.submit(step, W, X, Y) for _ in range(8)]]
+    for value in found:
+        same(value, want)
+
+
+def test_dask():
+    distributed = pytest.importorskip("dask.distributed")
+    with (distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+          distributed.Client(cluster) as client):
+        step = mg.distribute(GRADIENT, client)
+        same(step(W, X, Y), GRADIENT(W, X, Y))
+        (first, *_) = client.run(os.getpid).values()
+        os.kill(first, 9)  # Dask starts another worker, which gets the program
+        same(step(W, X, Y), GRADIENT(W, X, Y))

@@ -1,0 +1,50 @@
+"""Programs in three parts, against the whole."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.distributed.divide import Dividing
+
+from .losses import AXES, FUNCTIONS, IN_AXES, W, X, Y, loss
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_program_is_taken_apart_once_for_all_sizes(name):
+    f, args = FUNCTIONS[name]
+    dividing = Dividing(f, IN_AXES[name], "distribute")
+    first, *_ = dividing(args, {})
+    fewer = (args[0], *(a[:11] for a in args[1:]))
+    second, leaves, sizes = dividing(fewer, {})
+    assert second is first
+    operands = first.operands(leaves, sizes)
+    spans = first.spans(operands, 4)
+    examples = [(begin[first.symbols[0][0]], end[first.symbols[0][0]]) for begin, end in spans]
+    assert examples == [(0, 2), (2, 5), (5, 8), (8, 11)]
+
+
+def test_a_part_pickles():
+    divided, leaves, sizes = Dividing(mg.grad(mg.mean_loss(loss, in_axes=AXES)), AXES, "distribute")((W, X, Y), {})
+    operands = divided.operands(leaves, sizes)
+    (span,) = divided.spans(operands, 1)
+    section = divided.sections(operands, span)
+    for a, b in zip(pickle.loads(divided.body).run(section, 0), divided.here.run(section, 0), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert [z.shape for z in divided.zeros()] == [(20,)]
+
+
+def test_other_dtypes_are_other_programs():
+    dividing = Dividing(mg.mean_loss(loss, in_axes=AXES), AXES, "distribute")
+    wide, *_ = dividing((W, X, Y), {})
+    narrow, *_ = dividing(tuple(a.astype(np.float32) for a in (W, X, Y)), {})
+    assert narrow is not wide
+    assert narrow.key != wide.key
+
+
+def test_an_error_in_tracing_leaves_nothing():
+    dividing = Dividing(lambda w, x: w @ x, (None, 0), "distribute")
+    with pytest.raises(mg.MinigradError):
+        dividing((W, X[:, :3]), {})
+    assert not dividing._known

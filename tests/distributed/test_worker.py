@@ -1,0 +1,49 @@
+"""The worker's side: programs it keeps, and arrays it opens."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.distributed import worker
+from minigrad.distributed.divide import Dividing
+
+from .losses import AXES, W, X, Y, loss
+
+
+@pytest.fixture
+def task(monkeypatch):
+    monkeypatch.setattr(worker, "_programs", {})
+    divided, leaves, sizes = Dividing(mg.grad(mg.mean_loss(loss, in_axes=AXES)), AXES, "distribute")((W, X, Y), {})
+    return worker.Part(divided.key, divided.body, divided.operands(leaves, sizes), 0)
+
+
+def test_a_program_that_is_not_known_is_asked_for(task):
+    assert worker.run(task._replace(program=None)) is None
+    first = worker.run(task)
+    again = worker.run(task._replace(program=None))
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_oldest_program_goes(task, monkeypatch):
+    monkeypatch.setattr(worker, "_MOST", 2)
+    for key in "abc":
+        worker.run(task._replace(key=key))
+    assert list(worker._programs) == ["b", "c"]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_sections_of_files(tmp_path, order):
+    x = np.asarray(X, order=order)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    section = worker.sent(mapped[5:9])
+    assert isinstance(section, worker.InFile) == (order == "C")
+    if order == "C":
+        np.testing.assert_array_equal(section.open(), X[5:9])
+
+
+def test_files_that_may_be_written_are_read_here(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r+")
+    assert worker.sent(mapped) is mapped

@@ -39,9 +39,9 @@ def norm(x: ArrayLike, ord: float | str | None = None, axis: Axes = None, keepdi
     if isinstance(ord, str):
         raise ShapeError(at_user_line(f"np.linalg.norm({a._node.type}) with ord={ord!r}: this is a norm of matrices"))
     total = (size ** ord).sum(axis=axes, keepdims=keepdims)
-    if ord <= 1:
+    if 0 < ord < 1:
         return total ** (1 / ord)
-    tip = total == 0  # the tip of a cone has slope 0
+    tip = total == (0 if ord > 0 else np.inf)  # the tip of a cone has slope 0
     return where(tip, 0.0, where(tip, 1.0, total) ** (1 / ord)).astype(a.dtype)
 
 

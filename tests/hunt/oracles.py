@@ -312,7 +312,7 @@ def differences(case: Case, choices: Choices) -> None:
     reverse = np.sum(gw * tw) + np.sum(gx * tx)
     size = np.sum(np.abs(gw * tw)) + np.sum(np.abs(gx * tx))
     _, forward = quietly(mg.jvp, lambda w, x: loss(w, x, n), (w, x), (tw, tx))
-    if np.isfinite(size) and abs(forward - reverse) > 1e-8 * (1 + size):
+    if np.isfinite(size) and not abs(forward - reverse) <= 1e-8 * (1 + size):
         moved = quietly(gradient, *nudged((w, x, n), NUDGE))
         if abs(np.sum(moved[0] * tw) + np.sum(moved[1] * tx) - reverse) < 1e-9 * (1 + size):
             raise Mismatch(f"forward mode gives {forward}, reverse mode {reverse}")

@@ -54,6 +54,8 @@ class _Pool(Builder):
         for name, kind, align in _STATE:
             word = ir.GlobalVariable(self.module, kind, name)
             word.linkage, word.align, word.initializer = "internal", align, ir.Constant(kind, None)
+            if isinstance(kind, ir.PointerType):
+                word.type = PTR  # llvmlite 0.45 would print a pointer to a pointer as ``ptr*``
 
     def state(self, name: str) -> ir.GlobalVariable:
         return self.module.globals[name]

@@ -64,7 +64,7 @@ class Emitter(Builder):
 
     def context(self, args: ir.Value) -> ir.Value:
         """Return the context of a block that works on an argument block."""
-        context = self.e.alloca(PTR, size=I64(2))
+        context = self.room(PTR, 2)
         self.b.store(args, context)
         self.b.store(self.bases, at(self.b, context, 8))
         return context

@@ -337,7 +337,7 @@ class _Gemm(Emitter):
 
     def located(self, operands: ir.Function, index: ir.Value) -> list[ir.Value]:
         """Return the three addresses that `operands` stores."""
-        addresses = self.e.alloca(PTR, size=I64(3))
+        addresses = self.room(PTR, 3)
         self.b.call(operands, [self.args, self.bases, index, addresses])
         return [self.b.load(at(self.b, addresses, 8 * i), typ=PTR) for i in range(3)]
 

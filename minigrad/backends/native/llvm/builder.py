@@ -50,8 +50,15 @@ class Builder:
 
     def variable(self, start: ir.Value) -> ir.Value:
         """Return the address of a variable that begins with `start`."""
-        address = self.e.alloca(start.type)
+        address = self.room(start.type)
         self.b.store(start, address)
+        return address
+
+    def room(self, kind: ir.Type, count: int = 1) -> ir.Value:
+        """Return memory for some values, as long as the function runs."""
+        address = self.e.alloca(kind, size=I64(count) if count > 1 else None)
+        if isinstance(kind, ir.PointerType):
+            address.type = PTR  # llvmlite 0.45 would print a pointer to a pointer as ``ptr*``
         return address
 
     def get(self, variable: ir.Value) -> ir.Value:

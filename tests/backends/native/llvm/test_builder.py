@@ -32,6 +32,16 @@ def test_counting_goes_over_a_range(n, squares):
     assert results(w, "squares", n) == squares
 
 
+def test_variables_hold_addresses():
+    """The text has no ``ptr*``, which LLVM refuses."""
+    w = Builder("pointers")
+    with w.function("pointers", [I64, PTR], "") as f:
+        address, both = w.variable(f.args[1]), w.room(PTR, 2)
+        w.b.store(w.get(address), both)
+        w.b.store(f.args[0], w.b.load(both, typ=PTR))
+    assert results(w, "pointers", 7, 1) == [7]
+
+
 def test_functions_within_another_and_loops_by_condition():
     """The steps of Collatz's sequence from 27 on are 111."""
     w = Builder("collatz")

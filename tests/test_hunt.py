@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from minigrad.graph import PRIMITIVES
+from minigrad.ops import loops
 
 from .hunt import oracles, programs, ragged
 from .hunt.choices import Choices
@@ -46,6 +47,11 @@ def test_a_wrong_batch_rule_is_found(monkeypatch):
     right = PRIMITIVES["sum"].batch
     patched(monkeypatch, "sum", batch=lambda size, mapped, *xs, **p: right(size, mapped, *xs, **p) * 1.01)
     first_failure("mapped", range(100))
+
+
+def test_a_loop_that_runs_for_examples_that_have_ended_is_found(monkeypatch):
+    monkeypatch.setattr(loops, "checks_of", lambda nodes: {})
+    assert "out of range" in first_failure("mapped", range(100)).text
 
 
 def test_a_case_is_shrunk_to_the_steps_that_fail():

@@ -217,7 +217,7 @@ SINGULAR = {"where root", "where log", "where ratio"}
 
 # What a turn of a loop of `end` turns adds: each raises an error, or never ends, at turn `end`.
 TURNS: dict[str, Callable[..., Any]] = {
-    "row": lambda F, k, end, rows: F("tanh")((rows + 0.0 * k)[k]),  # the sum is traced, whatever the rows are
+    "row": lambda F, k, end, rows: F("tanh")((rows + 0.0 * k)[len(rows) - end + k]),  # of a sum that is traced
     "root": lambda F, k, end, rows: F("linalg.cholesky")(np.eye(2) * ((end - k) * 0.25))[1, 1],
     "quotient": lambda F, k, end, rows: 0.1 * (5 // (end - k)),
     "loop": lambda F, k, end, rows: 0.1 * F.while_loop(lambda y: y < 4.0, lambda y: y * (1.0 + (end - k)), 1.0),

@@ -66,9 +66,11 @@ class Rows:
 
     def solve(self, roundoff: float) -> Solution:
         """Return the weights."""
-        if len(self.rows) <= _BY_SINGULAR_VALUES:
-            return solve_rows(self.rows, self.gradient, roundoff)
-        return solve_gram(self.rows @ self.rows.T, self.gradient, self.rows.__matmul__, self.combine, roundoff)
+        if len(self.rows) > _BY_SINGULAR_VALUES:
+            quick = solve_gram(self.rows @ self.rows.T, self.gradient, self.rows.__matmul__, self.combine, roundoff)
+            if quick.converged:
+                return quick
+        return solve_rows(self.rows, self.gradient, roundoff)
 
 
 def stacked(points: Sequence[Rows]) -> Rows:

@@ -37,6 +37,8 @@ class Solution:
         The ratio of the largest to the smallest singular value of the gradients of length one, zeros left out.
     residual : float
         The distance of G from the nearest combination.
+    converged : bool
+        Whether an iterative solution ended by its tolerance, not by its number of steps.
     """
 
     weights: np.ndarray
@@ -45,6 +47,7 @@ class Solution:
     rank: int | None
     condition: float
     residual: float
+    converged: bool = True
 
 
 def solve_rows(rows: np.ndarray, gradient: np.ndarray, roundoff: float) -> Solution:
@@ -110,9 +113,10 @@ def solve_gram(gram: np.ndarray, gradient: np.ndarray, dot: Callable[[np.ndarray
     gram /= scale
     gram /= scale[:, None]
     weights, left = np.zeros(len(gram)), gradient
-    largest, smallest = 1.0, 1.0
-    for _ in range(4):
-        step, low, high = conjugate_gradients(gram, dot(left) / scale, 16 * roundoff)
+    largest, smallest, converged = 1.0, 1.0, True
+    for k in range(4):
+        step, low, high, ended = conjugate_gradients(gram, dot(left) / scale, 16 * roundoff)
+        converged = ended if not k else converged
         smallest, largest = min(smallest, low), max(largest, high)
         moved = weights + step / scale
         remainder = gradient - combine(moved)
@@ -122,11 +126,11 @@ def solve_gram(gram: np.ndarray, gradient: np.ndarray, dot: Callable[[np.ndarray
     pairs = _parallel(gram, roundoff)
     return Solution(weights, np.full(len(gram), 1 / np.sqrt(max(smallest, 1e-300))) / scale, pairs,
                     None if pairs or smallest < roundoff * len(gram) else len(gram),
-                    float(np.sqrt(largest / max(smallest, 1e-300))), float(np.linalg.norm(left)))
+                    float(np.sqrt(largest / max(smallest, 1e-300))), float(np.linalg.norm(left)), converged)
 
 
-def conjugate_gradients(a: np.ndarray, b: np.ndarray, tolerance: float) -> tuple[np.ndarray, float, float]:
-    """Return the solution of ``a x = b``, and the extreme eigenvalues of `a` that the steps have seen."""
+def conjugate_gradients(a: np.ndarray, b: np.ndarray, tolerance: float) -> tuple[np.ndarray, float, float, bool]:
+    """Return the solution of ``a x = b``, the extreme eigenvalues of `a` that the steps have seen, and convergence."""
     x, r = np.zeros(len(b)), b.astype(np.float64)
     p, square = r.copy(), float(r @ r)
     first = square
@@ -145,10 +149,10 @@ def conjugate_gradients(a: np.ndarray, b: np.ndarray, tolerance: float) -> tuple
         beside.append(np.sqrt(beta) / alpha)
         p = r + beta * p
     if not diagonal:
-        return x, 1.0, 1.0
+        return x, 1.0, 1.0, True
     k = len(diagonal)
     ritz = np.linalg.eigvalsh(np.diag(diagonal) + np.diag(beside[:k - 1], 1) + np.diag(beside[:k - 1], -1))
-    return x, float(max(ritz[0], 0)), float(ritz[-1])
+    return x, float(max(ritz[0], 0)), float(ritz[-1]), square <= tolerance**2 * first
 
 
 def _parallel(gram: np.ndarray, roundoff: float) -> list[np.ndarray]:

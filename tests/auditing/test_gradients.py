@@ -51,6 +51,19 @@ def test_too_many_units_are_refused(monkeypatch):
         run(weighted(OF_PARTS))
 
 
+def test_rows_of_large_condition_are_solved_by_singular_values(monkeypatch):
+    """The conjugate gradient method takes more steps than it has for a Gram matrix of condition 1e10."""
+    monkeypatch.setattr(gradients, "_BY_SINGULAR_VALUES", 50)
+    rng = np.random.default_rng(0)
+    left, right = (np.linalg.qr(rng.normal(size=(n, 200)))[0] for n in (200, 300))
+    rows, w = left @ np.diag(np.logspace(0, -5, 200)) @ right.T, np.repeat([0.01, 0.02], 100)
+    gram = gradients.solve_gram(rows @ rows.T, w @ rows, rows.__matmul__, lambda v: v @ rows, 2.0**-52)
+    assert not gram.converged
+    solution = Rows(rows, w @ rows, np.linalg.norm(rows, axis=1), "").solve(2.0**-52)
+    assert solution.rank == 200
+    np.testing.assert_allclose(solution.weights, w, rtol=1e-8)
+
+
 def test_points_are_stacked_with_one_scale():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(3, 2)), 1e6 * rng.normal(size=(3, 2))

@@ -72,7 +72,8 @@ def test_conjugate_gradients_see_the_extreme_eigenvalues():
     rng = np.random.default_rng(0)
     q, _ = np.linalg.qr(rng.normal(size=(30, 30)))
     a, b = q @ np.diag(np.linspace(1, 9, 30)) @ q.T, rng.normal(size=30)
-    x, low, high = conjugate_gradients(a, b, 1e-14)
+    x, low, high, converged = conjugate_gradients(a, b, 1e-14)
+    assert converged
     np.testing.assert_allclose(a @ x, b, rtol=1e-10)
     assert (low, high) == pytest.approx((1, 9), rel=1e-6)
     assert conjugate_gradients(a, np.zeros(30), 1e-14)[0].tolist() == [0] * 30

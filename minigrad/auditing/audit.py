@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -157,15 +158,20 @@ class _Session:
     # -- the step ------------------------------------------------------------------------------------------
 
     def _call(self, params: PyTree, args: tuple[PyTree, ...]) -> np.ndarray:
-        gradient = self._step(params, *args)
-        leaves = gradient[1] if isinstance(gradient, tuple) and len(gradient) == 2 else gradient
-        self._roundoff = max(self._roundoff, precision_of(leaves))
+        gradient = self._parameters.gradient_of(self._step(params, *args))
+        self._roundoff = max(self._roundoff, precision_of(gradient))
         return self._parameters.vector(gradient, f"the gradient of {self._name}")
 
     def _gradient(self) -> np.ndarray:
         """Return the step's gradient; refuse a step whose calls differ."""
         self._advance("the step")
-        first, second = (self._call(self._parameters.tree, self._examples.args) for _ in range(2))
+        before = self._examples.checksum()
+        first = self._call(self._parameters.tree, self._examples.args)
+        if self._parameters.changed or self._examples.checksum() != before:
+            argument = "parameters" if self._parameters.changed else "examples"
+            raise GradError(at_user_line(f"audit({self._name}): the step writes to the arrays of its {argument}, which "
+                                         "later calls need. Copy them within the step"))
+        second = self._call(self._parameters.tree, self._examples.args)
         scale, gap = float(np.linalg.norm(first)), float(np.linalg.norm(second - first))
         if gap > _ROUNDOFF * self._roundoff * scale:
             raise GradError(at_user_line(
@@ -373,12 +379,7 @@ class _Session:
 
     def _probe(self, gradient: np.ndarray, cosine: float) -> Mixing:
         params = self._parameters.tree
-        if self._per is None:
-            def of_one(example: tuple[PyTree, ...]) -> np.ndarray:
-                return self._source.of_one(params, example)
-        else:
-            def of_one(example: tuple[PyTree, ...]) -> np.ndarray:
-                return gradient
+        of_one = None if self._per else functools.partial(self._source.of_one, params)
         return probe(lambda args: self._call(params, args), self._examples, gradient, of_one, self._sizes, cosine,
                      self._precision(), self._advance)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -25,6 +26,8 @@ def array_of(x: PyTree) -> np.ndarray:
     if hasattr(x, "get") and type(x).__module__.startswith("cupy"):
         x = x.get()
     out = np.asarray(x)
+    if out.dtype.kind in "cOSUmM":
+        raise GradError(at_user_line(f"audit: gradients and parameters are real numbers, not of type {out.dtype}"))
     return out if out.dtype.kind == "f" else out.astype(np.float32 if out.dtype.kind == "V" else np.float64)
 
 
@@ -58,14 +61,25 @@ class Parameters:
     def __init__(self, tree: PyTree):
         self.tree = tree
         self._leaves, self._structure = optree.tree_flatten(tree)
-        self._arrays = [array_of(x) for x in self._leaves]
+        self._arrays = [array_of(x).copy() for x in self._leaves]
         self.names = tuple("".join(f"[{p!r}]" for p in path) for path in optree.tree_paths(tree))
         self.size = sum(a.size for a in self._arrays)
         if not self.size:
             raise GradError(at_user_line("audit: there are no parameters"))
 
+    @property
+    def changed(self) -> bool:
+        """Whether a leaf holds other numbers than at first."""
+        return not all(np.array_equal(array_of(x), a, equal_nan=True)
+                       for x, a in zip(self._leaves, self._arrays, strict=True))
+
+    def gradient_of(self, returned: PyTree) -> PyTree:
+        """Return a gradient, or the second of (value, gradient)."""
+        pair = isinstance(returned, tuple) and len(returned) == 2
+        return returned[1] if pair and optree.tree_structure(returned) != self._structure else returned
+
     def vector(self, gradient: PyTree, source: str) -> np.ndarray:
-        """Return a gradient, or the second of (value, gradient), as one vector.
+        """Return a gradient as one vector.
 
         Raises
         ------
@@ -73,8 +87,6 @@ class Parameters:
             If its structure or shapes are not those of the parameters, or an element is not finite.
         """
         leaves, structure = optree.tree_flatten(gradient)
-        if structure != self._structure and isinstance(gradient, tuple) and len(gradient) == 2:
-            leaves, structure = optree.tree_flatten(gradient[1])
         if structure != self._structure:
             raise GradError(at_user_line(
                 f"audit: {source} has the structure {structure}, the parameters {self._structure}"))
@@ -114,7 +126,7 @@ class Parameters:
 def _like(x: PyTree, array: np.ndarray) -> PyTree:
     """Return an array in the library of `x`."""
     if hasattr(x, "new_tensor"):
-        return x.detach().new_tensor(array)
+        return x.detach().new_tensor(array).requires_grad_(x.requires_grad)
     return array if isinstance(x, np.ndarray) else array[()]
 
 
@@ -132,13 +144,16 @@ class Examples:
 
     def __init__(self, args: tuple[PyTree, ...], in_axes: InAxes = None):
         self.args = args
-        axes = [0] * len(args) if in_axes is None else list(in_axes)[1:] if isinstance(in_axes, (tuple, list)) else [
-            in_axes] * len(args)
+        of_params, *axes = in_axes if isinstance(in_axes, (tuple, list)) else (
+            None, *[0 if in_axes is None else in_axes] * len(args))
         if len(axes) != len(args):
             raise BatchError(at_user_line(f"audit: in_axes has {len(axes) + 1} entries for the parameters and "
                                           f"{len(args)} arguments of examples"))
+        if of_params is not None:
+            raise BatchError(at_user_line(f"audit: in_axes[0] is {of_params!r}, but all examples share the parameters; "
+                                          "it must be None"))
         self.axes: list[PyTree] = axes
-        sizes = [n for arg, axis in zip(args, axes, strict=True) for n in _sizes(arg, axis)]
+        sizes = [n for k, (arg, axis) in enumerate(zip(args, axes, strict=True)) for n in _sizes(arg, axis, k)]
         if len(set(sizes)) > 1:
             raise BatchError(at_user_line("audit: the arguments have different numbers of examples: "
                                           + ", ".join(map(str, sizes))))
@@ -168,14 +183,33 @@ class Examples:
         return found
 
 
-def _sizes(arg: PyTree, axis: PyTree) -> list[int]:
+    def checksum(self) -> int:
+        """Return a number that changes when a step writes to an array of examples."""
+        total = 0
+        leaves: list[PyTree] = [x for arg in self.args for x in optree.tree_leaves(arg)]
+        for x in leaves:
+            if hasattr(x, "dtype"):
+                total = zlib.crc32(array_of(x).tobytes() if hasattr(x, "detach") else np.asarray(x).tobytes(), total)
+        return total
+
+
+def _sizes(arg: PyTree, axis: PyTree, position: int) -> list[int]:
     if axis is None:
         return []
     if isinstance(arg, list) or is_batch(arg):
         return [len(arg)]
     leaves: list[PyTree] = optree.tree_leaves(arg)
     axes: list[PyTree] = optree.broadcast_prefix(axis, arg, none_is_leaf=True)
+    for x, a in zip(leaves, axes, strict=True):
+        if a is not None and not -np.ndim(x) <= a < np.ndim(x):
+            raise BatchError(at_user_line(
+                f"audit: argument {position} of the examples holds {_described(x)}, without an axis {a} of examples; "
+                "in_axes has None for an argument that all examples share"))
     return [np.shape(x)[a] for x, a in zip(leaves, axes, strict=True) if a is not None]
+
+
+def _described(x: PyTree) -> str:
+    return f"an array of shape {np.shape(x)}" if hasattr(x, "shape") else f"a {type(x).__name__}"
 
 
 def _taken(arg: PyTree, axis: PyTree, rows: np.ndarray | int) -> PyTree:
@@ -187,5 +221,5 @@ def _taken(arg: PyTree, axis: PyTree, rows: np.ndarray | int) -> PyTree:
         return arg[rows]
     axes: PyTree = optree.tree_unflatten(optree.tree_structure(arg), optree.broadcast_prefix(axis, arg,
                                                                                            none_is_leaf=True))
-    return optree.tree_map(lambda x, a: x if a is None else x[(slice(None),) * a + (rows,)], arg, axes,
+    return optree.tree_map(lambda x, a: x if a is None else x[(slice(None),) * (a % np.ndim(x)) + (rows,)], arg, axes,
                            none_is_leaf=False)

@@ -147,13 +147,14 @@ class ForeignGradients:
         """Yield the gradient of each example, (1, P)."""
         for k in range(self._of.size):
             self._advance(f"gradient of example {k}")
-            gradient = self._function(params, *self._of.one(k))
+            gradient = self._parameters.gradient_of(self._function(params, *self._of.one(k)))
             self.roundoff = max(self.roundoff, precision_of(gradient))
             yield self._parameters.vector(gradient, f"the gradient of example {k}")[None]
 
     def of_one(self, params: PyTree, example: tuple[PyTree, ...]) -> np.ndarray:
         """Return the gradient of an example."""
-        return self._parameters.vector(self._function(params, *example), "the gradient of an example")
+        gradient = self._parameters.gradient_of(self._function(params, *example))
+        return self._parameters.vector(gradient, "the gradient of an example")
 
     def point(self, params: PyTree, gradient: np.ndarray, extra: np.ndarray, seed: int) -> Point:
         """Return the equations at the parameters."""

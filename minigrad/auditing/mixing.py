@@ -34,7 +34,7 @@ class Mixing:
         The relative change of the gradient when the examples come in reverse.
     alone : float or None
         The smallest cosine between the gradient of a batch of one example and that of the example; None if the step
-        refuses such a batch.
+        refuses such a batch, or rows have a weight each.
     split : float or None
         The relative part of the gradient outside the combinations of those of the two halves of the batch; None if the
         step refuses a half.
@@ -60,7 +60,7 @@ class Mixing:
 
 
 def probe(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples, gradient: np.ndarray,
-          of_one: Callable[[tuple[PyTree, ...]], np.ndarray], lengths: Mapping[str, np.ndarray], cosine: float,
+          of_one: Callable[[tuple[PyTree, ...]], np.ndarray] | None, lengths: Mapping[str, np.ndarray], cosine: float,
           roundoff: float, advance: Callable[[str], None]) -> Mixing:
     """Return the interactions of up to `TRIED` examples in a step.
 
@@ -72,7 +72,7 @@ def probe(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples, 
     gradient : array (P,)
         Of the whole batch.
     of_one : callable
-        The gradient of one example, from its arguments.
+        The gradient of one example, from its arguments; None where rows have a weight each.
     lengths : mapping of str to array (B,)
     cosine : float
     roundoff : float
@@ -135,7 +135,9 @@ def _donor(j: int, n: int, lengths: Mapping[str, np.ndarray]) -> int:
 
 
 def _alone(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples,
-           of_one: Callable[[tuple[PyTree, ...]], np.ndarray], tried: np.ndarray) -> float | None:
+           of_one: Callable[[tuple[PyTree, ...]], np.ndarray] | None, tried: np.ndarray) -> float | None:
+    if of_one is None:
+        return None
     cosines = []
     for k in tried[:4].tolist():
         try:

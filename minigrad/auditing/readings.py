@@ -332,7 +332,7 @@ def _multiples(found: Evidence, scheme: Scheme) -> Iterator[Reading]:
     own = np.where(found.known, times, 1)
     repeated = [f"; {named_units(units, found.unit)} {'counts' if len(units) == 1 else 'count'} {_times(t)}"
                 for t in sorted(set(own[own > 1].tolist())) for units in [np.flatnonzero(own == t)]]
-    text = (f"the mean over {over or drawn:g} {_plural(scheme.name, 2)}"
+    text = (f"the mean over {over or drawn:g} {_plural(scheme.name, over or drawn)}"
             + (f", times {factor:.6g}" + (f": {why}" if why else "") if over is None else "")
             + "".join(repeated + together) + _zeros(found, kept))
     yield Reading("multiples", text, fit.factor * pattern, fit.extra, factor, over is not None or bool(why))

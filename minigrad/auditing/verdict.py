@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from .report import Audit
 
 
+_DEPENDENT = 1e2  # the condition above which gradients are nearly dependent
+
+
 def verdict_of(report: Audit) -> str:
     """Return the finding as a sentence or more."""
     if report.mixing is not None:
@@ -37,8 +40,9 @@ def verdict_of(report: Audit) -> str:
         scale = np.abs(report.weights).max(initial=0.0)
         doubt = float(report.uncertainty.max(initial=0.0)) / scale if scale else 0.0
         if doubt > 0.01 and not report.undetermined:
-            text += (f" Single weights are uncertain by up to {min(doubt, 1):.0%} of the largest: the gradients are "
-                     f"nearly dependent (condition {report.condition:.1e}).")
+            cause = (f"the gradients are nearly dependent (condition {report.condition:.1e})"
+                     if report.condition > _DEPENDENT else "round-off is large")
+            text += f" Single weights are uncertain by up to {min(doubt, 1):.0%} of the largest: {cause}."
     return text
 
 
@@ -47,9 +51,9 @@ def _of_mixing(report: Audit, mixing: Mixing) -> str:
     if not mixing.mixes:
         alone = "" if mixing.alone is None or is_close(mixing.alone, 1) else (
             f"; on a batch of one example the cosine is as low as {mixing.alone:.3g}")
+        apart = f", and no two of the {len(mixing.tried)} examples tried interact" if len(mixing.tried) > 1 else ""
         return (f"This is not the gradient of this loss: no combination of the {report.unit}s’ gradients gives it "
-                f"({size}; the cosine with the nearest one is {mixing.cosine:.6f}{alone}), and no two of the "
-                f"{len(mixing.tried)} examples tried interact.")
+                f"({size}; the cosine with the nearest one is {mixing.cosine:.6f}{alone}){apart}.")
     whole = len(mixing.groups) == 1 and len(mixing.groups[0]) == len(mixing.tried)
     among = f"of the {len(mixing.tried)} examples tried all interact" if whole else (
         "these interact: " + "; ".join(ranges(g) for g in mixing.groups))

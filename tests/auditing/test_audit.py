@@ -265,6 +265,17 @@ def test_value_and_gradient_and_axes():
 
 # -- what it refuses ---------------------------------------------------------------------------------------
 
+def writes_to_parameters(w, x, y):
+    w -= 0.1 * mean(w, x, y)
+    return w
+
+
+def writes_to_examples(w, x, y):
+    """Standardise the examples once and for all: the next calls see no difference."""
+    x -= x.mean(axis=0)
+    return mean(w, x, y)
+
+
 RANDOM = np.random.default_rng(0)
 NAN = X.copy()
 NAN[5, 0] = np.nan
@@ -281,6 +292,10 @@ REFUSED = {
         lambda w, x, y: w, None, W, (NAN, Y), gradients=lambda w, x, y: singles(w, x[None], y[None])[0])),
     "random": (GradError, "draws random numbers", lambda: run(
         lambda w, x, y: RANDOM.random() * mean(w, x, y))),
+    "parameters in place": (GradError, "the step writes to the arrays of its parameters",
+                            lambda: run(writes_to_parameters, loss, W.copy(), (X, Y))),
+    "examples in place": (GradError, "the step writes to the arrays of its examples",
+                          lambda: run(writes_to_examples, loss, W, (X.copy(), Y))),
     "empty": (BatchError, "no examples", lambda: run(mean, loss, W, (X[:0], Y[:0]))),
     "sizes": (BatchError, "different numbers of examples: 12, 5", lambda: run(mean, loss, W, (X, Y[:5]))),
     "in_axes": (BatchError, "in_axes has 2 entries", lambda: run(mean, loss, W, (X, Y), in_axes=(None, 0))),

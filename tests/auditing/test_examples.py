@@ -61,7 +61,7 @@ def test_examples_that_do_not_fit():
 def test_parameters():
     p = Parameters({"a": np.ones((2, 2), np.float32), "b": 2.0})
     assert p.size == 5
-    vector = p.vector((0.0, {"a": np.full((2, 2), 3.0), "b": 1.0}), "the gradient")
+    vector = p.vector(p.gradient_of((0.0, {"a": np.full((2, 2), 3.0), "b": 1.0})), "the gradient")
     assert vector.tolist() == [3, 3, 3, 3, 1]
     assert p.split(vector)["a"].dtype == np.float32
     near = p.near(np.random.default_rng(0))
@@ -86,3 +86,39 @@ def test_bfloat16_becomes_float32():
     assert got["a"].tolist() == [1.5, 2]
     assert got["b"] is other
     assert without_bfloat16(got) is got
+
+
+def test_pairs_are_a_gradient_where_the_parameters_are_a_pair():
+    p = Parameters((np.ones(2), 1.0))
+    pair = (np.zeros(2), 3.0)
+    assert p.gradient_of(pair) is pair
+    assert p.gradient_of((0.5, pair)) is pair
+
+
+def test_negative_axes():
+    e = Examples((np.arange(6.0).reshape(2, 3),), (None, -1))
+    assert e.size == 3
+    assert e.one(1)[0].tolist() == [1, 4]
+    assert e.take([2, 0])[0].tolist() == [[2, 0], [5, 3]]
+
+
+def test_arguments_without_examples():
+    for shared, words in ((0.5, "argument 1 of the examples holds a float, without an axis 0"),
+                          (np.ones(()), r"holds an array of shape \(\), without an axis 0"),
+                          ((x for x in "ab"), "holds a generator")):
+        with pytest.raises(BatchError, match=words):
+            Examples((np.ones(2), shared))
+    with pytest.raises(BatchError, match=r"in_axes\[0\] is 0, but all examples share the parameters"):
+        Examples((np.ones(2),), (0, 0))
+
+
+def test_complex_numbers_are_refused():
+    with pytest.raises(GradError, match="real numbers, not of type complex128"):
+        array_of(np.ones(2) * 1j)
+
+
+def test_drawn_tensors_are_differentiated_like_the_given_ones():
+    torch = pytest.importorskip("torch")
+    p = Parameters({"a": torch.ones(2, requires_grad=True), "b": torch.ones(2)})
+    near = p.near(np.random.default_rng(0))
+    assert (near["a"].requires_grad, near["b"].requires_grad) == (True, False)

@@ -37,3 +37,16 @@ def test_weights_that_change_without_a_known_pattern():
 
     report = run(step)
     assert "match no known pattern. The weights change with the parameters." in report.verdict
+
+
+def test_one_example_is_no_plural():
+    assert run(lambda w, x, y: mean(w, x[:1], y[:1])).verdict.startswith("The step returns the mean over 1 example; ")
+    text = run(lambda w, x, y: np.cos(w), loss, W, (X[:1], Y[:1])).verdict
+    assert text.startswith("This is not the gradient of this loss")
+    assert "tried" not in text
+
+
+def test_low_precision_is_no_dependence():
+    text = run(lambda w, x, y: mean(w, x, y).astype(np.float16)).verdict
+    assert "returns the mean over 12 examples" in text
+    assert "dependent" not in text

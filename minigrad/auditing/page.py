@@ -223,7 +223,7 @@ def _mixing(report: Audit, mixing: Mixing) -> str:
         "examples tried": f"{len(mixing.tried)} of {len(set(report.examples.tolist())):,}",
         "sets that interact": "; ".join(ranges(g) for g in mixing.groups) or "none",
         "change if the order is reversed": formatting.relative(mixing.order),
-        "change if the batch is halved": "the step refuses it" if mixing.split is None
+        "residual against the two halves of the batch": "the step refuses it" if mixing.split is None
         else formatting.relative(mixing.split),
         "cosine on a batch of one example": alone,
         "change by other numbers in the padding": "no padding" if mixing.padding is None

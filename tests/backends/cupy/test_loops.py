@@ -200,6 +200,7 @@ WHILES = {
     "within a scan": (within_a_scan, X),
     "around a scan": (with_a_scan, X),
     "around another": (of_whiles, 12),
+    "a batch around another": (mg.vmap(of_whiles), np.array([12, 1, 5])),
     "microbatches": (mg.microbatch(lambda x: mg.vmap(newton)(x)[0], 2), np.array([0.3, 1.0, 2e9, 5.0, 7.0])),
 }
 

@@ -1,4 +1,4 @@
-"""The rows of an audit's table: units of equal weight that follow each other share a row."""
+"""The rows of an audit's table: units that follow each other share a row if their multiples agree."""
 
 from __future__ import annotations
 
@@ -55,11 +55,14 @@ def columns(report: Audit) -> tuple[str, str, str]:
 def table_rows(report: Audit) -> list[tuple[str, str, str]]:
     """Return the rows of the table: units, their weight, and its multiple of the expected one."""
     weights, ratio, open_ = cleaned(report), multiples(report), unknown(report)
+    doubt = report.uncertainty if report.mixing is None else np.zeros(len(weights))
     runs: list[list[int]] = []
     for k in range(len(ratio)):
-        same = runs and open_[k] == open_[runs[-1][-1]] and (
-            abs(ratio[k] - ratio[runs[-1][0]]) <= _SAME * max(abs(ratio[k]), _SAME) or (
-                np.isnan(ratio[k]) and weights[k] == weights[runs[-1][0]]))
+        first = runs[-1][0] if runs else k
+        room = max(_SAME * abs(weights[k]), 2 * (doubt[k] + doubt[first]))
+        same = runs and open_[k] == open_[first] and np.isnan(ratio[k]) == np.isnan(ratio[first]) and (
+            abs(weights[k] - weights[first]) <= room if np.isnan(ratio[k]) else
+            abs(ratio[k] - ratio[first]) * abs(report.expected[k]) <= room)
         if same:
             runs[-1].append(k)
         else:
@@ -71,5 +74,7 @@ def table_rows(report: Audit) -> list[tuple[str, str, str]]:
             continue
         k = run[0]
         text = "not determined" if open_[k] else "" if np.isnan(ratio[k]) else f"{ratio[k]:.4g} ×"
-        rows.append((ranges(run), f"{weights[k]:.6g}", text))
+        low, high = float(weights[run].min()), float(weights[run].max())
+        equal = high - low <= max(_SAME * max(abs(low), abs(high)), 4 * float(doubt[run].max()))
+        rows.append((ranges(run), f"{weights[k]:.6g}" if equal else f"{low:.6g} – {high:.6g}", text))
     return rows

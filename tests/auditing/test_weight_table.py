@@ -1,5 +1,7 @@
 """Tables of weights: units of equal weight share a row, and none is lost."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,18 @@ def test_undetermined_weights_stand_in_rows_of_their_own():
                       (RNG.normal(size=(3, 4))[[0, 1, 1]],), progress=False)
     assert table_rows(copied) == [("0", "0.5", "1.5 ×"), ("1, 2", "0.5", "not determined")]
     np.testing.assert_array_equal(unknown(copied), [False, True, True])
+
+
+def test_different_weights_of_one_multiple_share_a_row_with_their_range():
+    wanted = np.arange(1, 13) / 78
+    assert table_rows(report_of(2 * wanted, expected=wanted)) == [("0–11", "0.025641 – 0.307692", "2 ×")]
+
+
+def test_weights_that_agree_up_to_their_uncertainty_share_a_row():
+    report = report_of(np.full(12, 0.1))
+    moved = dataclasses.replace(report, weights=report.weights + np.array([0, 1e-3] * 6), uncertainty=np.full(12, 4e-4))
+    assert table_rows(moved) == [("0–11", "0.1", "1.2 ×")]
+    assert len(table_rows(dataclasses.replace(moved, uncertainty=np.full(12, 1e-5)))) == 12
 
 
 def test_an_expected_weight_of_zero_has_no_multiple():

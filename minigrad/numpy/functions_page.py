@@ -14,6 +14,7 @@ import optree
 from .. import interpreters
 from ..errors import MinigradError, TraceError, Unsupported
 from ..graph import PRIMITIVES, Node, constant_of, full, reachable
+from ..primitive import placeholder
 from ..traced_array import TABLE, Array, as_array
 from . import special
 from .dispatch import FFT, LINALG, NAMES, REFUSED, SCIPY
@@ -129,9 +130,7 @@ def _cells(outputs: list[Node], inputs: list[Node]) -> list[str]:
     if floats and wrt:
         back = interpreters.backward(floats, [full(1, n.shape, n.dtype) for n in floats], wrt)
         reverse = _has_derivative(back)
-        forward = _has_derivative(
-            interpreters.forward(floats, {n: PRIMITIVES["input"](shape=n.shape, dtype=n.dtype) for n in wrt})
-        )
+        forward = _has_derivative(interpreters.forward(floats, {n: placeholder(n.types[0]) for n in wrt}))
         if reverse == "yes":
             second = _has_derivative(interpreters.backward(back, [full(1, n.shape, n.dtype) for n in back], wrt), wrt)
     new = {n: PRIMITIVES["input"](shape=(_BATCH, *n.shape), dtype=n.dtype) for n in inputs}

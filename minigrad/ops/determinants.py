@@ -20,16 +20,7 @@ from ..symbolic import Dim
 from ..tracing import guard_equal_shapes
 from .broadcast import broadcast_along
 from .linalg import inv
-from .matrices import (
-    check_matrix,
-    inner,
-    leading_flops,
-    matrix_samples,
-    normal,
-    on_matrices,
-    product,
-    transposed,
-)
+from .matrices import check_matrix, inner, leading_flops, matrix_samples, normal, on_matrices, product, transposed
 from .reduce import sum_
 
 

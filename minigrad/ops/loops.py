@@ -345,8 +345,7 @@ def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, count
     carry = roles.carry(range(len(xs)))
     shared, carried, slices = (
         [i for i in role if inputs[i].type.floating and (i in carry or interpreters.wanted(xs[i]))]
-        for role in roles.split(range(len(xs)))
-    )
+        for role in roles.split(range(len(xs))))
     floats = [*shared, *carried, *slices]
     after = dict(zip(carry, outputs, strict=False))
     stacked = [(n, d) for n, d in zip(*(roles.ends(r)[1] for r in (outputs, g)), strict=True)

@@ -77,8 +77,7 @@ def _cumulative_extreme(name: str, by: Combiner, pair: Primitive, ignores_nan: b
         moved = ew.cast_to(ew.where(hit, ts[0], zeros_like(x)), count.dtype)
         return ew.cast_to(_sums_in_runs(moved, out, axis) / count, x.dtype)
 
-    return Primitive(name, type_rule, evaluate, vjp, jvp, axes=along("axis", ORDERED), combiner=by,
-                     samples=_samples)
+    return Primitive(name, type_rule, evaluate, vjp, jvp, axes=along("axis", ORDERED), combiner=by, samples=_samples)
 
 
 def _attained(out: Node, x: Node, axis: int) -> tuple[Node, Node]:

@@ -138,6 +138,13 @@ def jvp_graph(graph: Graph, moving: Sequence[int], out: Sequence[int] | None = N
                  name=f"{graph.name}_jvp"), chosen
 
 
+def batched_on(outputs: Sequence[Node], inputs: Sequence[Node], new: Sequence[Node], mapped: Sequence[bool],
+               size: int | Dim) -> list[tuple[Node, bool]]:
+    """Batch the program between inputs and outputs (`interpreters.batch`): `new` inputs have the axis by `mapped`."""
+    pairs = list(zip(inputs, new, mapped, strict=True))
+    return interpreters.batch(outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, size)
+
+
 def batch_graph(graph: Graph, mapped: Sequence[bool], size: int | Dim, out: Sequence[bool] | None = None
                 ) -> tuple[Graph, Flags]:
     """Batch a graph over the inputs in `mapped`; return it and a flag for each output.
@@ -146,10 +153,7 @@ def batch_graph(graph: Graph, mapped: Sequence[bool], size: int | Dim, out: Sequ
     """
     inputs = [placeholder(ArrayType((size, *n.shape), n.dtype) if m else n.types[0])
               for n, m in zip(graph.inputs, mapped, strict=True)]
-    pairs = list(zip(graph.inputs, inputs, mapped, strict=True))
-    results = interpreters.batch(
-        graph.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, size
-    )
+    results = batched_on(graph.outputs, graph.inputs, inputs, mapped, size)
     flags = tuple(has for _, has in results) if out is None else tuple(out)
     outputs = tuple(interpreters.broadcast_unmapped(o, has, size) if w else o
                     for (o, has), w in zip(results, flags, strict=True))

@@ -167,8 +167,7 @@ def schedule(graph: Graph, managed: Collection[Primitive] = (),
             leaving.add(source)
             last_use[source] = end
     leaving.update(n for g in groups for n in g.nodes if g.rows is None or terminal(n))
-    has_buffer = {n for n in leaving if rows_of(n) is not None or n.prim.kind == "elementwise"
-                  or n.prim in managed}
+    has_buffer = {n for n in leaving if rows_of(n) is not None or n.prim.kind == "elementwise" or n.prim in managed}
     outputs = _claim_outputs(graph, roles, has_buffer)
     plan = Plan(graph, roles, [], [], {}, last_use, outputs, {})
     for k, g in enumerate(groups):

@@ -556,9 +556,8 @@ def _within(b: Batching, graph: Graph, operands: Sequence[tuple[Node, Node, bool
 def _closed(graph: Graph, inputs: Sequence[Node], extra: Sequence[Node], outputs: Sequence[Node]) -> Graph:
     """Return a graph of `outputs`, whose inputs are `inputs` and then the nodes `extra`."""
     own = [placeholder(n.types[0]) for n in extra]
-    return Graph(
-        (*inputs, *own), tuple(interpreters.substitute(outputs, dict(zip(extra, own, strict=True)))), name=graph.name
-    )
+    results = interpreters.substitute(outputs, dict(zip(extra, own, strict=True)))
+    return Graph((*inputs, *own), tuple(results), name=graph.name)
 
 
 RULES: dict[Primitive, Rule] = {

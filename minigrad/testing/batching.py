@@ -14,6 +14,7 @@ from .. import interpreters
 from ..errors import CheckError, MinigradError
 from ..graph import ArrayType, Graph, InAxes, Node, PyTree, TupleType
 from ..ops.constants import proj
+from ..ops.subgraph import batched_on
 from ..primitive import placeholder
 from ..tracebacks import boundary
 from ..transforms.example_arguments import ExampleArguments
@@ -249,9 +250,8 @@ class StackedExamples(Examples):
     def _batched_values(self) -> list[tuple[Any, bool]]:
         """Return the batched value of each of `_nodes`, and whether it has the batch axis."""
         new = [placeholder(type_of(x)) for x in self._fronts]
-        pairs = list(zip(self.graph.inputs, new, self._axes, strict=True))
-        batched = interpreters.batch(self._nodes(), {s: n for s, n, a in pairs if a is None},
-                                    {s: n for s, n, a in pairs if a is not None}, self.size)
+        mapped = [a is not None for a in self._axes]
+        batched = batched_on(self._nodes(), self.graph.inputs, new, mapped, self.size)
         values = interpreters.evaluate(Graph(tuple(new), tuple(n for n, _ in batched)), self._fronts)
         return [(v, has) for v, (_, has) in zip(values, batched, strict=True)]
 
@@ -259,9 +259,8 @@ class StackedExamples(Examples):
         nodes = [n for n in self._nodes() if n.prim is not proj]
         needed = list(dict.fromkeys([*nodes, *(i for n in nodes for i in n.inputs)]))
         graph = self.graph.replace(outputs=tuple(needed), out_names=())
-        alone = [
-            dict(zip(needed, interpreters.evaluate(graph, self.leaves_of(k)), strict=True)) for k in range(self.size)
-        ]
+        alone = [dict(zip(needed, interpreters.evaluate(graph, self.leaves_of(k)), strict=True))
+                 for k in range(self.size)]
         mapped = [n for n, a in zip(self.graph.inputs, self._axes, strict=True) if a is not None]
         reached = set(interpreters.dependent(nodes, mapped))
         for node in nodes:
@@ -295,12 +294,9 @@ def _wrong_rule(node: Node, mapped: Sequence[bool], alone: Sequence[dict[Node, A
     batch = [placeholder(ArrayType((size, *i.shape), i.dtype)) if m else i for i, m in zip(single, mapped, strict=True)]
     stacks = [np.stack([v[i] for v in alone]) if m else np.asarray(alone[0][i])
               for i, m in zip(node.inputs, mapped, strict=True)]
-    pairs = list(zip(single, batch, mapped, strict=True))
     out = node.prim(*single, **node.params)
     try:
-        ((batched, _),) = interpreters.batch(
-            [out], {s: b for s, b, m in pairs if not m}, {s: b for s, b, m in pairs if m}, size
-        )
+        ((batched, _),) = batched_on([out], single, batch, mapped, size)
         run = Graph(tuple(batch), (batched,))
         (value,) = interpreters.evaluate(run, stacks)
     except (MinigradError, ValueError, IndexError) as error:

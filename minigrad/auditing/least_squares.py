@@ -58,7 +58,7 @@ def solve_rows(rows: np.ndarray, gradient: np.ndarray, roundoff: float) -> Solut
     triangle: np.ndarray = np.linalg.qr(columns, mode="r")  # type: ignore[assignment]  # no tuple in this mode
     n = len(rows)
     own, rotated = triangle[:, :n], triangle[:, n]
-    u, s, vt = np.linalg.svd(own, full_matrices=True)
+    u, s, vt = np.linalg.svd(own, full_matrices=False)
     small = max(min(_INDEPENDENT * roundoff, _LARGEST_SMALL), max(rows.shape) * 2.0**-52) * s.max(initial=0.0)
     rank = int((s > small).sum())
     inner = u[:, :rank].T @ rotated
@@ -66,14 +66,24 @@ def solve_rows(rows: np.ndarray, gradient: np.ndarray, roundoff: float) -> Solut
     noise = np.linalg.norm(vt[:rank].T / s[:rank], axis=1)
     left = rotated - u[:, :rank] @ inner
     condition = float(s[0] / s[rank - 1]) if rank else 1.0
-    return Solution(normalized / scale, noise / scale, connected(vt[rank:]), rank, condition,
+    return Solution(normalized / scale, noise / scale, dependent(vt[:rank]), rank, condition,
                     float(np.linalg.norm(left)))
 
 
-def connected(null: np.ndarray) -> list[np.ndarray]:
-    """Return the sets of units that the directions of a null space (D, U) connect."""
-    together = np.abs(null.T @ null) > _SHARED if len(null) else np.zeros((0, 0), bool)  # a projector: of no basis
-    return components({int(k): set(np.flatnonzero(together[k]).tolist()) for k in np.flatnonzero(together.any(axis=1))})
+def dependent(directions: np.ndarray) -> list[np.ndarray]:
+    """Return the sets of units that the null space connects, from orthonormal directions (D, U) of the row space."""
+    rank, units = directions.shape
+    if rank == units:
+        return []
+    shared = np.abs(np.eye(units) - directions.T @ directions) > _SHARED  # the projector on the null space
+    left, sets = np.array(shared.any(axis=1)), []
+    while left.any():
+        members, wider = np.zeros(units, bool), np.arange(units) == np.argmax(left)
+        while (wider & ~members).any():
+            members, wider = wider, wider | shared[wider & ~members].any(axis=0)
+        left &= ~members
+        sets.append(np.flatnonzero(members))
+    return sets
 
 
 def components(links: Mapping[int, set[int]]) -> list[np.ndarray]:

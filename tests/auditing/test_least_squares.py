@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minigrad.auditing.least_squares import components, conjugate_gradients, connected, solve_gram, solve_rows
+from minigrad.auditing.least_squares import components, conjugate_gradients, dependent, solve_gram, solve_rows
 
 EPS = 2.0**-52
 
@@ -81,4 +81,17 @@ def test_conjugate_gradients_see_the_extreme_eigenvalues():
 
 def test_components():
     assert [c.tolist() for c in components({3: {1}, 1: {3, 5}, 5: {1}, 4: {4}})] == [[1, 3, 5], [4]]
-    assert connected(np.zeros((0, 4))) == []
+    assert dependent(np.eye(4)) == []
+    assert [c.tolist() for c in dependent(np.eye(4)[:2])] == [[2], [3]]
+    assert [c.tolist() for c in dependent(np.full((1, 4), 0.5))] == [[0, 1, 2, 3]]
+
+
+def test_many_units_of_few_elements():
+    """More units than elements: the norm of the least solution, and one set, by the row space alone."""
+    rows, weights = system(2_000, 12)
+    solution = solve_rows(rows, weights @ rows, EPS)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    least = np.linalg.lstsq(unit.T, weights @ rows, rcond=None)[0]
+    np.testing.assert_allclose(solution.weights * np.linalg.norm(rows, axis=1), least, atol=1e-10)
+    assert solution.rank == 12
+    assert [s.tolist() for s in solution.undetermined] == [list(range(2_000))]

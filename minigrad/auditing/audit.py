@@ -145,8 +145,8 @@ class _Session:
         if loss is not None:
             packed = tuple(batch(x) if are_examples(x) else x for x in more)
             own = Examples(packed, in_axes)
+            rows = self._sizes.get(self._per or "")
             self._sizes = self._sizes or own.lengths()
-            rows = None if lengths is None else lengths.get(self._per or "")
             self._source = OwnGradients(loss, own, self._parameters, per is not None, rows, advance)
         else:
             assert gradients is not None
@@ -388,7 +388,10 @@ def _checked(lengths: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarr
     for k, v in lengths.items():
         if v.shape != (size,):
             raise BatchError(at_user_line(f"audit: lengths[{k!r}] has shape {v.shape}, for {size} examples"))
-    return dict(lengths)
+        if (v < 0).any() or (v != np.round(v)).any() or not v.any():
+            raise BatchError(at_user_line(f"audit: lengths[{k!r}] must be numbers of rows: whole, not negative, and "
+                                          f"not all zero; it is {v}"))
+    return {k: v.astype(int) for k, v in lengths.items()}
 
 
 def _row_norms(point: Point) -> np.ndarray:

@@ -25,7 +25,7 @@ from .examples import Examples, Parameters, Step, precision_of, without_bfloat16
 from .least_squares import Solution, solve_gram, solve_rows
 
 IN_MEMORY = 30_000_000  # elements of all gradients that are kept
-_BY_SINGULAR_VALUES = 1_500  # units up to which singular values solve
+_BY_SINGULAR_VALUES = 1_500  # units, or elements of a gradient, up to which singular values solve at once
 _CHUNK = 2_000  # examples in a block of the Gram matrix
 _MOST = 20_000  # units
 
@@ -66,7 +66,7 @@ class Rows:
 
     def solve(self, roundoff: float) -> Solution:
         """Return the weights."""
-        if len(self.rows) > _BY_SINGULAR_VALUES:
+        if min(self.rows.shape) > _BY_SINGULAR_VALUES:
             quick = solve_gram(self.rows @ self.rows.T, self.gradient, self.rows.__matmul__, self.combine, roundoff)
             if quick.converged:
                 return quick
@@ -183,6 +183,10 @@ class OwnGradients:
         if per_row:
             self._whole = np.array([self._row_count(k) for k in range(examples.size)])
             counts = self._whole if lengths is None else lengths  # rows beyond are padding
+            if (counts > self._whole).any():
+                k = int(np.argmax(counts > self._whole))
+                raise GradError(at_user_line(f"audit({function_name(loss)}): example {k} has {self._whole[k]} rows, "
+                                             f"but lengths= has {counts[k]}"))
         self.examples = np.repeat(np.arange(examples.size), counts)
         self.rows = np.concatenate([np.arange(c) for c in counts])
         self._counts = counts
@@ -204,6 +208,8 @@ class OwnGradients:
         if self._per_row or not self._together:
             for k in range(self._of.size):
                 self._advance(f"gradients of example {k}")
+                if self._per_row and not self._counts[k]:
+                    continue
                 if self._per_row:
                     spread = np.eye(self._counts[k], self._whole[k])
                     yield self._flat(self._rows_of_one(params, spread, *self._of.one(k)), k)

@@ -225,6 +225,16 @@ def ragged_rows(p, s):
     return (np.tanh(s.x @ p["a"]) @ p["b"] - s.y) ** 2
 
 
+def test_rows_of_examples_without_any():
+    lengths = LENGTHS.copy()
+    lengths[3] = 0
+    mask = (np.arange(9) < lengths[:, None]).astype(float)
+    report = run(token_mean, rows, P, (T, L, mask), per="token", lengths={"token": lengths.astype(float)})
+    assert report.right
+    assert 3 not in report.examples
+    assert len(report.weights) == lengths.sum()
+
+
 def test_ragged_examples_bring_their_lengths():
     def step(p, b):
         return mg.grad(mg.mean_loss(ragged_rows, over=token, in_axes=(None, 0)))(p, b)
@@ -304,6 +314,10 @@ REFUSED = {
     "weights": (MinigradError, "(3,) weights are expected", lambda: run(mean, expected=np.ones(3))),
     "reduction": (MinigradError, "reduction is 'sum' or 'mean'", lambda: run(mean, reduction="max")),
     "lengths": (BatchError, "lengths['token'] has shape (3,)", lambda: run(mean, lengths={"token": np.ones(3, int)})),
+    "negative lengths": (BatchError, "whole, not negative", lambda: run(mean, lengths={"token": np.arange(N) - 1})),
+    "no rows": (BatchError, "not all zero", lambda: run(mean, lengths={"token": np.zeros(N)})),
+    "long lengths": (GradError, f"example {np.argmax(LENGTHS == 8)} has 9 rows, but lengths= has 10", lambda: run(
+        token_mean, rows, P, (T, L, MASK), per="token", lengths={"token": LENGTHS + 2})),
     "rows": (GradError, "one number per row", lambda: run(mean, per="token")),
     "no parameters": (GradError, "no parameters", lambda: run(mean, loss, {}, (X, Y)))}
 

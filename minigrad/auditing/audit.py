@@ -21,7 +21,7 @@ from ..transforms.trace import function_name
 from .examples import Examples, Parameters, Step, precision_of
 from .gradients import IN_MEMORY, ForeignGradients, OwnGradients, Point, Rows, Source, extra_rows, stacked
 from .least_squares import Solution
-from .mixing import Mixing, probe
+from .mixing import Mixing, persists, probe
 from .readings import Evidence, Fit, Reading, Scheme, read, read_clipping
 from .report import Audit
 
@@ -33,7 +33,7 @@ _SINGLE_PRECISION = 2.0**-23  # the round-off of float32
 _LOW_PRECISION = 2.0**-12  # a larger round-off is that of float16 or bfloat16
 _MOST_ROUNDOFF = 2.0**-5  # the largest residual that counts as round-off
 _FREE = 16  # dimensions of a residual whose direction tells
-_TURNED = 0.7  # the cosine below which a residual has changed its direction
+_SPREAD = 6.0  # the error of a combination in low precision, in multiples of what the residual lets one expect
 
 
 @boundary
@@ -253,20 +253,28 @@ class _Session:
             self._roundoff = _SINGLE_PRECISION
             return "single precision"
         free = len(point.gradient) - len(solution.weights)
-        low = beyond and point is points[0] and free >= _FREE and solution.residual <= _MOST_ROUNDOFF * sums
-        if (low and self._turns(point, solution)) or (not beyond and precision > _LOW_PRECISION):
-            error = solution.residual * math.sqrt(len(point.gradient) / max(free, 1))  # that of G, by that of a part
-            self._measured = 3 * error / sums
-            return "low precision" if beyond else ""
-        return ""
+        if solution.residual > _MOST_ROUNDOFF * sums or (not beyond and precision <= _LOW_PRECISION):
+            return ""
+        tells = point is points[0] and free >= _FREE
+        turns = self._turns(point, solution) if tells else not beyond
+        error = solution.residual * math.sqrt(len(point.gradient) / max(free, 1))  # that of G, by that of a part
+        if turns:
+            self._measured = _SPREAD * error / sums
+        elif tells and not beyond:
+            self._measured = solution.residual / (2 * sums)  # no round-off, however low the precision
+        return "low precision" if beyond and turns else ""
+
+    def _nearby(self) -> PyTree:
+        """Return parameters that differ by more than the round-off of their dtype."""
+        return self._parameters.nudged(self._rng, 2.0**-5 if self._precision() > _LOW_PRECISION else 2.0**-6)
 
     def _turns(self, point: Point, solution: Solution) -> bool:
         """Return whether the residual changes its direction at nearby parameters: round-off does, mixing does not."""
-        params = self._parameters.nudged(self._rng)
+        params = self._nearby()
         there = self._point(params, self._call(params, self._examples.args))
         a = point.gradient - point.combine(solution.weights)
         b = there.gradient - there.combine(there.solve(self._precision()).weights)
-        return bool(abs(a @ b) <= _TURNED * np.linalg.norm(a) * np.linalg.norm(b))
+        return not persists(a, b)
 
     def _sums(self, point: Point, solution: Solution) -> float:
         """Return the sum of the norms of the weighted gradients, at least the norm of their sum."""
@@ -331,7 +339,7 @@ class _Session:
     def _error(self, point: Point, solution: Solution) -> np.ndarray:
         """Return the error of each weight by round-off."""
         if self._measured:  # of no direction, so that one dimension has a small share
-            return solution.noise * self._room(point, solution) * min(1.0, 1.5 / math.sqrt(len(point.gradient)))
+            return solution.noise * self._room(point, solution) * min(1.0, 1 / math.sqrt(len(point.gradient)))
         sums = float(np.abs(solution.weights) @ _row_norms(point))
         return solution.noise * max(solution.residual, _WEIGHTS * self._precision() * sums)
 
@@ -380,8 +388,10 @@ class _Session:
     def _probe(self, gradient: np.ndarray, cosine: float) -> Mixing:
         params = self._parameters.tree
         of_one = None if self._per else functools.partial(self._source.of_one, params)
+        nudged = self._nearby()
+        again = None if self._precision() < _SINGLE_PRECISION else lambda args: self._call(nudged, args)
         return probe(lambda args: self._call(params, args), self._examples, gradient, of_one, self._sizes, cosine,
-                     self._precision(), self._advance)
+                     self._precision(), self._advance, again)
 
 
 def _checked(lengths: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:

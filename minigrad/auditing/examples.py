@@ -108,9 +108,9 @@ class Parameters:
             leaves.append(_like(x, moved))
         return optree.tree_unflatten(self._structure, leaves)
 
-    def nudged(self, rng: np.random.Generator) -> PyTree:
-        """Return parameters whose elements differ from these at random, by about 1/256 of their size."""
-        leaves = [_like(x, (a + 2.0**-8 * a * rng.normal(size=a.shape)).astype(a.dtype))
+    def nudged(self, rng: np.random.Generator, size: float) -> PyTree:
+        """Return parameters whose elements differ from these at random, by about this share."""
+        leaves = [_like(x, (a + size * a * rng.normal(size=a.shape)).astype(a.dtype))
                   for x, a in zip(self._leaves, self._arrays, strict=True)]
         return optree.tree_unflatten(self._structure, leaves)
 

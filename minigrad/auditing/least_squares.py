@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _INDEPENDENT = 2.0**12  # multiples of the round-off above which a singular value counts
-_LARGEST_SMALL = 2.0**-5  # of the largest, in float16 and bfloat16
+_LARGEST_SMALL = 2.0**-7  # of the largest, in float16 and bfloat16
 _SHARED = 1e-6  # elements of a projector above which two units share a direction
 _STEPS = 500  # of the conjugate gradient method
 

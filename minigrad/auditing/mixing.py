@@ -15,6 +15,8 @@ from ..graph import PyTree
 from .examples import Examples, array_of
 from .least_squares import components
 
+_MOST_NOISE = 2.0**-10  # of the gradient: interactions below are not looked at
+_PERSISTENT = 0.7  # the cosine above which two differences have one direction
 TRIED = 12  # examples of the matrix
 
 
@@ -59,9 +61,38 @@ class Mixing:
         return bool(self.groups)
 
 
+class _Replacements:
+    """The changes of a step's gradient by other examples in place of one or two."""
+
+    def __init__(self, call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples, gradient: np.ndarray,
+                 donors: Mapping[int, int], advance: Callable[[str], None]):
+        self._call, self._examples, self._gradient = call, examples, gradient
+        self._donors, self._advance = donors, advance
+        self.single = {j: self._change(j) for j in donors}
+
+    def interaction(self, j: int, k: int) -> np.ndarray:
+        """Return the change by two replaced examples, less the changes by each."""
+        out: np.ndarray = self._change(j, k) - self.single[j] - self.single[k]
+        return out
+
+    def _change(self, *others: int) -> np.ndarray:
+        self._advance(f"example{'s' * (len(others) > 1)} {' and '.join(map(str, others))} replaced")
+        rows = np.arange(self._examples.size)
+        for j in others:
+            rows[j] = self._donors[j]
+        change: np.ndarray = self._call(self._examples.take(rows)) - self._gradient
+        return change
+
+
+def persists(here: np.ndarray, nearby: np.ndarray) -> bool:
+    """Return whether a difference has one direction at nearby parameters too; round-off has another."""
+    return bool(here @ nearby > _PERSISTENT * np.linalg.norm(here) * np.linalg.norm(nearby))
+
+
 def probe(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples, gradient: np.ndarray,
           of_one: Callable[[tuple[PyTree, ...]], np.ndarray] | None, lengths: Mapping[str, np.ndarray], cosine: float,
-          roundoff: float, advance: Callable[[str], None]) -> Mixing:
+          roundoff: float, advance: Callable[[str], None],
+          again: Callable[[tuple[PyTree, ...]], np.ndarray] | None = None) -> Mixing:
     """Return the interactions of up to `TRIED` examples in a step.
 
     Parameters
@@ -77,31 +108,28 @@ def probe(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples, 
     cosine : float
     roundoff : float
     advance : callable
+    again : callable, optional
+        The step at nearby parameters, where round-off may be as large as an interaction.
     """
     n = examples.size
     tried = _tried(n, lengths)
     donors = {j: _donor(j, n, lengths) for j in tried.tolist()}
     scale = float(np.linalg.norm(gradient)) or 1.0
 
-    def replaced(*others: int) -> np.ndarray:
-        advance(f"example{'s' * (len(others) > 1)} {' and '.join(map(str, others))} replaced")
-        rows = np.arange(n)
-        for j in others:
-            rows[j] = donors[j]
-        change: np.ndarray = call(examples.take(rows)) - gradient
-        return change
-
-    single = {j: replaced(j) for j in tried.tolist()}
+    here = _Replacements(call, examples, gradient, donors, advance)
+    nearby = None if again is None else _Replacements(again, examples, again(examples.args), donors, advance)
     size = len(tried)
     interactions = np.zeros((size, size))
     for a in range(size):
         for b in range(a):
             j, k = int(tried[a]), int(tried[b])
-            gap = float(np.linalg.norm(replaced(j, k) - single[j] - single[k]))
-            change = max(float(np.linalg.norm(single[j])), float(np.linalg.norm(single[k])))
-            noise = 64 * roundoff * scale
-            interactions[a, b] = interactions[b, a] = gap / change if gap > noise and change > noise else 0.0
-    limit = max(1e-3 * interactions.max(initial=0.0), 256 * roundoff)
+            together = here.interaction(j, k)
+            gap = float(np.linalg.norm(together))
+            change = max(float(np.linalg.norm(here.single[j])), float(np.linalg.norm(here.single[k])))
+            noise = min(64 * roundoff, _MOST_NOISE) * scale
+            if min(gap, change) > noise and (nearby is None or persists(together, nearby.interaction(j, k))):
+                interactions[a, b] = interactions[b, a] = gap / change
+    limit = max(1e-3 * interactions.max(initial=0.0), min(256 * roundoff, _MOST_NOISE))
     links = {int(tried[a]): {int(tried[b]) for b in np.flatnonzero(interactions[a] > limit)} for a in range(size)}
     groups = [g for g in components(links) if len(g) > 1]
     backwards = np.arange(n - 1, -1, -1)

@@ -145,6 +145,17 @@ def test_half_precision_is_no_leak(dtype):
     assert not wrong.right
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_leaks_in_half_precision_are_found_and_their_groups(dtype):
+    def step(w, x, y):
+        parts = [in_half_precision(w, x[m] + 0.3 * x[m].mean(axis=0), y[m]) for m in PARTS]
+        return np.concatenate(parts).mean(axis=0).astype(dtype)
+
+    report = run(step)
+    assert not report.right
+    assert [g.tolist() for g in report.mixing.groups] == [m.tolist() for m in PARTS]
+
+
 def test_a_leak_as_small_as_round_off_is_found():
     report = run(lambda w, x, y: singles(w, x + 0.003 * x.mean(axis=0), y).mean(axis=0))
     assert report.residual < 2.0**-5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -197,7 +197,7 @@ def deviation(variance: Callable[..., Array]) -> Callable[..., Array]:
     """Return the standard deviation of the arguments of a variance; its gradient at 0 is 0."""
     @accumulates
     @functools.wraps(variance)
-    def root(a: ArrayLike, *args: Any, **kwargs: Any) -> Array:
+    def root(a: ArrayLike, *args: object, **kwargs: object) -> Array:
         return Array(ew.norm_of(variance(a, *args, **kwargs)._node))
 
     return root

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -155,7 +155,7 @@ def _mask(numbers: Array, where: ArrayLike) -> Array:
 def _of_numbers(function: Callable[..., object], ours: Callable[..., Array], value: float, doc: str) -> None:
     @implements(function, doc=doc)
     @functools.wraps(ours)
-    def of_numbers(a: ArrayLike, *args: Any, **kwargs: Any) -> Array:
+    def of_numbers(a: ArrayLike, *args: object, **kwargs: object) -> Array:
         return ours(_without_nan(a, value)[0], *args, **kwargs)
 
 

@@ -34,6 +34,7 @@ _LOW_PRECISION = 2.0**-12  # a larger round-off is that of float16 or bfloat16
 _MOST_ROUNDOFF = 2.0**-5  # the largest residual that counts as round-off
 _FREE = 16  # dimensions of a residual whose direction tells
 _SPREAD = 6.0  # the error of a combination in low precision, in multiples of what the residual lets one expect
+_FEW = 16  # elements whose order may agree by chance
 
 
 @boundary
@@ -153,7 +154,8 @@ class _Session:
             self._source = ForeignGradients(gradients, self._examples, self._parameters, advance)
         self._roundoff = 0.0
         self._measured = 0.0  # the residual of low precision, of the sum of the parts' norms
-        self._points: list[Point] = []
+        self._first = np.zeros(0)  # the gradient at the given parameters
+        self._fixed = False  # whether it was the same at others
 
     # -- the step ------------------------------------------------------------------------------------------
 
@@ -186,7 +188,9 @@ class _Session:
 
     def _another(self) -> Point:
         params = self._parameters.near(self._rng)
-        return self._point(params, self._call(params, self._examples.args))
+        gradient = self._call(params, self._examples.args)
+        self._fixed = self._fixed or np.array_equal(gradient, self._first)
+        return self._point(params, gradient)
 
     # -- the run -------------------------------------------------------------------------------------------
 
@@ -203,7 +207,7 @@ class _Session:
             if wanted.shape != (len(self._source.examples),):
                 raise MinigradError(at_user_line(f"audit: {wanted.shape} weights are expected, for "
                                                  f"{len(self._source.examples)} {unit}s"))
-        gradient = self._gradient()
+        gradient = self._first = self._gradient()
         points = [self._point(self._parameters.tree, gradient)]
         first, solution, together = self._solve(points)
         lower = self._lower_precision(together, solution, points)
@@ -216,7 +220,8 @@ class _Session:
         if solution.residual > room and together is not first:
             alone = first.solve(self._precision())
             if alone.residual <= self._room(first, alone):
-                varies = "The weights change with the parameters."
+                varies = ("The step returns this gradient at other parameters too: it does not compute with those that "
+                          "it is given." if self._fixed else "The weights change with the parameters.")
                 solution, together = alone, first
         readings: list[Reading] = []
         evidence = self._evidence(together, solution, schemes, goal_name)
@@ -231,6 +236,7 @@ class _Session:
         shown = solution.weights[:n] if not readings or solution.undetermined == [] else readings[0].weights
         undetermined = [s[s < n] for s in solution.undetermined]
         undetermined = [s for s in undetermined if len(s)]
+        entangled = {name: s[s < n] for k, name in enumerate(self._extra) for s in solution.undetermined if n + k in s}
         coefficients = readings[0].extra if readings else solution.weights[n:]
         return Audit(
             name=self._name, unit=unit, weights=shown, uncertainty=evidence.uncertainty, expected=wanted,
@@ -238,7 +244,17 @@ class _Session:
             condition=solution.condition, rank=solution.rank, undetermined=undetermined, readings=readings,
             extra=dict(zip(self._extra, map(float, coefficients), strict=True)), mixing=mixing, varies=varies,
             lower_precision=lower, examples=self._source.examples, rows=self._source.rows, norms=first.norms[:n],
-            points=len(points), method=first.method, seconds=time.perf_counter() - self._start, schemes=schemes)
+            points=len(points), method=first.method, seconds=time.perf_counter() - self._start, schemes=schemes,
+            entangled=entangled, elementwise=mixing is not None and self._is_elementwise(first, solution, wanted))
+
+    def _is_elementwise(self, point: Point, solution: Solution, wanted: np.ndarray) -> bool:
+        """Return whether the elements of the gradient have the order of the expected one's, or the reverse order."""
+        total = point.combine(np.concatenate([wanted, np.ones(len(self._extra))]))
+        if len(total) != self._parameters.size or len(total) < _FEW:  # a sketch has no elements
+            return False
+        ordered = point.gradient[np.argsort(total)] * np.sign(point.gradient @ total)
+        falls = np.diff(ordered).min() < -_ROUNDOFF * self._precision() * np.abs(ordered).max()
+        return not falls and solution.residual > _MOST_ROUNDOFF * float(np.linalg.norm(point.gradient))
 
     def _precision(self) -> float:
         return max(self._roundoff, self._source.roundoff, 2.0**-52)
@@ -318,13 +334,19 @@ class _Session:
         n, directions = len(self._source.examples), len(self._extra)
         beside = [point.combine(np.concatenate([np.zeros(n), row])) for row in np.eye(directions)]
         room = self._room(point, solution)
+        dependent = any((s >= n).any() for s in solution.undetermined)
 
         def fit(pattern: np.ndarray) -> Fit:
             own = point.combine(np.concatenate([pattern, np.zeros(directions)]))
             columns = np.stack([own, *beside], axis=1)
+            limit = max(room, 2 * solution.residual)
+            if dependent:  # the factors are undetermined: take the pattern once, if that explains the gradient
+                others, *_ = np.linalg.lstsq(columns[:, 1:], point.gradient - own, rcond=None)
+                if np.linalg.norm(own + columns[:, 1:] @ others - point.gradient) <= limit:
+                    return Fit(1.0, others, True)
             factors, *_ = np.linalg.lstsq(columns, point.gradient, rcond=None)
             rest = float(np.linalg.norm(columns @ factors - point.gradient))
-            return Fit(float(factors[0]), factors[1:], rest <= max(room, 2 * solution.residual))
+            return Fit(float(factors[0]), factors[1:], rest <= limit)
 
         def norm(weights: np.ndarray) -> float:
             return float(np.linalg.norm(point.combine(np.concatenate([weights, np.zeros(directions)]))))

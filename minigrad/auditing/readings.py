@@ -142,6 +142,7 @@ def read(found: Evidence) -> list[Reading]:
     readings += read_clipping([found])
     if any(r.name == "multiples" and r.factor == 1 for r in readings):  # micro-batches of any sizes explain too much
         readings = [r for r in readings if r.name != "micro-batch means" or _is_regular(r.microbatches)]
+        readings.sort(key=lambda r: not _are_consecutive(r.microbatches))  # shuffled ones are less likely
     named = [r for r in readings if r.named]
     exact = [r for r in named if r.factor == 1]
     return _distinct(exact or named or readings[:1])
@@ -295,9 +296,15 @@ def _split(units: np.ndarray, counts: np.ndarray, number: int) -> list[np.ndarra
 
 
 def _is_regular(microbatches: Sequence[np.ndarray]) -> bool:
-    """Return whether all micro-batches follow each other and have one size, but for a smaller last one."""
+    """Return whether all micro-batches have one size, but for a smaller one, the last if they follow each other."""
     sizes = [len(m) for m in microbatches]
-    return all(np.ptp(m) == len(m) - 1 for m in microbatches) and len(set(sizes[:-1])) == 1 and sizes[-1] <= sizes[0]
+    if not _are_consecutive(microbatches):
+        sizes.sort(reverse=True)
+    return len(set(sizes[:-1])) == 1 and sizes[-1] <= sizes[0]
+
+
+def _are_consecutive(microbatches: Sequence[np.ndarray]) -> bool:
+    return all(np.ptp(m) == len(m) - 1 for m in microbatches)
 
 
 def _multiples(found: Evidence, scheme: Scheme) -> Iterator[Reading]:

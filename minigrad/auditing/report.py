@@ -70,6 +70,10 @@ class Audit:
         The values of the parameters at which the step was called.
     method : str
     seconds : float
+    entangled : dict of str to array
+        For a further direction that is a combination of the units' gradients: these units.
+    elementwise : bool
+        Whether examples mix, but the elements have the order of those of the expected gradient, or the reverse.
 
     Examples
     --------
@@ -106,6 +110,8 @@ class Audit:
     method: str
     seconds: float
     schemes: Mapping[str, Scheme] = field(default_factory=dict, repr=False)
+    entangled: Mapping[str, np.ndarray] = field(default_factory=dict)
+    elementwise: bool = False
 
     @property
     def verdict(self) -> str:

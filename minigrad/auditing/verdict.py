@@ -29,14 +29,19 @@ def verdict_of(report: Audit) -> str:
         text = (f"The step returns a combination of the {report.unit}s’ gradients with weights from {low:.4g} to "
                 f"{high:.4g}, which match no known pattern.")
     for name, factor in report.extra.items():
-        if abs(factor - 1) > 1e-3 and report.mixing is None:
+        stated = report.mixing is None and (name not in report.entangled or report.readings)
+        if stated and abs(factor - 1) > 1e-3:
             text += (f" {name} is missing." if abs(factor) < 1e-6 else f" {name} counts {factor:.4g} times, not once.")
     if report.varies:
         text += f" {report.varies}"
     if report.lower_precision:
         text += f" It computes in {report.lower_precision} (residual {report.residual:.0e})."
     if report.mixing is None:
-        text += _undetermined(report.undetermined, report.unit)
+        for name, units in report.entangled.items():
+            text += (f" The gradient of {name} is a combination of those of {named_units(units, report.unit)}, so that "
+                     "their factors cannot be told apart.")
+        known = {int(units[0]) for units in report.entangled.values()}
+        text += _undetermined([s for s in report.undetermined if int(s[0]) not in known], report.unit)
         scale = np.abs(report.weights).max(initial=0.0)
         doubt = float(report.uncertainty.max(initial=0.0)) / scale if scale else 0.0
         if doubt > 0.01 and not report.undetermined:
@@ -48,6 +53,10 @@ def verdict_of(report: Audit) -> str:
 
 def _of_mixing(report: Audit, mixing: Mixing) -> str:
     size = f"residual {report.residual:.2g}"
+    if report.elementwise:
+        return (f"The step returns no combination of the {report.unit}s’ gradients ({size}), but its elements rise "
+                f"with those of the {report.goal}, or fall with them: as after an optimizer that scales each element, "
+                "such as Adam, clipping by value, or rounding. Audit the gradient before that.")
     if not mixing.mixes:
         alone = "" if mixing.alone is None or is_close(mixing.alone, 1) else (
             f"; on a batch of one example the cosine is as low as {mixing.alone:.3g}")

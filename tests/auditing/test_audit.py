@@ -49,6 +49,17 @@ def test_micro_batches_of_equal_sums_are_told_apart_or_both_named():
     assert [len(m) for m in report.microbatches] == [4, 4, 2]
 
 
+def test_shuffled_micro_batches_are_named_beside_repeated_examples():
+    """Sizes 8, 8, 8, 4 of shuffled examples: four have twice the weight of the others, as if counted twice in 32."""
+    rng = np.random.default_rng(4)
+    x, y, order = rng.normal(size=(28, 40)), rng.normal(size=28), rng.permutation(28)
+    parts = np.split(order, [8, 16, 24])
+    report = run(lambda w, x, y: np.mean([mean(w, x[m], y[m]) for m in parts], axis=0), loss, W, (x, y))
+    assert [r.name for r in report.readings] == ["multiples", "micro-batch means"]
+    assert sorted(map(len, report.microbatches)) == [4, 8, 8, 8]
+    assert sorted(parts[3].tolist()) in [m.tolist() for m in report.microbatches]
+
+
 def test_clipping_one_by_one():
     bound = float(np.median(np.linalg.norm(singles(W, X, Y), axis=1)))
     report = run(lambda w, x, y: np.mean([clip(g, bound) for g in singles(w, x, y)], axis=0))

@@ -17,6 +17,7 @@ from .least_squares import components
 
 _MOST_NOISE = 2.0**-10  # of the gradient: interactions below are not looked at
 _PERSISTENT = 0.7  # the cosine above which two differences have one direction
+_READ = 1e-6  # the relative change of a gradient by an argument that the loss reads
 TRIED = 12  # examples of the matrix
 
 
@@ -136,7 +137,7 @@ def probe(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples, 
     order = float(np.linalg.norm(call(examples.take(backwards)) - gradient)) / scale
     return Mixing(tried, interactions, groups, order, _alone(call, examples, of_one, tried),
                   _split(call, examples, gradient, scale),
-                  _padding(call, examples, gradient, lengths, scale), cosine)
+                  _padding(call, examples, gradient, of_one, lengths, scale), cosine)
 
 
 def _tried(n: int, lengths: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -193,22 +194,32 @@ def _split(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples,
 
 
 def _padding(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples, gradient: np.ndarray,
-             lengths: Mapping[str, np.ndarray], scale: float) -> float | None:
-    """Return the change by other numbers in the rows beyond the examples' lengths, of floating arrays."""
+             of_one: Callable[[tuple[PyTree, ...]], np.ndarray] | None, lengths: Mapping[str, np.ndarray], scale: float
+             ) -> float | None:
+    """Return the change by other numbers in the padding of arguments whose padding the loss does not read."""
     if not examples.dense or not lengths:
         return None
     rng = np.random.default_rng(0)
-    args, found = [], False
-    for arg, axis in zip(examples.args, examples.axes, strict=True):
+    args = list(examples.args)
+    for position, (arg, axis) in enumerate(zip(examples.args, examples.axes, strict=True)):
         dtype = str(getattr(arg, "dtype", ""))
-        padded = next((m for m in lengths.values() if axis == 0 and "float" in dtype and np.ndim(arg) > 1
-                       and np.shape(arg)[1] >= m.max() and np.shape(arg)[1] > m.min()), None)
+        padded = next((m for m in lengths.values() if axis == 0 and ("float" in dtype or "int" in dtype)
+                       and np.ndim(arg) > 1 and np.shape(arg)[1] >= m.max() and np.shape(arg)[1] > m.min()), None)
         if padded is None:
-            args.append(arg)
             continue
-        found = True
         values = array_of(arg).copy()
         beyond = np.arange(values.shape[1]) >= padded[:, None]
-        values[beyond] = rng.normal(size=values[beyond].shape)
-        args.append(arg.new_tensor(values) if hasattr(arg, "new_tensor") else values.astype(dtype))
-    return float(np.linalg.norm(call(tuple(args)) - gradient)) / scale if found else None
+        within = values[~beyond].ravel()
+        values[beyond] = rng.normal(size=values[beyond].shape) if "float" in dtype else rng.choice(
+            within, values[beyond].shape)
+        other = arg.new_tensor(values) if hasattr(arg, "new_tensor") else values.astype(dtype)
+        if of_one is not None:
+            k = int(np.argmin(padded))
+            one = examples.one(k)
+            before, after = of_one(one), of_one((*one[:position], other[k], *one[position + 1:]))
+            if np.linalg.norm(after - before) > _READ * np.linalg.norm(before):
+                continue
+        args[position] = other
+    if all(a is b for a, b in zip(args, examples.args, strict=True)):
+        return None
+    return float(np.linalg.norm(call(tuple(args)) - gradient)) / scale

@@ -183,9 +183,10 @@ class Audit:
     @property
     def notes(self) -> list[str]:
         """The notes below the table."""
+        directions = len(self.weights) + len(self.extra)
         return [
             f"residual {self.residual:.1e} (round-off: up to {self.tolerance:.1e}); condition {self.condition:.2g}"
-            + ("" if self.rank is None else f"; {self.rank} of {len(self.weights)} gradients are independent"),
+            + ("" if self.rank is None else f"; {self.rank} of {directions} gradients are independent"),
             f"by {self.method}; {self.points} value{'s' * (self.points != 1)} of the parameters; "
             f"{formatting.seconds(self.seconds)}"]
 

@@ -61,8 +61,9 @@ def _of_mixing(report: Audit, mixing: Mixing) -> str:
         alone = "" if mixing.alone is None or is_close(mixing.alone, 1) else (
             f"; on a batch of one example the cosine is as low as {mixing.alone:.3g}")
         apart = f", and no two of the {len(mixing.tried)} examples tried interact" if len(mixing.tried) > 1 else ""
+        padding = " The numbers in the padding matter." if (mixing.padding or 0) > report.tolerance else ""
         return (f"This is not the gradient of this loss: no combination of the {report.unit}s’ gradients gives it "
-                f"({size}; the cosine with the nearest one is {mixing.cosine:.6f}{alone}){apart}.")
+                f"({size}; the cosine with the nearest one is {mixing.cosine:.6f}{alone}){apart}.{padding}")
     whole = len(mixing.groups) == 1 and len(mixing.groups[0]) == len(mixing.tried)
     among = f"of the {len(mixing.tried)} examples tried all interact" if whole else (
         "these interact: " + "; ".join(ranges(g) for g in mixing.groups))

@@ -107,6 +107,7 @@ def test_weights_without_a_name_are_shown():
 def test_a_regulariser_has_a_factor_of_its_own():
     report = run(lambda w, x, y: mean(w, x, y) + 3 * w, extra={"l2": lambda w: w})
     assert report.extra["l2"] == pytest.approx(3)
+    assert "13 of 13 gradients are independent" in str(report)
     assert "l2 counts 3 times" in report.verdict
     assert not report.right
     assert run(lambda w, x, y: mean(w, x, y) + w, extra={"l2": lambda w: w}).right

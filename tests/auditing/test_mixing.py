@@ -111,6 +111,29 @@ def test_numbers_in_the_padding():
     assert "numbers in the padding matter" in report.verdict
 
 
+def test_codes_in_the_padding():
+    """The step scores the padding too; a mask that the loss reads is left alone."""
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(2, 8, N)
+    codes = rng.integers(0, 200, (N, 8))
+    mask = (np.arange(8) < lengths[:, None]).astype(float)
+    w = rng.normal(size=(200, 4))
+
+    def own(w, codes, mask):
+        return np.sum(mask[:, None] * np.tanh(w[codes]) ** 2)
+
+    def step(w, codes, mask):
+        return mg.grad(lambda w: np.sum(np.tanh(w[codes]) ** 2))(w)
+
+    report = run(step, own, w, (codes, mask), lengths={"token": lengths})
+    assert report.mixing.padding > 1e-3
+    assert report.verdict.endswith("The numbers in the padding matter.")
+    masked = run(lambda w, codes, mask: mg.grad(lambda w: np.sum(mask[..., None] * np.sin(w[codes])))(w), own, w,
+                 (codes, mask), lengths={"token": lengths})
+    assert masked.mixing.padding == 0
+    assert "padding" not in masked.verdict
+
+
 def test_single_precision_is_no_leak():
     report = run(lambda w, x, y: mean(*(a.astype(np.float32) for a in (w, x, y))).astype(np.float64))
     assert report.verdict.startswith("The step returns the mean over 12 examples. It computes in single precision")

@@ -107,65 +107,63 @@ assert np.isclose(report.readings[0].bound, 3.5)
 
 text = [line for line in digits.DESCR.splitlines() if line.strip()][:10]
 alphabet = sorted(set("".join(text)))
-lengths = np.array([len(line) for line in text])
-lines = np.array([[alphabet.index(c) for c in line.ljust(lengths.max())] for line in text])  # padded by blanks
+lengths = np.array([len(line) - 1 for line in text])
+codes = np.array([[alphabet.index(c) for c in line.ljust(lengths.max() + 1)] for line in text])  # padded by blanks
+lines = codes[:, :-1], codes[:, 1:], lengths  # the characters, the ones that follow them
 shapes = {"embed": (len(alphabet), 8), "query": (8, 8), "key": (8, 8), "value": (8, 8), "out": (8, len(alphabet))}
 weights = {k: rng.normal(0, 0.4, shape) for k, shape in shapes.items()}
 
 
-def losses(p, codes, mask):
-    """Return the loss of each character of a line from those before it that the mask lets it attend to."""
-    h = p["embed"][codes[:-1]]
+def losses(p, codes, following, mask):
+    """Return the loss of each following character, from the characters to which the mask lets one attend."""
+    h = p["embed"][codes]
     scores = jnp.where(mask, (h @ p["query"]) @ (h @ p["key"]).T, -jnp.inf)
     logits = (h + jax.nn.softmax(scores, axis=1) @ (h @ p["value"])) @ p["out"]
-    return optax.losses.softmax_cross_entropy_with_integer_labels(logits, codes[1:])
+    return optax.losses.softmax_cross_entropy_with_integer_labels(logits, following)
 
 
 def causal(codes):
-    return jnp.tri(len(codes) - 1, dtype=bool)
+    return jnp.tri(len(codes), dtype=bool)
 
 
-def line_loss(p, codes, length):
+def line_loss(p, codes, following, length):
     """Return the sum of the losses of a line's characters, without the padding."""
-    return jnp.sum(jnp.where(jnp.arange(1, len(codes)) < length, losses(p, codes, causal(codes)), 0))
+    return jnp.sum(jnp.where(jnp.arange(len(codes)) < length, losses(p, codes, following, causal(codes)), 0))
 
 
-def padded(p, codes, lengths):
-    return jax.grad(lambda p: jax.vmap(line_loss, (None, 0, 0))(p, codes, lengths).sum() / (lengths - 1).sum())(p)
+def padded(p, *batch):
+    return jax.grad(lambda p: jax.vmap(line_loss, (None, 0, 0, 0))(p, *batch).sum() / batch[2].sum())(p)
 
 
-def padding_takes_part(p, codes, lengths):
-    return jax.grad(lambda p: jax.vmap(lambda line: losses(p, line, causal(line)))(codes).mean())(p)
+def mean_of_line_means(p, *batch):
+    return jax.grad(lambda p: jnp.mean(jax.vmap(line_loss, (None, 0, 0, 0))(p, *batch) / batch[2]))(p)
 
 
-def mean_of_line_means(p, codes, lengths):
-    return jax.grad(lambda p: jnp.mean(jax.vmap(line_loss, (None, 0, 0))(p, codes, lengths) / (lengths - 1)))(p)
+def padding_takes_part(p, codes, following, lengths):
+    return jax.grad(lambda p: jax.vmap(lambda c, f: losses(p, c, f, causal(c)))(codes, following).mean())(p)
 
 
-tokens = {"lengths": {"token": lengths - 1}, "expected": "mean over token"}
-audit(padded, line_loss, weights, (lines, lengths), **tokens).check("mean over token")
-report = audit(padding_takes_part, line_loss, weights, (lines, lengths), **tokens)
+tokens = {"lengths": {"token": lengths}, "expected": "mean over token"}
+audit(padded, line_loss, weights, lines, **tokens).check("mean over token")
+assert "the mean over 10 token means" in audit(mean_of_line_means, line_loss, weights, lines, **tokens).verdict
+report = audit(padding_takes_part, line_loss, weights, lines, **tokens)
 assert "not the gradient of this loss" in report.verdict
-assert not audit(mean_of_line_means, line_loss, weights, (lines, lengths), **tokens).right
+assert "The numbers in the padding matter." in report.verdict
 
 
-def pack(p, codes, may_attend):
-    """Return the gradient of the mean over the characters of lines of 16, packed into one sequence."""
-    row, line = codes.ravel(), jnp.repeat(jnp.arange(len(codes)), codes.shape[1])
-    same = line[:-1, None] == line[None, :-1]
-    counted = line[:-1] == line[1:]  # no character is predicted from another line
-    return jax.grad(lambda p: jnp.sum(counted * losses(p, row, causal(row) & may_attend(same))) / counted.sum())(p)
+def packed_with_segments(p, codes, following, lengths):
+    """Return the gradient of the mean over lines of one length, packed into one sequence."""
+    line = jnp.repeat(jnp.arange(len(codes)), codes.shape[1])
+    mask = causal(line) & (line[:, None] == line)
+    return jax.grad(lambda p: losses(p, codes.ravel(), following.ravel(), mask).mean())(p)
 
 
-def packed_with_segments(p, codes, lengths):
-    return pack(p, codes, lambda same: same)
+def packed_without_segments(p, codes, following, lengths):
+    return jax.grad(lambda p: losses(p, codes.ravel(), following.ravel(), causal(codes.ravel())).mean())(p)
 
 
-def packed_without_segments(p, codes, lengths):
-    return pack(p, codes, jnp.ones_like)
-
-
-sixteen = lines[lengths >= 16][:, :16], np.full((lengths >= 16).sum(), 16)
-tokens["lengths"] = {"token": sixteen[1] - 1}
+long = lengths >= 16
+sixteen = codes[long, :16], codes[long, 1:17], np.full(long.sum(), 16)
+tokens["lengths"] = {"token": sixteen[2]}
 audit(packed_with_segments, line_loss, weights, sixteen, **tokens).check("mean over token")
 assert "Examples mix" in audit(packed_without_segments, line_loss, weights, sixteen, **tokens).verdict

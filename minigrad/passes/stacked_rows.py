@@ -41,7 +41,7 @@ def padded_axis(node: Node) -> int | None:
 
 
 def position_axis(part: Node, whole: Node) -> int | None:
-    """Return the axis of which a part has one position, and all of the others; None if there is none."""
+    """Return the one axis along which a part has a single position of the whole, or None."""
     cut = [a for a, (n, m) in enumerate(zip(whole.shape, part.shape, strict=True)) if n != m]
     return cut[0] if len(cut) == 1 and part.shape[cut[0]] == 1 else None
 

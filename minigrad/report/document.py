@@ -48,7 +48,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], marked: int | N
 
 
 def figures(drawings: Sequence[str], broad: bool = False) -> str:
-    """Return drawings side by side, or below each other where there is no room; `broad` ones over the whole width."""
+    """Return drawings side by side, or in a column on narrow pages; `broad` ones over the whole width."""
     opened = '<figure class="broad" tabindex="0">' if broad else "<figure>"
     return '<div class="figures">' + "".join(f"{opened}{d}</figure>" for d in drawings) + "</div>"
 

@@ -2,7 +2,7 @@
 
 Every transform stages its function on fresh inputs, rewrites the nodes, and then either runs them (at
 top level) or puts the caller's nodes in the place of the inputs (inside another trace). Values of an
-outer trace that the function closes over are nodes like any other, so there is no stack of levels.
+outer trace in the function's closure are nodes like any other: traces need no stack of levels.
 """
 
 from __future__ import annotations

@@ -244,7 +244,7 @@ def left_out() -> frozenset[str]:
     Raises
     ------
     MinigradError
-        If there is no such part.
+        If the program has no such part.
     """
     named = frozenset(os.environ.get("MINIGRAD_GPU_WITHOUT", "").replace(",", " ").split())
     if strange := named.difference(PARTS):

@@ -89,10 +89,11 @@ def all_reduce(f: Callable[..., PyTree], comm: Communicator, in_axes: InAxes | I
                 raise BatchError(at_user_line(f"all_reduce({name}): a result, or a maximum over the batch, needs the "
                                               "rows of all ranks; it returns sums and means"))
             rows = tuple(sizes[whole] for _, whole in divided.symbols)
-            call.message = rows, divided.key, [] if divided.key in compared else _fingerprints(divided, leaves)
+            known = divided.fingerprint in compared
+            call.message = rows, divided.fingerprint, [] if known else _fingerprints(divided, leaves)
         told = call.received
         _compare(name, divided, told)
-        compared.add(divided.key)
+        compared.add(divided.fingerprint)
         totals = [sum(column) for column in zip(*(numbers for numbers, _, _ in told), strict=True)]
         if not totals[0]:
             raise BatchError(at_user_line(f"all_reduce({name}): no rank has an example"))
@@ -109,7 +110,7 @@ def all_reduce(f: Callable[..., PyTree], comm: Communicator, in_axes: InAxes | I
 class _OwnCall:
     """A rank's own work, whose message all ranks get at its end; an error is raised on all of them.
 
-    Without that, ranks would wait for one that has raised.
+    Without that, ranks would wait for one that has raised, or that Ctrl-C has stopped.
     """
 
     message: PyTree = None
@@ -123,8 +124,6 @@ class _OwnCall:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
                  ) -> None:
-        if error is not None and not isinstance(error, Exception):
-            return
         told = self._comm.allgather((None if error is None else f"{type(error).__name__}: {error}", self.message))
         failed = {k: text for k, (text, _) in enumerate(told) if text is not None}
         if error is None and failed:

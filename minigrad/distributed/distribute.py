@@ -139,7 +139,7 @@ def _on_workers(divided: Divided, operands: Values, executor: Executor, number: 
             raise
         begin, end = (edge[dim.symbol] for edge in spans[k])
         where = f"part {k} of {len(spans)} (examples {begin} to {end - 1})"
-        if isinstance(error, (MinigradError, IndexError)):  # of the user's program: with its line
+        if isinstance(error, MinigradError) or type(error) is IndexError:  # of the user's program: with its line
             raise type(error)(f"{error}\n{where}") from error
         what = f"no result in {timeout} s" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
         raise MinigradError(at_user_line(f"distribute({divided.graph.name}): {where}: {what}")) from error

@@ -18,8 +18,8 @@ import optree
 from .. import backends, interpreters
 from ..argument_sizes import argument_sizes
 from ..compiler import Entry
-from ..errors import BatchError, ShapeError, at_user_line
-from ..graph import Graph, InAxes, Node, PyTree, reachable
+from ..errors import BatchError, MinigradError, ShapeError, at_user_line, format_location
+from ..graph import Graph, InAxes, Node, PyTree, held_graphs, reachable
 from ..ops.accumulators import Chains, accumulator
 from ..ops.constants import proj
 from ..ops.control import chunked, section_of
@@ -28,7 +28,7 @@ from ..primitive import placeholder
 from ..symbolic import Dim, Symbol, value
 from ..transforms.microbatch import in_passes
 from ..transforms.symbolic_trace import trace_symbolic
-from ..transforms.trace import flatten_arguments, function_name
+from ..transforms.trace import flatten_arguments, function_name, is_weak
 
 Values = list[np.ndarray]
 Span = tuple[Mapping[Symbol, int], Mapping[Symbol, int]]  # begin and end of a part, by the symbols of its axes
@@ -106,6 +106,12 @@ class Divided:
     after: Program
     body: bytes
     key: str
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A hash of the whole program, its constants included: processes that agree on it compute the same."""
+        graph = self.graph.replace(in_tree=None, out_tree=None)
+        return blake2b(_pickled(graph, (graph, self.numbers), "all_reduce")).hexdigest()
 
     @functools.cached_property
     def own(self) -> dict[int, int]:
@@ -226,12 +232,40 @@ def divide(graph: Graph, numbers: tuple[bool, ...], caller: str) -> Divided:
     results = {n: by_index[n.params["index"]] for n in graph.nodes if n.prim is proj and n.inputs[0] is node}
     after = Graph((*graph.inputs, *stand_in), tuple(interpreters.substitute(graph.outputs, results)),
                   (*graph.names, *(f"part{k}" for k in by_index)), name=graph.name)
-    body = pickle.dumps(PartProgram(_entry(node.params["graph"]), *_place(node)), protocol=5)
+    body = _pickled(graph, PartProgram(_entry(node.params["graph"]), *_place(node)), caller)
     return Divided(graph, numbers, node, shared, rows, Program(after), body, blake2b(body).hexdigest())
+
+
+def _pickled(graph: Graph, program: object, caller: str) -> bytes:
+    """Return the pickle of a program that holds `graph` or a graph within it."""
+    try:
+        return pickle.dumps(program, protocol=5)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise MinigradError(at_user_line(
+            f"{caller}({graph.name}): {_held_back(graph) or 'the program'} cannot be sent to other processes: {error}. "
+            "Define functions and classes at the top of a module")) from error
+
+
+def _held_back(graph: Graph) -> str | None:
+    """Return the node with a parameter that has no pickle."""
+    for node in graph.nodes:
+        for key, parameter in node.params.items():
+            try:
+                if not isinstance(parameter, Graph):
+                    pickle.dumps(parameter)
+            except (pickle.PicklingError, AttributeError, TypeError):
+                return (next(filter(None, (_held_back(g) for _, g in held_graphs(node))), None)
+                        or f"{key} of {node.prim.name} at {format_location(node.loc)}")
+        for _, held in held_graphs(node):
+            if (found := _held_back(held)) is not None:
+                return found
+    return None
 
 
 class Dividing:
     """A function whose batch runs in parts: one division per structure and dtypes, for all sizes.
+
+    Constants that `f` closes over are those of the first call, as in `compile`.
 
     Parameters
     ----------
@@ -252,7 +286,7 @@ class Dividing:
         """Return the division, the leaves of the arguments, and the sizes."""
         leaves, tree, types = flatten_arguments(self._f, args, kwargs)
         arrays = [np.asarray(x) for x in leaves]
-        key = (tree, *(t.dtype for t in types))
+        key = (tree, *(t.dtype for t in types), *map(is_weak, leaves))
         for divided in self._known.get(key, ()):
             try:
                 return divided, arrays, _sizes(divided, arrays)

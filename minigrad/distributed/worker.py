@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import mmap
 import pickle
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import MinigradError
 from ..locks import Lock
 from .divide import PartProgram, Values
 
@@ -35,6 +37,8 @@ def sent(x: np.ndarray) -> np.ndarray | InFile:
     while isinstance(base, np.ndarray) and not (isinstance(base, np.memmap) and isinstance(base.base, mmap.mmap)):
         base = base.base
     if not isinstance(base, np.memmap) or not x.flags.c_contiguous or not x.size or base.mode != "r":
+        return x
+    if base.filename is None or not Path(base.filename).exists():  # a file without a name, or that has lost it
         return x
     offset = x.__array_interface__["data"][0] - base.__array_interface__["data"][0] + base.offset
     return InFile(str(base.filename), x.dtype.str, x.shape, int(offset))
@@ -77,4 +81,18 @@ def run(task: Part) -> Values | None:
         program = pickle.loads(task.program)
         enter(task.key, program)
     arrays = [x.open() if isinstance(x, InFile) else x for x in task.operands]
-    return program.run(arrays, task.first)
+    try:
+        return program.run(arrays, task.first)
+    except Exception as error:
+        if _travels(error):
+            raise
+        raise MinigradError(f"{type(error).__name__}: {error}") from error
+
+
+def _travels(error: Exception) -> bool:
+    """Return whether another process can rebuild an error: one that it cannot would break a pool of processes."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # of a constructor that takes other arguments
+        return False
+    return True

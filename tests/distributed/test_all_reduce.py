@@ -115,6 +115,38 @@ def test_ranks_that_differ_are_refused():
     assert all("rank 1 runs another program than rank 0" in str(e) for e in found)
 
 
+@pytest.mark.parametrize("place", ["before", "within", "after"])
+def test_ranks_with_other_constants_are_refused(place):
+    def work(comm):
+        by = {"before": 1.0, "within": 1.0, "after": 1.0, place: 2.0 + comm.Get_rank()}
+
+        def f(w, x):
+            v = np.tanh(w * by["before"])
+            return by["after"] * np.mean(mg.vmap(lambda x: np.sum(v * x) * by["within"])(x))
+
+        return mg.all_reduce(f, comm, in_axes=(None, 0))(W, *own(comm, [0, 20, 53], X))
+
+    assert all("rank 1 runs another program than rank 0" in str(e) for e in Group(2).run(work))
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_no_rank_waits_for_one_that_is_stopped(stop):
+    def work(comm):
+        def f(w, x):
+            if comm.Get_rank():
+                raise stop("now")
+            return np.mean(x @ w)
+
+        try:
+            return mg.all_reduce(f, comm, in_axes=(None, 0))(W, *own(comm, [0, 20, 53], X))
+        except stop as error:
+            return error
+
+    waits, stopped = Group(2).run(work)
+    assert isinstance(stopped, stop)
+    assert f"rank 1 raised an error; rank 1: {stop.__name__}: now" in str(waits)
+
+
 def test_an_error_on_a_rank_is_raised_on_all():
     def picks(w, k):
         return w[k] ** 2

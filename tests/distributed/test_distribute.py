@@ -247,3 +247,43 @@ def test_dask():
         (first, *_) = client.run(os.getpid).values()
         os.kill(first, 9)  # Dask starts another worker, which gets the program
         same(step(W, X, Y), GRADIENT(W, X, Y))
+
+
+class Odd(Exception):
+    def __init__(self, name, number):
+        super().__init__(f"{name} {number}")
+
+
+class OddIndex(Odd, IndexError):
+    pass
+
+
+def raises_odd(x):
+    raise Odd("pear", 3)
+
+
+def raises_odd_index(x):
+    raise OddIndex("plum", 4)
+
+
+@pytest.mark.parametrize(("function", "words"), [(raises_odd, "Odd: pear 3"), (raises_odd_index, "OddIndex: plum 4")])
+def test_errors_with_constructors_of_their_own_keep_the_pool(threads, processes, function, words):
+    f = mg.mean_loss(lambda w, x: mg.callback(function, mg.f64[()], x) * w, in_axes=(None, 0))
+    for executor in (threads, processes):
+        with pytest.raises(MinigradError, match=rf"(?s)(?=.*part 0 of 1).*{words}"):
+            mg.distribute(f, executor, 1)(2.0, np.arange(3.0))
+        same(mg.distribute(GRADIENT, executor, 2)(W, X, Y), GRADIENT(W, X, Y))
+
+
+def test_what_cannot_be_sent_is_named(threads):
+    f = mg.mean_loss(lambda w, x: mg.checkpoint(lambda w, x: mg.callback(lambda x: x, mg.f64[()], x) * w)(w, x),
+                     in_axes=(None, 0))
+    with pytest.raises(MinigradError, match=r"distribute\(.*function of callback at test_distribute.py:\d+ cannot be "
+                                            "sent to other processes: .*Define functions"):
+        mg.distribute(f, threads, 2)(2.0, np.arange(3.0))
+
+
+def test_numbers_of_python_give_way_to_other_dtypes(threads):
+    step = mg.distribute(mg.mean_loss(lambda w, x: w * x, in_axes=(None, 0)), threads, 2)
+    x = np.ones(4, np.float32)
+    assert [step(w, x).dtype for w in (2.0, np.float64(2), np.int64(2), 2)] == ["f4", "f8", "f8", "f4"]

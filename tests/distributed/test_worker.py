@@ -1,5 +1,7 @@
 """The worker's side: programs it keeps, and arrays it opens."""
 
+import tempfile
+
 import numpy as np
 import pytest
 
@@ -46,4 +48,16 @@ def test_sections_of_files(tmp_path, order):
 def test_files_that_may_be_written_are_read_here(tmp_path):
     np.save(tmp_path / "x.npy", X)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r+")
+    assert worker.sent(mapped) is mapped
+
+
+def test_files_without_a_name_are_read_here(tmp_path):
+    with tempfile.TemporaryFile() as file:
+        file.write(X.tobytes())
+        file.flush()
+        mapped = np.memmap(file, X.dtype, "r", 0, X.shape)
+        assert worker.sent(mapped) is mapped
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    (tmp_path / "x.npy").rename(tmp_path / "y.npy")
     assert worker.sent(mapped) is mapped

@@ -243,6 +243,7 @@ class _Session:
             goal=goal_name, residual=solution.residual / size, tolerance=self._room(together, solution) / size,
             condition=solution.condition, rank=solution.rank, undetermined=undetermined, readings=readings,
             extra=dict(zip(self._extra, map(float, coefficients), strict=True)), mixing=mixing, varies=varies,
+            extra_uncertainty=dict(zip(self._extra, map(float, self._error(together, solution)[n:]), strict=True)),
             lower_precision=lower, examples=self._source.examples, rows=self._source.rows, norms=first.norms[:n],
             points=len(points), method=first.method, seconds=time.perf_counter() - self._start, schemes=schemes,
             entangled=entangled, elementwise=mixing is not None and self._is_elementwise(first, solution, wanted))

@@ -53,8 +53,8 @@ class Audit:
         The sets of units whose weights cannot be told apart.
     readings : list of Reading
         The explanations of the weights; several may fit.
-    extra : dict of str to float
-        The factor of each further direction.
+    extra, extra_uncertainty : dict of str to float
+        The factor of each further direction, and its error by round-off.
     mixing : Mixing or None
         The experiments on mixing, where the residual is beyond round-off.
     varies : str
@@ -112,6 +112,7 @@ class Audit:
     schemes: Mapping[str, Scheme] = field(default_factory=dict, repr=False)
     entangled: Mapping[str, np.ndarray] = field(default_factory=dict)
     elementwise: bool = False
+    extra_uncertainty: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -157,8 +158,7 @@ class Audit:
         name = self.goal if expected is None else expected if isinstance(expected, str) else "given weights"
         if self.residual > max(self.tolerance, tolerance or 0):
             raise CheckError(at_user_line(f"audit({self.name}): {self.verdict}"))
-        wrong = {k: v for k, v in self.extra.items() if abs(v - 1) > (tolerance or 1e-3)}
-        if wrong:
+        if any(abs(v - 1) > self.extra_room(k, tolerance) for k, v in self.extra.items()):
             raise CheckError(at_user_line(f"audit({self.name}): {self.verdict}"))
         scale = np.abs(goal).max(initial=0.0)
         room = tolerance * scale if tolerance else np.maximum(1e-6 * scale, 8 * self.uncertainty)
@@ -168,6 +168,10 @@ class Audit:
         if not explained and (off or self.readings or self.varies or unread):
             raise CheckError(at_user_line(f"audit({self.name}): expected the {name}: {self.verdict}"))
         return self
+
+    def extra_room(self, name: str, tolerance: float | None = None) -> float:
+        """Return the difference from 1 that the factor of a further direction may have."""
+        return max(tolerance or 1e-3, 4 * self.extra_uncertainty.get(name, 0.0))
 
     def _weights(self, expected: str | np.ndarray) -> np.ndarray:
         if not isinstance(expected, str):

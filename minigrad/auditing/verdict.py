@@ -30,8 +30,11 @@ def verdict_of(report: Audit) -> str:
                 f"{high:.4g}, which match no known pattern.")
     for name, factor in report.extra.items():
         stated = report.mixing is None and (name not in report.entangled or report.readings)
-        if stated and abs(factor - 1) > 1e-3:
-            text += (f" {name} is missing." if abs(factor) < 1e-6 else f" {name} counts {factor:.4g} times, not once.")
+        if stated and report.extra_room(name) > 1:
+            text += f" {name} is too small beside the round-off to be counted."
+        elif stated and abs(factor - 1) > report.extra_room(name):
+            missing = abs(factor) < max(1e-6, report.extra_uncertainty.get(name, 0.0))
+            text += f" {name} is missing." if missing else f" {name} counts {factor:.4g} times, not once."
     if report.varies:
         text += f" {report.varies}"
     if report.lower_precision:

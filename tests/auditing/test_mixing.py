@@ -168,6 +168,19 @@ def test_half_precision_is_no_leak(dtype):
     assert not wrong.right
 
 
+def test_a_regulariser_in_half_precision():
+    def step(w, x, y, rate):
+        return in_half_precision(w, x, y).mean(axis=0) + np.float32(rate) * w.astype(np.float32)
+
+    def audited(counted, rate):
+        return run(lambda w, x, y: step(w, x, y, counted * rate), extra={"l2": lambda w: rate * w})
+
+    assert audited(1, 0.05).right
+    assert "l2 counts 3" in audited(3, 0.05).verdict
+    assert "l2 is missing" in audited(0, 0.05).verdict
+    assert "l2 is too small beside the round-off" in audited(1, 1e-6).verdict
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_leaks_in_half_precision_are_found_and_their_groups(dtype):
     def step(w, x, y):

@@ -17,6 +17,7 @@ import numpy as np
 
 _EXACT = 1e-6  # relative difference below which a factor has a name
 _ADDED = (0.0, 1e-6)  # to the norm that divides the bound of clipping: 1e-6 by PyTorch and Opacus
+_SHARP = 0.02  # relative uncertainty of a value below which units of other values are told from it
 _MOST = 64  # the largest multiple of an example
 
 
@@ -220,16 +221,32 @@ def explained(factor: float, total: float, padded: float | None, found: Evidence
 
 
 def _clusters(found: Evidence, values: np.ndarray, units: np.ndarray) -> list[np.ndarray]:
-    """Return the units of each value, in the order of their first unit."""
-    order = units[np.argsort(values[units], kind="stable")]
+    """Return the units of each value, in the order of their first unit.
+
+    Units whose values are uncertain join the nearest set in the end: they would connect the others.
+    """
+    scale = np.divide(values, found.weights, out=np.ones(len(values)), where=found.weights != 0)  # 1 over the shares
+    doubt = 4 * found.uncertainty * np.abs(scale)
+    sharp = doubt[units] <= _SHARP * np.abs(values[units])
+    vague = units[~sharp] if sharp.any() else units[:0]
+    order = np.setdiff1d(units, vague)
+    order = order[np.argsort(values[order], kind="stable")]
     sets: list[list[int]] = []
     for k in order.tolist():
         near = sets and abs(values[k] - values[sets[-1][-1]]) <= max(
-            _EXACT * abs(values[k]), 4 * (found.uncertainty[k] + found.uncertainty[sets[-1][-1]]))
+            _EXACT * abs(values[k]), doubt[k] + doubt[sets[-1][-1]])
         if near:
             sets[-1].append(k)
         else:
             sets.append([k])
+    levels = np.array([np.median(values[s]) for s in sets])
+    for k in vague.tolist():
+        nearest = int(np.argmin(np.abs(levels - values[k])))
+        if abs(levels[nearest] - values[k]) <= doubt[k]:
+            sets[nearest].append(k)
+        else:
+            sets.append([k])
+            levels = np.append(levels, values[k])
     return sorted((np.array(sorted(s)) for s in sets), key=lambda s: int(s[0]))
 
 

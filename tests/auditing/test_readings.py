@@ -42,6 +42,23 @@ def test_a_name_needs_the_gradient_not_only_the_weights():
     assert not any(r.name == "mean" for r in read(off))
 
 
+def test_an_uncertain_weight_does_not_connect_others():
+    """Unit 3 has so small a gradient that its weight could belong to either micro-batch."""
+    true = np.array([1 / 8] * 4 + [1 / 4] * 2)
+    weights, norms = true.copy(), ONES.copy()
+    weights[3], norms[3] = 0.17, 1e-12
+
+    def fit(pattern):
+        factor = float((pattern * norms) @ (weights * norms) / ((pattern * norms) @ (pattern * norms)))
+        return Fit(factor, np.zeros(0), np.linalg.norm((weights - factor * pattern) * norms) < 1e-9)
+
+    uncertainty = np.where(norms < 1, 0.02, 1e-12)
+    found = Evidence(weights, uncertainty, norms, [Scheme("example", ONES, ONES)], fit, lambda w: 1.0)
+    reading = read(found)[0]
+    assert reading.name == "micro-batch means"
+    assert [m.tolist() for m in reading.microbatches] == [[0, 1, 2, 3], [4, 5]]
+
+
 def test_clipping_needs_two_clipped():
     norms = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     clipped = read(evidence(np.minimum(1, 4.5 / norms) / 6, norms=norms))

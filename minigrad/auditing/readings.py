@@ -269,13 +269,13 @@ def _microbatches(found: Evidence, scheme: Scheme) -> Iterator[Reading]:
     if not len(kept):
         return
     values = np.divide(found.weights, scheme.shares, out=np.zeros(len(found.weights)), where=scheme.shares != 0)
-    sets = _clusters(found, values, kept)
-    if not 1 < len(sets) <= max(32, len(kept) // 2):
+    known = _clusters(found, values, kept)
+    if not 1 < len(known) <= max(32, len(kept) // 2):
         return
-    levels = [float(np.median(values[s])) for s in sets]
-    counts = [float(scheme.counts[s].sum()) for s in sets]
+    levels = [float(np.median(values[s])) for s in known]
     near = max(1e-3, 4 * found.roundoff)
-    for first in range(1, len(sets[0]) + 1):
+    for sets, first in ((c, k) for c in _completed(found, known) for k in range(1, len(c[0]) + 1)):
+        counts = [float(scheme.counts[s].sum()) for s in sets]
         each = levels[0] * counts[0] / first  # the total weight of a micro-batch
         numbers = [level * count / each for level, count in zip(levels, counts, strict=True)]
         whole = [round(x) for x in numbers]
@@ -301,6 +301,20 @@ def _microbatches(found: Evidence, scheme: Scheme) -> Iterator[Reading]:
         yield Reading("micro-batch means", text, fit.factor * pattern, fit.extra, 1 if exact else fit.factor,
                       exact or bool(why), parts)
         return
+
+
+def _completed(found: Evidence, sets: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """Yield the sets with units of unknown weight beside the known unit before them, or after, or left out."""
+    unknown = np.flatnonzero(~found.known)
+    owners = np.full(len(found.weights), -1)
+    for k, units in enumerate(sets):
+        owners[units] = k
+    known = np.flatnonzero(owners >= 0)
+    place = np.searchsorted(known, unknown)
+    for beside in (place - 1, place) if len(unknown) else ():
+        owners[unknown] = owners[known[np.clip(beside, 0, len(known) - 1)]]
+        yield [np.flatnonzero(owners == k) for k in range(len(sets))]
+    yield sets
 
 
 def _split(units: np.ndarray, counts: np.ndarray, number: int) -> list[np.ndarray]:

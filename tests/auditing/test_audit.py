@@ -49,6 +49,16 @@ def test_micro_batches_of_equal_sums_are_told_apart_or_both_named():
     assert [len(m) for m in report.microbatches] == [4, 4, 2]
 
 
+@pytest.mark.parametrize("dead", [0, 4, 5, 10, 11])
+def test_examples_without_a_gradient_belong_to_micro_batches(dead):
+    """Of sizes 5, 5, 2: their means divide by all examples."""
+    x = X.copy()
+    x[dead] = 0
+    report = run(weighted(OF_PARTS), loss, W, (x, Y))
+    assert [len(m) for m in report.microbatches] == [5, 5, 2]
+    assert f"xample {dead} has no gradient" in report.verdict
+
+
 def test_shuffled_micro_batches_are_named_beside_repeated_examples():
     """Sizes 8, 8, 8, 4 of shuffled examples: four have twice the weight of the others, as if counted twice in 32."""
     rng = np.random.default_rng(4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..errors import BatchError, MinigradError, at_user_line
 from ..graph import InAxes, PyTree
@@ -32,6 +32,17 @@ class Executor(Protocol):
 
     def submit(self, fn: Callable[[Part], Values | None], /, task: Part) -> Future:
         """Start a call."""
+
+
+@runtime_checkable
+class DaskClient(Protocol):
+    """The executor of Dask."""
+
+    def submit(self, fn: Callable[[Part], Values | None], /, task: Part, *, pure: bool) -> Future:
+        """Start a call; a pure one is taken for another with the same arguments."""
+
+    def nthreads(self) -> dict[str, int]:
+        """Return the number of threads of each worker."""
 
 
 @boundary
@@ -98,9 +109,18 @@ def distribute(f: Callable[..., PyTree], executor: Executor, parts: int | None =
     return boundary(distributed)
 
 
+def _submission(executor: Executor) -> Callable[[Callable[[Part], Values | None], Part], Future]:
+    """Return how an executor starts a call.
+
+    Dask takes calls with the same arguments for one: it would cancel a call together with an earlier one, and miss
+    that a file has changed.
+    """
+    return functools.partial(executor.submit, pure=False) if isinstance(executor, DaskClient) else executor.submit
+
+
 def _workers(executor: Executor) -> int:
     """Return the number of workers of an executor."""
-    if hasattr(executor, "nthreads"):  # Dask's client
+    if isinstance(executor, DaskClient):
         return sum(executor.nthreads().values())
     for name in ("_max_workers", "num_workers"):
         if isinstance(n := getattr(executor, name, None), int):
@@ -120,16 +140,17 @@ def _on_workers(divided: Divided, operands: Values, executor: Executor, number: 
         sections = [sent(x) for x in divided.sections(operands, spans[k])]
         return Part(divided.key, program, sections, spans[k][0][dim.symbol])
 
+    submit = _submission(executor)
     futures: list[Future] = []
     k = 0
     try:
         for k in range(len(spans)):
-            futures.append(executor.submit(run, task(k, program)))
+            futures.append(submit(run, task(k, program)))
         results: list[Values] = []
         for k, future in enumerate(futures):
             values = future.result(timeout)
             if values is None:  # a worker that has not had the program, or has started anew
-                values = executor.submit(run, task(k, divided.body)).result(timeout)
+                values = submit(run, task(k, divided.body)).result(timeout)
                 assert values is not None
             results.append(values)
     except BaseException as error:

@@ -249,6 +249,20 @@ def test_dask():
         same(step(W, X, Y), GRADIENT(W, X, Y))
 
 
+def test_a_call_on_dask_is_none_of_an_earlier_one_with_the_same_arguments(tmp_path):
+    distributed = pytest.importorskip("dask.distributed")
+    np.save(tmp_path / "k.npy", [1, 2, 50])
+    k = np.load(tmp_path / "k.npy", mmap_mode="r")
+    with (distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+          distributed.Client(cluster) as client):
+        step = mg.distribute(mg.mean_loss(picks, in_axes=(None, 0)), client, 3)
+        with pytest.raises(IndexError) as failed:
+            step(W, k)
+        np.load(tmp_path / "k.npy", mmap_mode="r+")[2] = 3
+        assert step(W, k) == pytest.approx(np.mean(W[1:4] ** 2))
+        assert "example" in str(failed.value)  # it holds the futures of the first call
+
+
 class Odd(Exception):
     def __init__(self, name, number):
         super().__init__(f"{name} {number}")

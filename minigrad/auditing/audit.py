@@ -31,6 +31,7 @@ _FURTHER = 2  # values of the parameters drawn where the first ones leave weight
 _MOST_POINTS = 64
 _SINGLE_PRECISION = 2.0**-23  # the round-off of float32
 _LOW_PRECISION = 2.0**-12  # a larger round-off is that of float16 or bfloat16
+_MOST_FALL = 2.0**-6  # of the largest element, by round-off
 _MOST_ROUNDOFF = 2.0**-5  # the largest residual that counts as round-off
 _FREE = 16  # dimensions of a residual whose direction tells
 _SPREAD = 6.0  # the error of a combination in low precision, in multiples of what the residual lets one expect
@@ -254,7 +255,7 @@ class _Session:
         if len(total) != self._parameters.size or len(total) < _FEW:  # a sketch has no elements
             return False
         ordered = point.gradient[np.argsort(total)] * np.sign(point.gradient @ total)
-        falls = np.diff(ordered).min() < -_ROUNDOFF * self._precision() * np.abs(ordered).max()
+        falls = np.diff(ordered).min() < -min(_ROUNDOFF * self._precision(), _MOST_FALL) * np.abs(ordered).max()
         return not falls and solution.residual > _MOST_ROUNDOFF * float(np.linalg.norm(point.gradient))
 
     def _precision(self) -> float:
@@ -270,10 +271,12 @@ class _Session:
             self._roundoff = _SINGLE_PRECISION
             return "single precision"
         free = len(point.gradient) - len(solution.weights)
-        if solution.residual > _MOST_ROUNDOFF * sums or (not beyond and precision <= _LOW_PRECISION):
+        if not beyond and precision <= _LOW_PRECISION:
             return ""
         tells = point is points[0] and free >= _FREE
-        turns = self._turns(point, solution) if tells else not beyond
+        parts = float(np.linalg.norm(solution.weights * _row_norms(point)))  # their errors are independent
+        small = solution.residual <= _MOST_ROUNDOFF * max(parts, float(np.linalg.norm(point.gradient)))
+        turns = small and self._turns(point, solution) if tells else not beyond
         error = solution.residual * math.sqrt(len(point.gradient) / max(free, 1))  # that of G, by that of a part
         if turns:
             self._measured = _SPREAD * error / sums

@@ -34,7 +34,7 @@ _LOW_PRECISION = 2.0**-12  # a larger round-off is that of float16 or bfloat16
 _MOST_FALL = 2.0**-6  # of the largest element, by round-off
 _MOST_ROUNDOFF = 2.0**-5  # the largest residual that counts as round-off
 _FREE = 16  # dimensions of a residual whose direction tells
-_SPREAD = 6.0  # the error of a combination in low precision, in multiples of what the residual lets one expect
+_SPREAD = 6.0  # multiples of its expected error that a combination in low precision may have
 _FEW = 16  # elements whose order may agree by chance
 
 

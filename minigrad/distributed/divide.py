@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import optree
+from numpy.typing import ArrayLike
 
 from .. import backends, interpreters
 from ..argument_sizes import argument_sizes
@@ -25,6 +26,7 @@ from ..ops.constants import proj
 from ..ops.control import chunked, section_of
 from ..ops.subgraph import part
 from ..primitive import placeholder
+from ..ragged.batch import Batch, is_batch
 from ..symbolic import Dim, Symbol, value
 from ..transforms.microbatch import in_passes
 from ..transforms.symbolic_trace import trace_symbolic
@@ -302,14 +304,30 @@ def _with_examples(args: tuple[PyTree, ...], in_axes: InAxes) -> tuple[PyTree, .
     """Return arguments of the same types with examples, for the trace of a rank that has none."""
     tree: PyTree = args
     axes: PyTree = tuple(in_axes) if isinstance(in_axes, list) else in_axes
-    flat: list[int | None] = optree.broadcast_prefix(axes, tree, none_is_leaf=True)
-    leaves, structure = optree.tree_flatten(tree)
-    if not any(a is not None and np.ndim(x) and not np.shape(x)[a] for x, a in zip(leaves, flat, strict=True)):
+    leaves, structure = optree.tree_flatten(tree, is_leaf=is_batch)
+    flat: list[int | None] = optree.broadcast_prefix(axes, tree, is_leaf=lambda x: x is None or is_batch(x),
+                                                     none_is_leaf=True)
+    if not any(a is not None and _without(x, a) for x, a in zip(leaves, flat, strict=True)):
         return args
     filled: PyTree = optree.tree_unflatten(structure, [
-        x if a is None else np.zeros((*np.shape(x)[:a], 2, *np.shape(x)[a:][1:]), np.asarray(x).dtype)
-        for x, a in zip(leaves, flat, strict=True)])
+        x if a is None else _two(x, a) for x, a in zip(leaves, flat, strict=True)])
     return tuple(filled)
+
+
+def _without(x: Batch | ArrayLike, axis: int) -> bool:
+    """Return whether an argument has no examples along an axis."""
+    return not (len(x) if is_batch(x) else np.ndim(x) == 0 or np.shape(x)[axis])
+
+
+def _two(x: Batch | ArrayLike, axis: int) -> Batch | np.ndarray:
+    """Return an argument of the same types with two examples."""
+    if is_batch(x):
+        types = x.schema.leaf_types
+        return Batch.of_leaves(x.schema, {n: v if v is None or types[n].shared else _two(v, 0)
+                                          for n, v in x.leaves().items()})
+    shape = list(np.shape(x))
+    shape[axis] = 2
+    return np.zeros(shape, np.asarray(x).dtype)
 
 
 def _sizes(divided: Divided, arrays: Values) -> dict[Symbol, int]:

@@ -100,6 +100,20 @@ def test_ragged_rows(f):
         np.testing.assert_allclose(g, gradient, rtol=1e-11)
 
 
+
+@mg.example
+class Weighted:
+    x: mg.f64[word, 3]
+    table: mg.shared(mg.f64[3])
+
+
+def test_a_rank_without_examples_has_the_shared_fields():
+    examples = mg.batch([Weighted(x=np.full((n, 3), float(n)), table=np.arange(3.0)) for n in (1, 2, 4)])
+    f = mg.mean_loss(lambda v, s: np.sum(s.x @ (v * s.table)), in_axes=(None, 0))
+    found = Group(2).run(lambda comm: mg.all_reduce(f, comm)(np.ones(3), *own(comm, [0, 0, 3], examples)))
+    assert found == [21.0, 21.0]  # (1 + 4 + 16) / 3 times 0 + 1 + 2
+
+
 def test_rows_of_all_ranks_are_refused():
     edges = [0, 10, 53]
     found = Group(2).run(lambda comm: mg.all_reduce(mg.vmap(loss, in_axes=AXES), comm)(W, *own(comm, edges, X, Y)))

@@ -20,18 +20,19 @@ from .. import backends, interpreters
 from ..argument_sizes import argument_sizes
 from ..compiler import Entry
 from ..errors import BatchError, MinigradError, ShapeError, at_user_line, format_location
-from ..graph import Graph, InAxes, Node, PyTree, held_graphs, reachable
+from ..graph import ArrayType, Graph, InAxes, Node, PyTree, held_graphs, reachable
 from ..ops.accumulators import Chains, accumulator
 from ..ops.constants import proj
 from ..ops.control import chunked, section_of
 from ..ops.subgraph import part
 from ..primitive import placeholder
 from ..ragged.batch import Batch, is_batch
-from ..symbolic import Dim, Symbol, value
+from ..symbolic import Dim, Symbol, symbols, value
 from ..transforms.microbatch import in_passes
 from ..transforms.symbolic_trace import trace_symbolic
 from ..transforms.trace import flatten_arguments, function_name, is_weak
 
+_BOOL = np.dtype(bool)
 Values = list[np.ndarray]
 Span = tuple[Mapping[Symbol, int], Mapping[Symbol, int]]  # begin and end of a part, by the symbols of its axes
 
@@ -66,19 +67,34 @@ class PartProgram(NamedTuple):
     entry : Entry
     operand, axis : int
         The place of the examples.
+    counts : tuple of int
+        The operands that count the rows of each example along an axis that no operand has. A last input of the graph
+        for each of them tells its size.
     """
 
     entry: Entry
     operand: int
     axis: int
+    counts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, node: Node) -> PartProgram:
+        """Return the program of a part of a node of `chunked`."""
+        graph: Graph = node.params["graph"]
+        known = {s for n in graph.inputs for s in symbols(n.shape)}
+        unknown = {k: own for k, (own, _) in enumerate(node.params["packed"]) if not symbols((own,)) <= known}
+        graph = graph.replace(inputs=(*graph.inputs, *(placeholder(ArrayType((n,), _BOOL)) for n in unknown.values())),
+                              names=(*graph.names, *(f"rows{k}" for k in unknown)), in_tree=None)
+        return cls(_entry(graph), *_place(node), tuple(unknown))
 
     def run(self, operands: Sequence[np.ndarray], first: int) -> Values:
         """Return the results of a part whose examples begin with `first` of the whole batch."""
         count = operands[self.operand].shape[self.axis]
         dim = self.entry.graph.inputs[self.operand].shape[self.axis]
         assert isinstance(dim, Dim)  # of the copy that this process has
+        arrays = [*operands, *(np.zeros(operands[k].sum(), _BOOL) for k in self.counts)]
         with part(dim, range(first, first + count)):
-            results: Values = self.entry.program(operands, self.entry.sizes([x.shape for x in operands]))
+            results: Values = self.entry.program(arrays, self.entry.sizes([x.shape for x in arrays]))
         return results
 
 
@@ -124,7 +140,7 @@ class Divided:
     @functools.cached_property
     def here(self) -> PartProgram:
         """The program of a part, for this process."""
-        return PartProgram(_entry(self.node.params["graph"]), *_place(self.node))
+        return PartProgram.of(self.node)
 
     @property
     def symbols(self) -> list[tuple[Symbol, Symbol]]:
@@ -144,7 +160,7 @@ class Divided:
         """Return the begin and end of parts of nearly equal numbers of examples, none of them empty."""
         p = self.node.params
         counts = operands[:len(p["packed"])]
-        operand, axis = self.here[1:]
+        operand, axis = self.here.operand, self.here.axis
         total = operands[operand].shape[axis]
         if not total:
             raise BatchError(at_user_line(f"distribute({self.graph.name}): an empty batch: there is no example"))
@@ -234,7 +250,7 @@ def divide(graph: Graph, numbers: tuple[bool, ...], caller: str) -> Divided:
     results = {n: by_index[n.params["index"]] for n in graph.nodes if n.prim is proj and n.inputs[0] is node}
     after = Graph((*graph.inputs, *stand_in), tuple(interpreters.substitute(graph.outputs, results)),
                   (*graph.names, *(f"part{k}" for k in by_index)), name=graph.name)
-    body = _pickled(graph, PartProgram(_entry(node.params["graph"]), *_place(node)), caller)
+    body = _pickled(graph, PartProgram.of(node), caller)
     return Divided(graph, numbers, node, shared, rows, Program(after), body, blake2b(body).hexdigest())
 
 

@@ -44,6 +44,7 @@ FUNCTIONS = {  # the function, its arguments
     "norms": (mg.per_example.norms(loss, in_axes=AXES), (W, X, Y)),
     "product with the Hessian": (lambda w, x, y: mg.hvp(
         lambda w: np.mean(mg.vmap(loss, in_axes=AXES)(w, x, y)), (w,), (w,)), (W, X, Y)),
+    "ragged results": (mg.vmap(lambda v, s: s.x * v, in_axes=(None, 0)), (V, SENTENCES)),
     "ragged": (mg.value_and_grad(mg.mean_loss(of_sentence, in_axes=(None, 0))), (V, SENTENCES)),
     "mean over rows": (mg.value_and_grad(mg.mean_loss(rows, over=word, in_axes=(None, 0))), (V, SENTENCES))}
 IN_AXES = {name: (None, *(0 for _ in args[1:])) for name, (_, args) in FUNCTIONS.items()}

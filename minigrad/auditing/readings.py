@@ -320,10 +320,9 @@ def _completed(found: Evidence, sets: list[np.ndarray]) -> Iterator[list[np.ndar
 def _split(units: np.ndarray, counts: np.ndarray, number: int) -> list[np.ndarray]:
     """Return consecutive parts with equal sums of counts, or none."""
     ends = np.cumsum(counts)
-    cuts = [int(np.argmin(np.abs(ends - ends[-1] * k / number))) + 1 for k in range(1, number)]
-    parts = np.split(units, cuts)
-    sums = [float(c.sum()) for c in np.split(counts, cuts)]
-    return parts if min(sums) > 0 and max(sums) - min(sums) <= 1e-9 * max(sums) else []
+    cuts = np.searchsorted(ends, ends[-1] * (np.arange(1, number) / number - 1e-9)) + 1
+    sums = np.diff(ends[cuts - 1], prepend=0.0, append=ends[-1])
+    return np.split(units, cuts) if sums.min() > 0 and np.ptp(sums) <= 1e-9 * sums.max() else []
 
 
 def _is_regular(microbatches: Sequence[np.ndarray]) -> bool:

@@ -119,7 +119,8 @@ def large_file(rows: int) -> dict[str, float]:
         assert np.isfinite(gradient).all()
         return {"rows": rows, "bytes": x.nbytes, "seconds": min(seconds), "rows per second": rows / min(seconds),
                 "of the bandwidth of reading": min(read) / min(seconds),
-                "peak GB of this process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
+                "peak GB of this process, with the pages of the file": resource.getrusage(
+                    resource.RUSAGE_SELF).ru_maxrss / 1e6}
 
 
 def _add_up(path: Path, part: int, parts: int) -> float:

@@ -1,6 +1,6 @@
 """A mean gradient on the workers of executors: the overhead of a part, two processes against two threads, bytes sent.
 
-The small batch shows what a part costs: sending, waiting, adding up. The large one shows when that pays. Workers run
+The small batch shows the cost of a part: sending, waiting, adding up. The large one shows when that pays. Workers run
 one thread each; one process with two threads is the reference. A second table reads a file of rows in parts, which
 workers open.
 """
@@ -55,7 +55,7 @@ def dask() -> AnyExecutor:
 
 
 class Counting:
-    """An executor that counts the bytes of what it sends and receives."""
+    """An executor that counts the bytes that it sends and receives."""
 
     def __init__(self) -> None:
         self.sent = self.received = 0

@@ -236,7 +236,7 @@ def distance(p, x, label):
 report = audit(encoder, contrastive, None, (images, labels), gradients=torch.func.grad(distance))
 assert "all interact" in report.verdict
 
-# -- Precision: what is right in float64 is right in float32, and in bfloat16 under autocast -------------------
+# -- Precision: a right step passes in float64, in float32, and in bfloat16 under autocast -------------------
 
 net.float()
 

@@ -18,11 +18,13 @@ from ..report.ragged import are_examples
 from ..report.variants import example_arguments, progress_bar
 from ..tracebacks import boundary
 from ..transforms.trace import function_name
+from .clipping import read_clipping
+from .evidence import Evidence, Fit, Reading, Scheme
 from .examples import Examples, Parameters, Step, precision_of
 from .gradients import IN_MEMORY, ForeignGradients, OwnGradients, Point, Rows, Source, extra_rows, stacked
 from .least_squares import Solution
 from .mixing import Mixing, persists, probe
-from .readings import Evidence, Fit, Reading, Scheme, read, read_clipping
+from .readings import read
 from .report import Audit
 
 _ROUNDOFF = 2.0**10  # multiples of the round-off that a residual by round-off alone may have

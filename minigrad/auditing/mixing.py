@@ -169,9 +169,8 @@ def _alone(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples,
         return None
     cosines = []
     for k in tried[:4].tolist():
-        try:
-            got = call(examples.take([k]))
-        except Exception:  # the step is the user's: one that refuses other sizes says nothing here
+        got = _of_other_size(call, examples.take([k]))
+        if got is None:
             return None
         own = of_one(examples.one(k))
         size = float(np.linalg.norm(got) * np.linalg.norm(own))
@@ -180,15 +179,23 @@ def _alone(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples,
     return min(cosines, default=None)
 
 
+def _of_other_size(call: Callable[[tuple[PyTree, ...]], np.ndarray], args: tuple[PyTree, ...]) -> np.ndarray | None:
+    """Return the step's gradient of a batch of another size; None if the step, which is the user's, refuses it."""
+    try:
+        return call(args)
+    except Exception:
+        return None
+
+
 def _split(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Examples, gradient: np.ndarray,
            scale: float) -> float | None:
     middle = examples.size // 2
     if not middle:
         return None
-    try:
-        halves = np.stack([call(examples.take(rows)) for rows in np.split(np.arange(examples.size), [middle])], axis=1)
-    except Exception:
+    first, second = (_of_other_size(call, examples.take(rows)) for rows in np.split(np.arange(examples.size), [middle]))
+    if first is None or second is None:
         return None
+    halves = np.stack([first, second], axis=1)
     factors, *_ = np.linalg.lstsq(halves, gradient, rcond=None)
     return float(np.linalg.norm(halves @ factors - gradient)) / scale
 

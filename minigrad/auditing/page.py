@@ -14,8 +14,8 @@ from ..report.document import document, facts, figures, header, section, table
 from ..report.gauge import gauge
 from ..report.heat_map import heat_map
 from ..report.plot import Axis, Line, plot
+from .evidence import ranges
 from .mixing import Mixing
-from .readings import ranges
 from .weight_table import cleaned, columns, differing, multiples, table_rows, unknown
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from ..errors import CheckError, MinigradError, at_user_line
 from ..report import formatting
 from ..report.report import rich_table
 from . import page
+from .evidence import Reading, Scheme
 from .mixing import Mixing
-from .readings import Reading, Scheme
 from .verdict import verdict_of
 from .weight_table import columns, table_rows
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .evidence import is_close, named_units, ranges
 from .mixing import Mixing
-from .readings import is_close, named_units, ranges
 
 if TYPE_CHECKING:
     from .report import Audit

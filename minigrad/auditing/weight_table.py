@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .readings import ranges
+from .evidence import ranges
 
 if TYPE_CHECKING:
     from .report import Audit

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import operator
 import pickle
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,7 @@ from ..errors import BatchError, MinigradError, ShapeError, at_user_line, format
 from ..graph import ArrayType, Graph, InAxes, Node, PyTree, held_graphs, reachable
 from ..ops.accumulators import Chains, accumulator
 from ..ops.constants import proj
-from ..ops.control import chunked, section_of
+from ..ops.control import Span, chunked, section_of, spans_between
 from ..ops.subgraph import part
 from ..primitive import placeholder
 from ..ragged.batch import Batch, is_batch
@@ -34,7 +33,6 @@ from ..transforms.trace import flatten_arguments, function_name, is_weak
 
 _BOOL = np.dtype(bool)
 Values = list[np.ndarray]
-Span = tuple[Mapping[Symbol, int], Mapping[Symbol, int]]  # begin and end of a part, by the symbols of its axes
 
 
 class Program:
@@ -158,17 +156,13 @@ class Divided:
 
     def spans(self, operands: Sequence[np.ndarray], number: int) -> list[Span]:
         """Return the begin and end of parts of nearly equal numbers of examples, none of them empty."""
-        p = self.node.params
-        counts = operands[:len(p["packed"])]
         operand, axis = self.here.operand, self.here.axis
         total = operands[operand].shape[axis]
         if not total:
-            raise BatchError(at_user_line(f"distribute({self.graph.name}): an empty batch: there is no example"))
+            raise BatchError(at_user_line(f"distribute({self.graph.name}): an empty batch, without an example"))
         number = min(number, total)
         edges = [total * k // number for k in range(number + 1)]
-        names = [part for part, _ in self.symbols]
-        rows = [np.concatenate([[0], np.cumsum(n)])[edges].tolist() for n in counts]
-        return list(itertools.pairwise(dict(zip(names, ends, strict=True)) for ends in zip(edges, *rows, strict=True)))
+        return spans_between(edges, self.node.params, operands[:len(self.node.params["packed"])])
 
     def sections(self, operands: Sequence[np.ndarray], span: Span) -> Values:
         """Return the operands of one part."""

@@ -125,7 +125,11 @@ Span = tuple[Mapping[Symbol, int], Mapping[Symbol, int]]
 
 def chunk_spans(total: int, params: Params, counts: Sequence[np.ndarray]) -> list[Span]:
     """Return the begin and end of each chunk, by the symbols of the lengths of its axes."""
-    edges = [*range(0, total, params["size"]), total]
+    return spans_between([*range(0, total, params["size"]), total], params, counts)
+
+
+def spans_between(edges: Sequence[int], params: Params, counts: Sequence[np.ndarray]) -> list[Span]:
+    """Return the begin and end of each chunk from the first example of each, and the number of examples."""
     names = [params["dim"].symbol, *(d.symbol for d, _ in params["packed"])]
     rows = [np.concatenate([[0], np.cumsum(on_host(n))])[edges].tolist() for n in counts]
     return list(itertools.pairwise(dict(zip(names, ends, strict=True)) for ends in zip(edges, *rows, strict=True)))

@@ -295,7 +295,7 @@ def test_value_and_gradient_and_axes():
     assert report.right
 
 
-# -- what it refuses ---------------------------------------------------------------------------------------
+# -- refusals ----------------------------------------------------------------------------------------------
 
 def writes_to_parameters(w, x, y):
     w -= 0.1 * mean(w, x, y)

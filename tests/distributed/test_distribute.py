@@ -147,7 +147,7 @@ def test_an_error_names_the_example_of_the_whole_batch(threads, processes):
 
 
 class Dies:
-    """An executor of processes, one of which dies in mid-step."""
+    """An executor of processes; one dies in mid-step."""
 
     def __init__(self, executor):
         self._executor = executor
@@ -165,7 +165,7 @@ def test_a_dead_worker_is_an_error_and_the_next_call_works():
 
 
 class Straggles(ThreadPoolExecutor):
-    """Threads of which the last waits to be told."""
+    """Threads; the last waits to be told."""
 
     def __init__(self):
         super().__init__(2)

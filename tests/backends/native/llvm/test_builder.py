@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(jit.available() is not None, reason=str(jit.avai
 
 
 def results(builder, name, n, length=8):
-    """Call ``name(n, out)``, and return what it leaves in the array."""
+    """Call ``name(n, out)``, and return the array after it."""
     library = jit.load([compile_ir(str(builder.module))])
     out = np.zeros(length, np.int64)
     ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(library.address(name))(n, out.ctypes.data)

@@ -1,0 +1,15 @@
+"""Clipping needs more than one clipped gradient, and the products of weights and norms."""
+
+import numpy as np
+import pytest
+
+from minigrad.auditing.readings import read
+
+from .evidence import evidence
+
+
+def test_clipping_needs_two_clipped():
+    norms = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    clipped = read(evidence(np.minimum(1, 4.5 / norms) / 6, norms=norms))
+    assert (clipped[0].name, clipped[0].bound) == ("clipped", pytest.approx(4.5))
+    assert not any(r.name == "clipped" for r in read(evidence([1 / 6] * 5 + [0.1], norms=norms)))

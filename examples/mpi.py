@@ -1,8 +1,8 @@
-"""Train on the ranks of MPI: each has rows of its own, and the weights are those of one process, bit for bit.
+"""Train on the ranks of MPI: each loads its share of each batch, and the weights are those of one process, bit for bit.
 
     mpirun -n 2 python examples/mpi.py
 
-Each step adds up the ranks' sums, and divides once; so ranks may have any numbers of images.
+Each step adds up the ranks' sums, and divides once; so shares of a batch may differ in size, and be empty.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 import minigrad as mg
 from minigrad.report import digits
 
-STEPS, RATE = 30, 0.5
+EPOCHS, RATE = 3, 0.2
 
 
-def train(step, params, *examples):
-    for _ in range(STEPS):
-        value, gradient = step(params, *examples)
-        params = {k: v - RATE * gradient[k] for k, v in params.items()}
+def train(step, params, loader):
+    for _ in range(EPOCHS):
+        for images, labels in loader:
+            value, gradient = step(params, images, labels)
+            params = {k: v - RATE * gradient[k] for k, v in params.items()}
     return value, params
 
 
@@ -28,15 +29,17 @@ def main():
         return
     comm = MPI.COMM_WORLD
     rank, size = comm.Get_rank(), comm.Get_size()
-    (images, labels), params = digits.load().train, digits.init()
-    own = slice(len(images) * rank // size, len(images) * (rank + 1) // size)
+    data, params = digits.load().train, digits.init()
+    shuffled = {"batch_size": 102, "shuffle": True, "seed": 0}  # the last batch of an epoch has 10 images
     gradient = mg.value_and_grad(mg.mean_loss(digits.loss, in_axes=(None, 0, 0)))
-    value, trained = train(mg.all_reduce(gradient, comm), params, images[own], labels[own])
+    own = mg.DataLoader(data, shard=(rank, size), **shuffled)
+    value, trained = train(mg.all_reduce(gradient, comm), params, own)
     if rank == 0:
         with ThreadPoolExecutor(1) as executor:  # one process, with as many parts
-            _, alone = train(mg.distribute(gradient, executor, parts=size), params, images, labels)
+            one = mg.distribute(gradient, executor, parts=size)
+            _, alone = train(one, params, mg.DataLoader(data, **shuffled))
         assert all(alone[k].tobytes() == trained[k].tobytes() for k in params)
-        print(f"{size} ranks, {STEPS} steps, loss {value:.4f}: bit for bit the weights of one process")
+        print(f"{size} ranks, {EPOCHS} epochs, loss {value:.4f}: bit for bit the weights of one process")
 
 
 if __name__ == "__main__":

@@ -101,8 +101,10 @@ def all_reduce(f: Callable[..., PyTree], comm: Communicator, in_axes: InAxes | I
         call = _OwnCall(comm, name)
         with call:
             first = sum(numbers[0] for numbers, _, _ in told[:comm.Get_rank()])
-            call.message = _of_rank(divided, divided.operands(leaves, sizes, whole), rows, first)
-        return divided.finish(leaves, divided.summed(call.received), whole)
+            if rows[0]:
+                call.message = divided.here.run(divided.operands(leaves, sizes, whole), first)
+        terms = [term for term in call.received if term is not None]
+        return divided.finish(leaves, divided.summed(terms), whole)
 
     return boundary(reduced)
 
@@ -132,11 +134,6 @@ class _OwnCall:
                 f"all_reduce({self._name}): rank{'s' * (len(failed) > 1)} {', '.join(map(str, failed))} raised an "
                 f"error; rank {first}: {failed[first]}"))
         self.received = [message for _, message in told]
-
-
-def _of_rank(divided: Divided, operands: Values, rows: tuple[int, ...], first: int) -> Values:
-    """Return the results of the rank's own rows."""
-    return divided.here.run(operands, first) if rows[0] else divided.zeros()
 
 
 def _fingerprints(divided: Divided, leaves: Values) -> list[str]:

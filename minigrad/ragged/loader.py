@@ -49,6 +49,11 @@ class DataLoader:
         Whether to draw a new order for each epoch.
     seed : int, optional
         The seed of all orders; by default, each loader draws one.
+    shard : (int, int), optional
+        ``(rank, world)``: load this rank's share of each batch, one of `world` shares that are consecutive, of equal
+        size up to one example, and empty where a batch has fewer examples than ranks. Together the shares are the
+        batches of a loader without `shard`, so all ranks take as many steps, and limits hold for all shares together.
+        Orders need an equal `seed` on all ranks.
     drop_last : bool
         Whether to omit a last batch that is not full.
     bucket : int, optional
@@ -85,7 +90,8 @@ class DataLoader:
     def __init__(self, dataset: object, batch_size: int | None = None, *,
                  max_rows: Mapping[Axis | str, int] | None = None, max_bytes: int | None = None,
                  measure: Callable[[PyTree], int] | None = None, shuffle: bool = False, seed: int | None = None,
-                 drop_last: bool = False, bucket: int | None = None, prefetch: int = 0, progress: bool | str = False):
+                 shard: tuple[int, int] | None = None, drop_last: bool = False, bucket: int | None = None,
+                 prefetch: int = 0, progress: bool | str = False):
         _check_positive(batch_size=batch_size, max_bytes=max_bytes, bucket=bucket,
                         **{f"max_rows of {axis}": rows for axis, rows in (max_rows or {}).items()})
         if batch_size is None and not max_rows and max_bytes is None:
@@ -96,10 +102,15 @@ class DataLoader:
         if prefetch < 0:
             raise BatchError(at_user_line(f"DataLoader: prefetch, the number of batches computed ahead, must not be "
                                           f"negative, got {prefetch}"))
+        if shard is not None:
+            _check_shard(shard)
+            if shuffle and seed is None:
+                raise BatchError(at_user_line("DataLoader: shard and shuffle need a seed, the same on all ranks"))
         self.dataset = as_dataset(dataset)
         self.batch_size, self.max_rows, self.drop_last = batch_size, dict(max_rows or {}), drop_last
         self.max_bytes, self.measure = max_bytes, measure
         self.shuffle, self.bucket, self.prefetch, self.progress = shuffle, bucket, prefetch, progress
+        self.shard = shard
         self.seed = secrets.randbits(128) if seed is None else seed
         self.epoch = 0
         self._lock = Lock()
@@ -128,6 +139,7 @@ class DataLoader:
         limits = [f"batch_size={self.batch_size}"] if self.batch_size else []
         limits += [f"{axis}: {rows}" for axis, rows in self.max_rows.items()]
         limits += [f"max_bytes={self.max_bytes}"] if self.max_bytes else []
+        limits += [f"shard={self.shard}"] if self.shard else []
         return f"<DataLoader of {len(self.dataset)} examples, {', '.join(limits)}>"
 
     def __len__(self) -> int:
@@ -155,7 +167,8 @@ class DataLoader:
         Returns
         -------
         list of int array
-            The indices of a batch's examples. They depend on the seed and the epoch alone.
+            The indices of a batch's examples, or of the shard's share of them. They depend on the seed and the epoch
+            alone.
         """
         planned = self._planned
         if planned is None or planned[0] != epoch:
@@ -170,7 +183,12 @@ class DataLoader:
             parts.pop()
         if self.bucket and rng is not None:  # or sizes would grow and shrink through the epoch
             parts = [parts[i] for i in rng.permutation(len(parts))]
-        return parts
+        return parts if self.shard is None else [_share(part, *self.shard) for part in parts]
+
+
+def _share(examples: np.ndarray, rank: int, world: int) -> np.ndarray:
+    """Return a rank's examples of a batch."""
+    return examples[len(examples) * rank // world:len(examples) * (rank + 1) // world]
 
 
 def _read(dataset: Dataset, parts: Sequence[np.ndarray], k: int) -> PyTree:
@@ -382,6 +400,17 @@ def _check_each_fits(counts: np.ndarray, limit: int, axis: Axis | str) -> None:
         raise BatchError(at_user_line(
             f"DataLoader: example {worst} has {counts[worst]} rows of {axis}, and max_rows allows {limit} in a batch. "
             f"Raise it, or leave out the {np.count_nonzero(counts > limit)} examples above it"))
+
+
+def _check_shard(shard: tuple[int, int]) -> None:
+    pair = isinstance(shard, (tuple, list)) and len(shard) == 2
+    if not pair or not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in shard):
+        raise BatchError(at_user_line(f"DataLoader: shard must be two ints, (rank, world), got {shard!r}"))
+    rank, world = shard
+    if world < 1:
+        raise BatchError(at_user_line(f"DataLoader: shard {shard!r}: there must be at least one rank"))
+    if not 0 <= rank < world:
+        raise BatchError(at_user_line(f"DataLoader: shard {shard!r}: the ranks of {world} are 0 to {world - 1}"))
 
 
 def _check_positive(**numbers: int | None) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -82,11 +83,27 @@ def test_all_ranks_have_the_mean_of_all_rows(edges):
 def test_ranks_have_the_bits_of_parts():
     edges = [0, 53 // 2, 53]
     (_, by_rank), _ = Group(2).run(lambda comm: mg.all_reduce(GRADIENT, comm)(W, *own(comm, edges, X, Y)))
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(1) as executor:
         _, by_part = mg.distribute(GRADIENT, executor, 2)(W, X, Y)
     assert by_rank.tobytes() == by_part.tobytes()
+
+
+@pytest.mark.parametrize("world", [2, 5])
+def test_sharded_loaders_train_to_the_bits_of_one_process(world):
+    options = {"batch_size": 10, "shuffle": True, "seed": 7}  # the last batch has 3 examples
+
+    def trained(step, loader):
+        w = W
+        for _ in range(2):
+            for batch in loader:
+                w = w - 0.1 * step(w, *batch)[1]
+        return w
+
+    found = Group(world).run(lambda comm: trained(
+        mg.all_reduce(GRADIENT, comm), mg.DataLoader((X, Y), shard=(comm.Get_rank(), world), **options)))
+    with ThreadPoolExecutor(1) as executor:
+        want = trained(mg.distribute(GRADIENT, executor, world), mg.DataLoader((X, Y), **options))
+    assert {w.tobytes() for w in found} == {want.tobytes()}
 
 
 @pytest.mark.parametrize("f", [mg.value_and_grad(mg.mean_loss(of_sentence, in_axes=(None, 0))),

@@ -319,6 +319,64 @@ def test_a_progress_bar(prefetch, capsys):
     assert "100%" in shown
 
 
+# -- shards ------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 8), st.sampled_from([None, 4]), st.integers(1, 5),
+       st.booleans(), st.booleans())
+def test_shards_together_are_the_batches_of_one_loader(counts, batch_size, bucket, world, shuffle, drop_last):
+    dataset = Uneven(node=counts)
+    rest = {"max_rows": {"node": 12}, "shuffle": shuffle, "seed": 3, "bucket": bucket, "drop_last": drop_last}
+    whole = DataLoader(dataset, batch_size, **rest)
+    ranks = [DataLoader(dataset, batch_size, shard=(k, world), **rest) for k in range(world)]
+    for _ in range(2):
+        shares = [list(rank) for rank in ranks]
+        batches = list(whole)
+        assert {len(steps) for steps in shares} == {len(batches)}, "as many steps on all ranks"
+        for batch, *step in zip(batches, *shares, strict=True):
+            assert batch.tolist() == np.concatenate(step).tolist()
+            sizes = [len(share) for share in step]
+            assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_batch_of_fewer_examples_than_ranks_has_empty_shares():
+    lengths = [[len(b) for b in DataLoader(np.arange(13), 6, shard=(k, 4))] for k in range(4)]
+    assert lengths == [[1, 1, 0], [2, 2, 0], [1, 1, 0], [2, 2, 1]]
+
+
+@pytest.mark.parametrize("kind", ["arrays", "batch", "disk", "frame"])
+def test_shards_of_each_kind_of_dataset(kind, tmp_path):
+    word = mg.axis("word")
+    packed = sentences()
+    if kind == "disk":
+        dataset = mg.open_dataset(mg.save_dataset(tmp_path / "d", packed), mg.f64[word])
+    elif kind == "frame":
+        dataset = pytest.importorskip("pandas").DataFrame({"x": np.arange(7.0)})
+    else:
+        dataset = packed if kind == "batch" else {"x": X, "y": Y}
+
+    def rows(batch):
+        if kind == "arrays":
+            return batch["x"].ravel().tolist()
+        return batch["x"].tolist() if kind == "frame" else batch.values.tolist()
+
+    options = {"batch_size": 5, "shuffle": True, "seed": 1}
+    several = [list(DataLoader(dataset, shard=(k, 6), prefetch=k % 2, **options)) for k in range(6)]
+    for whole, *shares in zip(DataLoader(dataset, **options), *several, strict=True):
+        assert [v for share in shares for v in rows(share)] == rows(whole)
+
+
+def test_an_interrupted_shard_continues_at_its_epoch():
+    loader = DataLoader(Y, 5, shard=(1, 2), shuffle=True, seed=4)
+    list(loader)
+    again = pickle.loads(pickle.dumps(loader))
+    anew = DataLoader(Y, 5, shard=(1, 2), shuffle=True, seed=4)
+    anew.epoch = 1
+    epochs = [[b.tolist() for b in one] for one in (loader, again, anew)]
+    assert epochs[0] == epochs[1] == epochs[2]
+    assert repr(loader) == "<DataLoader of 12 examples, batch_size=5, shard=(1, 2)>"
+
+
 # -- what is refused ---------------------------------------------------------------------------------------
 
 
@@ -327,7 +385,11 @@ def test_a_progress_bar(prefetch, capsys):
     ({"batch_size": 2, "bucket": 0}, "bucket must be at least 1, got 0"),
     ({"max_rows": {"node": -1}}, "max_rows of node must be at least 1, got -1"), ({"max_bytes": 100}, "go together"),
     ({"batch_size": 2, "prefetch": -1}, "negative"), ({"max_rows": {"edge": 5}}, "ragged axes are node"),
-    ({"max_rows": {"node": 6}}, "example 2 has 8 rows of node.*leave out the 2")])
+    ({"max_rows": {"node": 6}}, "example 2 has 8 rows of node.*leave out the 2"),
+    ({"batch_size": 2, "shard": (2, 2)}, r"shard \(2, 2\): the ranks of 2 are 0 to 1"),
+    ({"batch_size": 2, "shard": (0, 0)}, "at least one rank"), ({"batch_size": 2, "shard": 1}, "two ints.*got 1"),
+    ({"batch_size": 2, "shard": (True, 2)}, "two ints"), ({"batch_size": 2, "shard": (0.0, 2)}, "two ints"),
+    ({"batch_size": 2, "shard": (0, 2), "shuffle": True}, "need a seed, the same on all ranks")])
 def test_wrong_arguments_are_refused(kwargs, words):
     with pytest.raises(mg.BatchError, match=words) as caught:
         DataLoader(Uneven(node=[1, 7, 8]), **kwargs)

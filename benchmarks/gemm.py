@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import optree
 
+from minigrad import blas
 from minigrad.backends.native.codegen import strides
 from minigrad.backends.native.kernels import gemm, gemm_plan
 from minigrad.backends.native.plan.launch_plan import ARENA
-from minigrad.backends.native.runtime import blas, cache, jit, threads
+from minigrad.backends.native.runtime import cache, jit, threads
 
 from . import harness
 from .peers import contestants, mlp

@@ -65,7 +65,7 @@ _CALL_OF = {
     "unravel_index": "i, (3, 4)", "isin": "m, m", "kron": "m, m", "cross": "sq, sq", "linalg.cross": "sq, sq",
     "roll": "m, 1", "moveaxis": "m, 0, 1", "swapaxes": "m, 0, 1", "rollaxis": "m, 1", "delete": "m, 1",
     "multi_dot": "[sq, sq]", "matrix_power": "sq, 2", "tensorsolve": "sq, u", "stack": "[m, m]", "lexsort": "m",
-    "concatenate": "[m, m]", "block": "[m, m]", "polyint": "v", "poly": "v"}
+    "concatenate": "[m, m]", "cho_solve": "(sq, True), u", "block": "[m, m]", "polyint": "v", "poly": "v"}
 
 
 class _Fresh(dict[str, Array]):

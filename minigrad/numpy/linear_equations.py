@@ -8,14 +8,16 @@ import numpy as np
 from numpy._globals import _NoValueType
 
 from ..errors import ShapeError, TraceError, at_user_line
-from ..graph import ArrayType
+from ..graph import ArrayType, Node, full
 from ..ops import linalg as la
+from ..ops.elementwise import eq
+from ..ops.matrices import choose, transposed
 from ..symbolic import size_of
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import guard_equal, number
 from .arguments import as_int, broadcast_node, broadcast_shapes
 from .creation import zeros_like
-from .decompositions import matrix_rank, operands, svdvals
+from .decompositions import cholesky, matrix_rank, operands, svdvals
 from .dispatch import LINALG, any_traced, implements
 from .elementwise import where
 from .manipulation import at_least, expand_dims, reshape, transpose
@@ -27,16 +29,81 @@ from .products import matmul
 @implements(np.linalg.solve)
 def solve(a: ArrayLike, b: ArrayLike) -> Array:
     """Solve ``a x = b``; a vector `b` is one right-hand side."""
-    m, r = operands("solve", a, b)
-    vector = r.ndim == 1
-    if m.ndim < 2 or not r.ndim:
-        raise ShapeError(at_user_line(f"np.linalg.solve({m.type}, {r.type}): needs a matrix and right-hand sides"))
-    if vector:
-        r = expand_dims(Array(r), 1)._node
-    lead = broadcast_shapes("np.linalg.solve", [ArrayType(x.shape[:-2], x.dtype) for x in (m, r)])
-    m, r = (broadcast_node(x, (*lead, *x.shape[-2:])) for x in (m, r))
+    m, r, vector = _system("np.linalg.solve", a, b)
     out = Array(la.solve(m, r))
     return reshape(out, out.shape[:-1]) if vector else out
+
+
+def _system(name: str, a: ArrayLike, b: ArrayLike) -> tuple[Node, Node, bool]:
+    """Return matrices and right-hand sides with equal leading axes, and whether `b` is one vector."""
+    m, r = operands(name.removeprefix("np.linalg."), a, b)
+    vector = r.ndim == 1
+    if m.ndim < 2 or not r.ndim:
+        raise ShapeError(at_user_line(f"{name}({m.type}, {r.type}): needs a matrix and right-hand sides"))
+    if vector:
+        r = expand_dims(Array(r), 1)._node
+    lead = broadcast_shapes(name, [ArrayType(x.shape[:-2], x.dtype) for x in (m, r)])
+    m, r = (broadcast_node(x, (*lead, *x.shape[-2:])) for x in (m, r))
+    return m, r, vector
+
+
+@implements(name="solve_triangular", namespace=LINALG)
+def solve_triangular(a: ArrayLike, b: ArrayLike, trans: int | str = 0, lower: bool = False, unit_diagonal: bool = False
+                     ) -> Array:
+    """Solve ``a x = b`` for a triangular matrix, by substitution.
+
+    It is the counterpart of ``scipy.linalg.solve_triangular``. One triangle of `a` is read.
+
+    Parameters
+    ----------
+    a : array, shape (..., n, n)
+    b : array, shape (..., n) or (..., n, k)
+        A vector is one right-hand side.
+    trans : {0, 1, 2, "N", "T", "C"}
+        1, 2, "T" and "C" solve ``a.T x = b``.
+    lower : bool
+        Which triangle of `a` is read.
+    unit_diagonal : bool
+        Whether the diagonal is taken for ones, and not read.
+
+    Raises
+    ------
+    LinAlgError
+        If an element of the diagonal is 0.
+    """
+    if trans not in _TRANS:
+        raise TraceError(at_user_line(f"solve_triangular: trans must be one of {', '.join(map(repr, _TRANS))}, got "
+                                      f"{trans!r}"))
+    m, r, vector = _system("solve_triangular", a, b)
+    if unit_diagonal:
+        m = choose(eq, full(1, m.shape, m.dtype), m)
+    if _TRANS[trans]:
+        m, lower = transposed(m), not lower
+    out = Array(la.triangular_solve(m, r, lower=bool(lower)))
+    return reshape(out, out.shape[:-1]) if vector else out
+
+
+_TRANS = {0: False, 1: True, 2: True, "N": False, "T": True, "C": True}
+
+
+@implements(name="cho_factor", namespace=LINALG)
+def cho_factor(a: ArrayLike, lower: bool = False) -> tuple[Array, bool]:
+    """Return the Cholesky factor of symmetric matrices, and `lower`, for `cho_solve`.
+
+    It is the counterpart of ``scipy.linalg.cho_factor``. The triangle that `lower` names is read; the other triangle of
+    the factor is zero.
+    """
+    return cholesky(a, upper=not lower), lower
+
+
+@implements(name="cho_solve", namespace=LINALG)
+def cho_solve(c_and_lower: tuple[ArrayLike, bool], b: ArrayLike) -> Array:
+    """Solve ``a x = b`` from the Cholesky factor of `a` that `cho_factor` returns.
+
+    It is the counterpart of ``scipy.linalg.cho_solve``.
+    """
+    c, lower = c_and_lower
+    return solve_triangular(c, solve_triangular(c, b, int(not lower), lower), int(lower), lower)
 
 
 @implements(np.linalg.inv)

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .. import interpreters
+from .. import expression, interpreters
 from ..errors import TraceError, at_user_line
 from ..graph import Graph, Node
 from ..primitive import input_
@@ -137,6 +137,10 @@ def _library_caller() -> str | None:
             inner = module.split("._")[0]
             name = "numpy." + first if hasattr(np, first) else inner if first[0] == "_" else f"{inner}.{first}"
         frame = frame.f_back
+    if name is not None and "." not in name:  # a decorator's frame, before the function's own
+        called = expression.calls(*expression.running())
+        if getattr(called, "__module__", "").startswith(name):
+            name = f"{called.__module__.split('._')[0]}.{called.__name__}"
     return name and _short(name)
 
 

@@ -64,6 +64,8 @@ for _name in ("logsumexp", "softmax", "log_softmax", "polygamma", "multigammaln"
     _refuse(_SCIPY, f"Write minigrad.special.{_name}, which is the same on plain arrays too.", f"scipy.special.{_name}")
 _refuse("SciPy's matrices multiply numbers", "Write mg.Sparse.from_scipy(A) @ x.", "scipy.sparse")
 _refuse(_SCIPY, "Write minigrad.numpy.linalg.expm.", "scipy.linalg.expm scipy.linalg.matfuncs.expm")
+for _name in ("solve_triangular", "cho_factor", "cho_solve"):
+    _refuse(_SCIPY, f"Write minigrad.numpy.linalg.{_name}.", f"scipy.linalg.{_name}")
 _refuse("its slope in the first argument is not an elementary function", "Write the integral out, or use mg.callback.",
         "scipy.special.gammainc scipy.special.gammaincc scipy.special.betainc")
 

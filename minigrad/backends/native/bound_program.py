@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ... import blas
 from ...graph import ArrayType, Node
 from ...interpreters import concrete
 from ...ops.einsum import einsum
@@ -25,7 +26,6 @@ from .kernels import gemm, scan
 from .kernels.gemm_plan import gemm_args
 from .kernels.steps import STEPS
 from .plan.launch_plan import ARENA, FLAG, LaunchPlan
-from .runtime import blas
 from .runtime.runner import runner
 
 

@@ -22,11 +22,12 @@ from functools import partial
 import numpy as np
 from llvmlite import ir
 
+from .... import blas
+from ....blas import ROW_MAJOR
 from ..codegen.emit import Emitter
 from ..llvm.builder import ONE, at, least, most
 from ..llvm.values import I1, I32, I64, PTR, VOID, intrinsic, lane_numbers, scalar_type, splat, vector_type
-from ..runtime import blas, threads
-from ..runtime.blas import ROW_MAJOR
+from ..runtime import threads
 from ..runtime.cache import CodeRequest, generated
 from ..runtime.jit import Target, has_fma, host, load
 from . import gemm_plan as plan

@@ -16,10 +16,10 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from llvmlite import ir
 
+from ....blas import NO_TRANSPOSE, TRANSPOSE
 from ....ops.einsum import parse, split_subscripts
 from ..codegen.strides import View, merged
 from ..codegen.vector_math.lanes import Lanes, maximum, select
-from ..runtime.blas import NO_TRANSPOSE, TRANSPOSE
 
 DEPTH = 1024  # bytes of the terms of one chain: the right operand's stay in the cache while rows of the left pass
 WIDE = 4  # vectors of columns that are copied at a time; more of them where there are fewer terms

@@ -11,9 +11,10 @@ import pytest
 pytest.importorskip("llvmlite")
 
 
+from minigrad import blas
 from minigrad.backends.native.codegen import strides
 from minigrad.backends.native.kernels import gemm, gemm_plan
-from minigrad.backends.native.runtime import blas, jit, threads
+from minigrad.backends.native.runtime import jit, threads
 from tests.backends.native.machine_code import TARGETS, object_code
 
 if jit.available():

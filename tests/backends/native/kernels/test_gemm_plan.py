@@ -22,7 +22,7 @@ from minigrad.backends.native.kernels.gemm_plan import (
     N,
     gemm_args,
 )
-from minigrad.backends.native.runtime.blas import NO_TRANSPOSE, TRANSPOSE
+from minigrad.blas import NO_TRANSPOSE, TRANSPOSE
 
 
 def contiguous(base, *shape):

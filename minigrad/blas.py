@@ -1,4 +1,4 @@
-"""The BLAS that NumPy itself uses in this process, by address, for calls from generated code.
+"""The BLAS that NumPy itself uses in this process: by address, for calls from generated code, and called from here.
 
 NumPy tells how it was built (``numpy.show_config``), but not where its BLAS is. Its extension module is linked with
 it, though, so that looking a symbol up in the extension finds the library's. Names differ between builds: with
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,16 +21,17 @@ _SPELLINGS = (("scipy_", "64_", 64), ("", "64_", 64), ("", "_64", 64), ("scipy_"
 _LETTERS: dict[np.dtype, tuple[str, type[ctypes.c_float | ctypes.c_double]]] = {
     np.dtype(np.float32): ("s", ctypes.c_float), np.dtype(np.float64): ("d", ctypes.c_double)}
 ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112
+_UPPER, _LOWER, _NON_UNIT, _LEFT = 121, 122, 131, 141
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Blas:
     """Addresses in the BLAS of this process.
 
     Attributes
     ----------
     functions : dict of str to int
-        The addresses of ``sgemm``, ``dgemm``, ``sgemv`` and ``dgemv``.
+        The addresses of ``sgemm``, ``sgemv``, ``strsm``, ``strsv``, and those of float64.
     bits : int
         The width of its integers: 32 or 64.
     """
@@ -49,14 +51,17 @@ def find() -> tuple[Blas | None, str]:
         try:
             functions = {f"{letter}{kind}": ctypes.cast(
                 getattr(library, f"{prefix}cblas_{letter}{kind}{suffix}"), ctypes.c_void_p).value or 0
-                for letter, _ in _LETTERS.values() for kind in ("gemm", "gemv")}
+                for letter, _ in _LETTERS.values() for kind in ("gemm", "gemv", "trsm", "trsv")}
         except AttributeError:  # no such function
             continue
         symbol = f"{prefix}cblas_sgemm{suffix}"
+        found = Blas(functions, bits)
         if not all(works(functions[f"{letter}gemm"], functions[f"{letter}gemv"], dtype, bits)
                    for dtype, (letter, _) in _LETTERS.items()):
             return None, f"{symbol} was found, but does not multiply as NumPy does"
-        return Blas(functions, bits), symbol
+        if not all(_solves(found, dtype) for dtype in _LETTERS):
+            return None, f"{prefix}cblas_strsm{suffix} was found, but does not solve as NumPy does"
+        return found, symbol
     return None, "NumPy's extension module is linked with no BLAS whose names are known (NumPy was built without one?)"
 
 
@@ -95,3 +100,71 @@ def symbols() -> dict[str, int]:
     """Return the addresses for `jit.load` under the names that generated code uses; none without a BLAS."""
     blas, _ = find()
     return {} if blas is None else {f"mg_cblas_{name}": address for name, address in blas.functions.items()}
+
+
+# -- triangular systems --------------------------------------------------------------------------------------
+
+
+def solve_triangular(blas: Blas, a: np.ndarray, b: np.ndarray, lower: bool) -> np.ndarray:
+    """Return the solution of ``a x = b`` for matrices of one dtype, float32 or float64.
+
+    Parameters
+    ----------
+    blas : Blas
+    a : array, shape (..., n, n)
+        One triangle is read. A transposed matrix is read where it lies.
+    b : array, shape (..., n, k)
+    lower : bool
+        Which triangle.
+
+    Raises
+    ------
+    LinAlgError
+        If an element of the diagonal is 0.
+    """
+    if not np.diagonal(a, axis1=-2, axis2=-1).all():
+        raise np.linalg.LinAlgError("Singular matrix")
+    x = np.array(b, order="C")
+    (n, k), size = x.shape[-2:], a.itemsize
+    if not x.size:
+        return x
+    if a.strides[-1] != size and a.strides[-2] != size:
+        a = np.ascontiguousarray(a)
+    turned = a.strides[-1] != size
+    width = a.strides[-1 if turned else -2] // size
+    if width < n:  # of a matrix that repeats, or has one row
+        a, turned, width = np.ascontiguousarray(a), False, n
+    triangle = _LOWER if lower != turned else _UPPER
+    order = TRANSPOSE if turned else NO_TRANSPOSE
+    matrix, vector = _triangular(blas, a.dtype)
+    for i in np.ndindex(a.shape[:-2]):
+        if k == 1:
+            vector(ROW_MAJOR, triangle, order, _NON_UNIT, n, a[i].ctypes.data, width, x[i].ctypes.data, 1)
+        else:
+            matrix(ROW_MAJOR, _LEFT, triangle, order, _NON_UNIT, n, k, 1, a[i].ctypes.data, width,
+                   x[i].ctypes.data, k)
+    return x
+
+
+@functools.cache
+def _triangular(blas: Blas, dtype: np.dtype) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Return the functions for several right-hand sides and for one."""
+    letter, scalar = _LETTERS[dtype]
+    integer = ctypes.c_int64 if blas.bits == 64 else ctypes.c_int32
+    enum, array = ctypes.c_int, ctypes.c_void_p
+    matrix = ctypes.CFUNCTYPE(None, enum, enum, enum, enum, enum, integer, integer, scalar, array, integer, array,
+                              integer)
+    vector = ctypes.CFUNCTYPE(None, enum, enum, enum, enum, integer, array, integer, array, integer)
+    return matrix(blas.functions[f"{letter}trsm"]), vector(blas.functions[f"{letter}trsv"])
+
+
+def _solves(blas: Blas, dtype: np.dtype) -> bool:
+    """Return whether triangular systems of small integers have their exact solutions, as in `works`."""
+    a = np.array([[2, 9, 9, 9], [1, -1, 9, 9], [3, 2, 4, 9], [9, 9, 9, 9]], dtype)
+    x = np.array([[1, -2], [3, 5], [-4, 2]], dtype)
+    for matrix, lower in ((a[:3, :3], True), (a[:3, :3].T, False)):
+        triangle = np.tril(matrix) if lower else np.triu(matrix)
+        for expected in (x, x[:, :1]):
+            if not np.array_equal(solve_triangular(blas, matrix, triangle @ expected, lower), expected):
+                return False
+    return True

@@ -1,0 +1,78 @@
+"""NumPy's BLAS: functions that do not multiply, and builds without one."""
+
+import ctypes
+
+import numpy as np
+import pytest
+
+from minigrad import blas
+
+
+def idle():
+    """Return a function that does nothing, and its address."""
+    function = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda *_: None)
+    return function, ctypes.cast(function, ctypes.c_void_p).value
+
+
+@pytest.mark.parametrize("wrong", ["sgemv", "dgemm", "threads"])
+def test_functions_that_do_not_multiply_are_refused(wrong):
+    found, why = blas.find()
+    if found is None:
+        pytest.skip(why)
+    f4 = np.dtype(np.float32)
+    gemm, gemv = found.functions["sgemm"], found.functions["sgemv"]
+    assert blas.works(gemm, gemv, f4, found.bits)
+    _kept, address = idle()
+    gemms = {"sgemv": (gemm, address), "dgemm": (address, gemv), "threads": (address, address)}
+    assert not blas.works(*gemms[wrong], f4, found.bits)
+
+
+def test_missing_blas_has_a_reason(monkeypatch):
+    monkeypatch.setattr(blas, "_SPELLINGS", (("no_such_", "_blas", 32),))
+    blas.find.cache_clear()
+    try:
+        found, why = blas.find()
+        assert found is None
+        assert "NumPy" in why
+        assert blas.symbols() == {}
+    finally:
+        monkeypatch.undo()
+        blas.find.cache_clear()
+
+
+def test_functions_that_do_not_solve_are_refused():
+    found, why = blas.find()
+    if found is None:
+        pytest.skip(why)
+    _kept, address = idle()
+    for wrong in ("strsm", "dtrsv"):
+        dtype = np.dtype(f"f{4 if wrong[0] == 's' else 8}")
+        assert blas._solves(found, dtype)
+        assert not blas._solves(blas.Blas({**found.functions, wrong: address}, found.bits), dtype)
+
+
+@pytest.mark.parametrize("n", [1, 2, 40])
+@pytest.mark.parametrize("k", [0, 1, 3])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("lower", [False, True])
+def test_triangular_systems_of_any_layout(n, k, dtype, lower):
+    found, why = blas.find()
+    if found is None:
+        pytest.skip(why)
+    rng = np.random.default_rng(n)
+    a = (rng.normal(size=(3, n + 2, 2 * n)) + n).astype(dtype)[:, :n, :2 * n:2]
+    a = a + 3 * n * np.eye(n, dtype=dtype)
+    wide = np.zeros((3, n, 2 * n), dtype)
+    wide[:, :, ::2] = a
+    b = rng.normal(size=(3, n, k)).astype(dtype)
+    want = np.linalg.solve(np.tril(a) if lower else np.triu(a), b)
+    repeated = np.broadcast_to(a[:1], a.shape)
+    turned = np.swapaxes(np.ascontiguousarray(np.swapaxes(a, 1, 2)), 1, 2)
+    for matrix in (a, turned, wide[:, :, ::2], a[::-1][::-1], np.asfortranarray(a)):
+        np.testing.assert_allclose(blas.solve_triangular(found, matrix, b, lower), want, rtol=1e-4 if dtype == "f4" else
+                                   1e-12)
+    have = blas.solve_triangular(found, repeated, b, lower)
+    np.testing.assert_array_equal(have[0], blas.solve_triangular(found, a, b, lower)[0])
+    flat = np.broadcast_to(np.full((1, 1), 2, dtype), (n, n))
+    np.testing.assert_allclose(blas.solve_triangular(found, flat, b[0], lower), np.linalg.solve(
+        np.tril(flat) if lower else np.triu(flat), b[0]), rtol=1e-4 if dtype == "f4" else 1e-12, atol=1e-6)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .immutable import Immutable
-from .symbolic import Dim
+from .symbolic import Dim, differs, divide
 from .tracing import guard_equal, number
 
 T = TypeVar("T")
+_POWERS = 4  # the largest exponent of a size that is a size
 
 
 class Size(Immutable):
     """A symbolic size in the user's code: it adds, multiplies and compares.
 
     With a float, or under NumPy's functions, it becomes a traced scalar: ``1 / n`` and ``np.sqrt(n)`` hold for
-    every size. Other uses (``range(n)``, ``n > 3``, ``n // 2``) take the number of the traced example, and a guard
-    fixes the axis to it.
+    every size. So it does in ``n > 3`` and ``n // 2``, if it differs between the examples of a batch. Other uses
+    (``range(n)``; ``n > 3`` of any other size) take the number of the traced example, and a guard fixes the axis to it.
     """
 
     __slots__ = ("dim",)
@@ -44,11 +46,14 @@ class Size(Immutable):
     def __neg__(self) -> int | Size:
         return shown(-self.dim)
 
-    def __abs__(self) -> Size:
-        return self
+    def __abs__(self) -> object:
+        return self if all(factor > 0 for _, factor in self.dim.terms) else abs(Size.lift(self))
 
-    def __divmod__(self, other: int) -> tuple[int, int]:
-        return divmod(self.__index__(), other)
+    def __divmod__(self, other: object) -> tuple[object, object]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: object) -> tuple[object, object]:
+        return other // self, other % self
 
     def __array_ufunc__(self, ufunc: object, method: str, *inputs: object, **kwargs: object) -> object:
         lifted = (Size.lift(x) if isinstance(x, Size) else x for x in inputs)
@@ -79,9 +84,12 @@ def _arithmetic(name: str) -> None:
 
     def method(self: Size, other: object, flipped: bool = False) -> object:
         if isinstance(other, (int, Size)) and name != "truediv":
-            exact = name in ("add", "sub", "mul")
-            pair = (self.dim, unwrap(other)) if exact else (self.__index__(), int(other))
-            return shown(function(*(pair[::-1] if flipped else pair)))
+            pair = (unwrap(other), self.dim) if flipped else (self.dim, unwrap(other))
+            exact = function(*pair) if name in ("add", "sub", "mul") else _exact(name, *pair)
+            if exact is not None:
+                return shown(exact)
+            if not any(map(differs, pair)):
+                return function(*map(number, pair))
         if not isinstance(other, (int, float, Size)):
             return NotImplemented
         lifted = Size.lift(self), Size.lift(other) if isinstance(other, Size) else other
@@ -89,6 +97,15 @@ def _arithmetic(name: str) -> None:
 
     setattr(Size, f"__{name}__", method)
     setattr(Size, f"__r{name}__", lambda self, other: method(self, other, flipped=True))
+
+
+def _exact(name: str, a: int | Dim, b: int | Dim) -> int | Dim | None:
+    """Return a quotient without remainder or a power as a size; None for all else."""
+    if name == "floordiv" and differs(a):
+        return divide(a, b)
+    if name == "pow" and differs(a) and isinstance(b, int) and 0 <= b <= _POWERS:
+        return math.prod([a] * b)
+    return None
 
 
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lt", "le", "gt", "ge"):

@@ -219,6 +219,11 @@ def value(size: int | Dim, sizes: Mapping[Symbol, int | Dim]) -> int | Dim:
     return size.value(sizes) if isinstance(size, Dim) else size
 
 
+def differs(n: int | Dim) -> bool:
+    """Return whether a size differs between examples, so that no guard can fix it to a number."""
+    return isinstance(n, Dim) and n.hint is None and all(s.rows for s in n.symbols)
+
+
 def symbols(shape: Iterable[int | Dim]) -> set[Symbol]:
     """Return the symbols that occur in `shape`."""
     return {s for n in shape if isinstance(n, Dim) for s in n.symbols}

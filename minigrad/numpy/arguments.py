@@ -13,7 +13,10 @@ from ..errors import DtypeError, IntegerRangeError, ShapeError, at_user_line
 from ..graph import ArrayType, Node
 from ..ops import overflow
 from ..ops.broadcast import broadcast_along
+from ..ops.constants import constant, iota, size_scalar
+from ..ops.control import barrier
 from ..ops.elementwise import cast_to
+from ..ops.segments import nonempty
 from ..ops.shape import reshape
 from ..sizes import Size
 from ..symbolic import Dim, Shape, format_shape, size_of
@@ -167,9 +170,16 @@ def as_ints(values: object, name: str, parameter: str) -> np.ndarray:
     return integers.astype(np.int64)
 
 
-def differs(n: int | Dim) -> bool:
-    """Return whether a size differs between examples, so that no guard can fix it to a number."""
-    return isinstance(n, Dim) and n.hint is None and all(s.rows for s in n.symbols)
+def counted(n: int | Dim) -> Array:
+    """Return the integers below a size, symbolic or not."""
+    return Array(iota(size=n) if isinstance(n, Dim) else constant(np.arange(n)))
+
+
+def at_least_rows(x: Array, n: int | Dim, least: int, name: str) -> Array:
+    """Return `x`; the program checks that `n`, a size that differs between examples, is `least` or more."""
+    count = size_scalar(n - (least - 1), np.dtype(np.int64))
+    rows = "no rows" if least == 1 else f"fewer than {least} rows"
+    return Array(barrier(x._node, nonempty(count, message=f"{name}: example {{}} has {rows}")))
 
 
 def masks(where: ArrayLike) -> bool:

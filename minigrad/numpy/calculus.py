@@ -9,9 +9,10 @@ from ..graph import Node
 from ..ops import elementwise as ew
 from ..ops.shape import concatenate as concatenate_nodes
 from ..ops.shape import section
+from ..symbolic import differs
 from ..traced_array import TABLE, Array, ArrayLike, as_array
-from ..tracing import number
-from .arguments import Axes, as_axes, as_axis, as_count, broadcast_node, checked_cast, differs, given, one_axis
+from ..tracing import guard_equal, number
+from .arguments import Axes, as_axes, as_axis, as_count, at_least_rows, broadcast_node, checked_cast, given, one_axis
 from .data_types import as_floating
 from .dispatch import implements
 from .elementwise import clip, where
@@ -76,15 +77,17 @@ def gradient(f: ArrayLike, *varargs: ArrayLike, axis: Axes = None, edge_order: i
 
 def _gradient_along(x: Array, axis: int, spacing: ArrayLike, order: int) -> Array:
     y = moveaxis(x, axis, 0)
-    n = number(y._node.shape[0])
-    if n < order + 1:
+    n = y._node.shape[0]
+    if differs(n):
+        y = at_least_rows(y, n, order + 1, "np.gradient")
+    elif number(n) < order + 1:
         raise ShapeError(at_user_line(f"np.gradient: axis {axis} of {x._node.type} needs at least {order + 1} "
                                       "elements"))
     if as_array(spacing).ndim:
         steps = diff(as_floating(spacing)[0])
-        if number(steps._node.shape[0]) != n - 1:
+        if not guard_equal(steps._node.shape[0], n - 1):
             raise ShapeError(at_user_line(f"np.gradient: the coordinates do not fit axis {axis} of {x._node.type}"))
-        h = reshape(steps, (n - 1,) + (1,) * (y.ndim - 1))
+        h = reshape(steps, (*steps._node.shape, *(1,) * (y.ndim - 1)))
         h1, h2 = h[:-1], h[1:]
         inner = (-(h2 / (h1 * (h1 + h2))) * y[:-2] + ((h2 - h1) / (h1 * h2)) * y[1:-1]
                  + (h1 / (h2 * (h1 + h2))) * y[2:])

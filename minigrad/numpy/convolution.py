@@ -12,9 +12,10 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from ..errors import ShapeError, at_user_line
+from ..symbolic import Dim, differs
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import number
-from .arguments import as_sequence
+from .arguments import as_sequence, at_least_rows, counted
 from .dispatch import implements
 from .joining import concatenate, pad
 from .manipulation import at_least, flip, moveaxis
@@ -42,18 +43,25 @@ def _correlate(name: str, a: ArrayLike, v: ArrayLike, mode: str, reverse: bool) 
         raise ShapeError(at_user_line(f"np.{name} of {x._node.type} and {y._node.type}: needs vectors"))
     if mode not in ("full", "same", "valid"):
         raise ShapeError(at_user_line(f"np.{name}: mode must be full, same or valid, not {mode!r}"))
-    n, m = number(x._node.shape[0]), number(y._node.shape[0])
+    n, m = x._node.shape[0], y._node.shape[0]
+    swapped = differs(m) and not differs(n)
+    if swapped or differs(n):  # the ragged one is taken for the longer, which its result's size depends on
+        least = n if swapped else m
+        x = at_least_rows(x, m if swapped else n, number(least) if mode != "full" else 1, f"np.{name}")
+    else:
+        n, m = number(n), number(m)
+        swapped = m > n
     if not n or not m:
         raise ShapeError(at_user_line(f"np.{name} of an empty vector"))
-    swapped = m > n
     if swapped:
         x, y, n, m = y, x, m, n
     if reverse:
         y = flip(y)
+    m = number(m)
     low, high = {"full": (m - 1, m - 1), "same": (m // 2, m - 1 - m // 2), "valid": (0, 0)}[mode]
     padded = pad(x, (low, high))
     size = n + low + high - m + 1
-    out = padded[np.arange(size)[:, None] + np.arange(m)] @ y
+    out = padded[counted(size)[:, None] + np.arange(m)] @ y
     return flip(out) if swapped and not reverse else out
 
 
@@ -98,9 +106,10 @@ def windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int]
     strides, dilations = (_pairs("windows", v, k, w) for v, w in ((stride, "stride"), (dilation, "dilation")))
     lead = x.ndim - k
     reach = [(n - 1) * d + 1 for n, d in zip(window, dilations, strict=True)]
-    sizes = [number(n) for n in x._node.shape[lead:]]
+    sizes = [n if differs(n) and s == 1 else number(n) for n, s in zip(x._node.shape[lead:], strides, strict=True)]
     if padding == "same":
-        total = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(sizes, strides, reach, strict=True)]
+        total = [r - 1 if isinstance(n, Dim) else max((-(-n // s) - 1) * s + r - n, 0)
+                 for n, s, r in zip(sizes, strides, reach, strict=True)]
         pads = [(t // 2, t - t // 2) for t in total]
     else:
         each: tuple[Any, ...] = _pairs("windows", padding, k, "padding")
@@ -109,10 +118,13 @@ def windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int]
         x = pad(x, [(0, 0)] * lead + pads, constant_values=fill)
     for i, (n, s, d, r) in enumerate(zip(window, strides, dilations, reach, strict=True)):
         length = sizes[i] + sum(pads[i])
-        if n < 1 or s < 1 or d < 1 or length < r:
+        if n < 1 or s < 1 or d < 1 or (isinstance(length, int) and length < r):
             raise ShapeError(at_user_line(f"windows: a window of {n} (dilation {d}, stride {s}) does not fit an axis "
                                           f"of {length}"))
-        index = np.arange(0, length - r + 1, s)[:, None] + np.arange(n) * d
+        if isinstance(length, Dim):
+            x = at_least_rows(x, length, r, f"a window of {n}")
+        first = counted(length - r + 1) if isinstance(length, Dim) else np.arange(0, length - r + 1, s)
+        index = first[:, None] + np.arange(n) * d
         x = moveaxis(x[(slice(None),) * (lead + i) + (index,)], lead + i + 1, -1)
     return x
 

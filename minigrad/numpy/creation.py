@@ -10,12 +10,13 @@ import numpy as np
 from ..errors import DtypeError, ShapeError, at_user_line
 from ..graph import dtype_of, full
 from ..ops import elementwise as ew
-from ..ops.constants import constant, iota
+from ..ops.constants import constant
 from ..primitive import on_host
-from ..sizes import Size, shown
+from ..sizes import Size, shown, unwrap
+from ..symbolic import Dim, differs, divide
 from ..traced_array import TABLE, Array, ArrayLike, as_array, hooks
 from ..tracing import number
-from .arguments import ShapeLike, as_int, as_shape, broadcast_node, checked_cast, differs
+from .arguments import ShapeLike, as_int, as_shape, broadcast_node, checked_cast, counted
 from .data_types import as_floating, astype, result_type
 from .dispatch import any_traced, implements
 from .joining import concatenate, stack
@@ -126,11 +127,22 @@ def arange(start: ArrayLike, stop: ArrayLike | None = None, step: ArrayLike = 1,
     """Return evenly spaced numbers; a symbolic size may end a count from zero."""
     if stop is None:
         start, stop = 0, start
-    if isinstance(stop, Size) and (start, step) == (0, 1):
-        counted = iota(size=stop.dim)
-        return Array(counted if dtype is None else ew.cast_to(counted, dtype_of(dtype)))
+    if any(isinstance(v, Size) for v in (start, stop)) and (count := _steps(start, stop, step)) is not None:
+        steps = counted(count) if step == 1 else counted(count) * step
+        steps = steps if isinstance(start, int) and start == 0 else steps + start
+        return steps if dtype is None else steps.astype(dtype)
     ends: Any = [int(v) if isinstance(v, Size) else v for v in (start, stop, step)]
     return Array(constant(np.arange(*ends, dtype=dtype)))
+
+
+def _steps(start: object, stop: object, step: object) -> int | Dim | None:
+    """Return the number of steps between whole ends that may be symbolic sizes, or None where it has none."""
+    low, high = unwrap(start), unwrap(stop)
+    if not (isinstance(low, (int, Dim)) and isinstance(high, (int, Dim)) and isinstance(step, int)):
+        return None
+    if (low, step) != (0, 1) and not differs(low) and not differs(high):
+        return None
+    return divide(high - low, step)
 
 
 @implements(np.linspace)
@@ -150,6 +162,8 @@ def spaced(start: ArrayLike, stop: ArrayLike, num: int, endpoint: bool,
     kind = result_type(low, high)
     kind = np.dtype(np.float64) if kind.kind != "f" else kind
     low, high = low.astype(kind), high.astype(kind)
+    if isinstance(num, Size) and differs(num.dim):
+        return _spaced_by_size(low, high, num, endpoint, dtype)
     n = as_int(num, "linspace", "num")
     if n < 0:
         raise ShapeError(at_user_line(f"np.linspace: {n} numbers"))
@@ -163,6 +177,19 @@ def spaced(start: ArrayLike, stop: ArrayLike, num: int, endpoint: bool,
     if dtype is not None and dtype_of(dtype).kind in "iu":
         out = TABLE[np.floor](out)
     return out if dtype is None else out.astype(dtype), step
+
+
+def _spaced_by_size(low: Array, high: Array, n: Size, endpoint: bool, dtype: DTypeLike | None) -> tuple[Array, Array]:
+    """Return numbers as `spaced` does, as many as a size that differs between examples."""
+    span = high - low
+    step = span / TABLE[np.maximum](n - 1 if endpoint else n, 1)
+    place = counted(n.dim).reshape((-1,) + (1,) * span.ndim)
+    out = low + place.astype(span.dtype) * step
+    if endpoint:
+        out = TABLE[np.where]((place == n - 1) & (place > 0), high, out)
+    if dtype is not None and dtype_of(dtype).kind in "iu":
+        out = TABLE[np.floor](out)
+    return out if dtype is None else out.astype(dtype), TABLE[np.where](as_array(n) > int(endpoint), step, np.nan)
 
 
 @implements(np.logspace)

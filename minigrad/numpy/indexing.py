@@ -15,12 +15,13 @@ from ..ops import elementwise as ew
 from ..ops import index as gathering
 from ..ops import shape as shapes
 from ..ops.constants import constant, known
+from ..ops.strict_index import checked, place
 from ..primitive import move_axis
 from ..sizes import Size
-from ..symbolic import Dim, format_shape
+from ..symbolic import Dim, differs, divide, format_shape
 from ..traced_array import Array, ArrayLike, as_array, hooks
 from ..tracing import guard_equal_shapes, number
-from .arguments import as_axis, as_int, broadcast_node, broadcast_shapes, differs
+from .arguments import as_axis, as_int, broadcast_node, broadcast_shapes, counted
 from .dispatch import any_traced, implements
 from .elementwise import clip, where
 from .joining import concatenate, stack
@@ -74,6 +75,8 @@ def _item(k: Any, kind: ArrayType | TupleType) -> Item:
                 "indexing with a traced mask: the result's shape would depend on data. Use np.where(mask, x, 0), "
                 "or a reduction with where=mask"))
         return k
+    if isinstance(k, Size) and differs(k.dim):
+        return as_array(k)
     if isinstance(k, (int, np.integer, Size)) and not isinstance(k, (bool, np.bool_)):
         return int(k)
     if isinstance(k, (list, tuple)) and any(isinstance(v, Array) for v in k):
@@ -163,9 +166,7 @@ def _cut(k: slice, n: int | Dim, kind: ArrayType | TupleType) -> tuple[tuple[int
 
 
 def _with_symbolic_sizes(items: list[Item], node: Node) -> tuple[list[Item], Node]:
-    """Apply slices along axes whose size differs from example to example.
-
-    An integer becomes an index array, checked when the program runs.
+    """Apply slices whose size differs from example to example.
 
     An integer becomes an index array, which is checked when the program runs; a slice is taken of the node.
     """
@@ -175,7 +176,8 @@ def _with_symbolic_sizes(items: list[Item], node: Node) -> tuple[list[Item], Nod
             n = node.shape[axis]
             if isinstance(k, int) and isinstance(n, Dim) and n.hint is None:
                 k = np.array(k)
-            elif isinstance(k, slice) and differs(n) and k not in (slice(None), slice(None, None, -1)):
+            elif isinstance(k, slice) and (differs(n) or any(isinstance(v, Size) and differs(v.dim) for v in (
+                    k.start, k.stop))) and k not in (slice(None), slice(None, None, -1)):
                 node, k = _symbolic_slice(node, axis, k), slice(None)
             axis += 1
         out.append(k)
@@ -183,22 +185,69 @@ def _with_symbolic_sizes(items: list[Item], node: Node) -> tuple[list[Item], Nod
 
 
 def _symbolic_slice(node: Node, axis: int, k: slice) -> Node:
-    """Return a slice along an axis of unknown size: all but some elements at the ends, or as many as the slice says."""
-    low, high, by = (None if v is None else _known_bound(v) for v in (k.start, k.stop, k.step))
-    low = low or 0
-    if by not in (None, 1) or (high is not None and low < 0 <= high):
-        n = node.shape[axis]
-        words = "".join(f"{'' if v is None else v}:" for v in (k.start, k.stop)) + ("" if by is None else str(by))
-        raise ShapeError(at_user_line(
-            f"the slice [{words.removesuffix(':') if by is None else words}] of axis {axis} of {node.type}: how many "
-            f"elements it has follows from {n} by rounding. Slices such as [1:], [:-1], [-2:], [:3] and [::-1] are "
-            "those that examples of different size can have"))
-    if low >= 0 and (high is None or high < 0):
-        return shapes.section(node, axis, low, node.shape[axis] - low + (high or 0))
-    index = np.arange(low, high or 0 if low < 0 else high)
-    if not len(index):
-        return full(0, (*node.shape[:axis], 0, *node.shape[axis + 1:]), node.dtype)
-    return _taken(node, axis, index)
+    """Return a slice along an axis of unknown size, or up to one.
+
+    It has all but some elements at the ends, or as many as the slice says.
+    """
+    low, high = (None if v is None else v.dim if isinstance(v, Size) and differs(v.dim) else _known_bound(v)
+                 for v in (k.start, k.stop))
+    n, by = node.shape[axis], 1 if k.step is None else _known_bound(k.step)
+    if by == 0:
+        raise ShapeError(at_user_line(f"the slice [{k.start}:{k.stop}:0] of {node.type}: its step is 0"))
+    if by == 1 and (index := _fixed_rows(low, high)) is not None:
+        if not len(index):
+            return full(0, (*node.shape[:axis], 0, *node.shape[axis + 1:]), node.dtype)
+        return _taken(node, axis, index)
+    if (run := _run(low, high, by, n)) is not None:
+        begin, count = run
+        out = _stepped(node, axis, begin, count, abs(by))
+        return shapes.flip(out, axes=(axis,)) if by < 0 else out
+    words = "".join(f"{'' if v is None else v}:" for v in (k.start, k.stop)) + ("" if k.step is None else str(by))
+    raise ShapeError(at_user_line(
+        f"the slice [{words.removesuffix(':') if k.step is None else words}] of axis {axis} of {node.type}: how many "
+        f"elements it has follows from {n} by rounding. Slices such as [1:], [:-1], [-2:], [:3] and [::-1] are "
+        "those that examples of different size can have"))
+
+
+def _fixed_rows(low: int | Dim | None, high: int | Dim | None) -> np.ndarray | None:
+    """Return the places of a slice with as many elements in each example: both bounds count from one end."""
+    if isinstance(low, int) and low < 0 and high is None:
+        return np.arange(low, 0)
+    if isinstance(high, int) and (low is None or isinstance(low, int)) and ((low or 0) < 0) == (high < 0):
+        return np.arange(low or 0, high)
+    return None
+
+
+def _run(low: int | Dim | None, high: int | Dim | None, by: int, n: int | Dim
+         ) -> tuple[int | Dim, int | Dim] | None:
+    """Return the least place of a slice of `n` elements, and their number; None if rounding decides it."""
+    if by > 0:
+        begin, end = _from_start(low or 0, n), (n if high is None else _from_start(high, n))
+        count = _count(end - begin, by)
+        return None if count is None else (begin, count)
+    first, last = (n - 1 if low is None else _from_start(low, n)), (-1 if high is None else _from_start(high, n))
+    count = _count(first - last, -by)
+    return None if count is None else (first + (count - 1) * by, count)
+
+
+def _from_start(bound: int | Dim, n: int | Dim) -> int | Dim:
+    """Return the bound of a slice of `n` elements, counted from the first one."""
+    return n + bound if isinstance(bound, int) and bound < 0 else bound
+
+
+def _count(length: int | Dim, step: int) -> int | Dim | None:
+    """Return the number of steps in a length; None if rounding decides it, or more rows mean fewer steps."""
+    count = divide(length, step)
+    return None if isinstance(count, Dim) and any(factor < 0 for symbols, factor in count.terms if symbols) else count
+
+
+def _stepped(node: Node, axis: int, begin: int | Dim, count: int | Dim, step: int) -> Node:
+    """Return `count` elements along an axis from `begin` on, in steps."""
+    if step == 1:
+        return shapes.section(node, axis, begin, count)
+    start = Array(constant(np.int64(begin))) if isinstance(begin, int) else as_array(Size(begin))
+    index = checked(place, (counted(count) * step + start)._node, node.shape[axis])
+    return move_axis(gathering.gather(move_axis(node, axis, 0), index), 0, axis)
 
 
 def _taken(node: Node, axis: int, index: np.ndarray) -> Node:
@@ -305,8 +354,12 @@ def extract(condition: ArrayLike, arr: ArrayLike) -> Array:
 def diagonal(a: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
     """Return the diagonal of two axes, as the last axis."""
     x = moveaxis(a, (axis1, axis2), (-2, -1))
-    n, m = number(x._node.shape[-2]), number(x._node.shape[-1])
-    rows = np.arange(max(0, min(n + min(offset, 0), m - max(offset, 0)))) - min(offset, 0)
+    n, m = x._node.shape[-2:]
+    if differs(n) and n == m:
+        rows = counted(n - abs(offset)) - min(offset, 0)
+    else:
+        n, m = number(n), number(m)
+        rows = counted(max(0, min(n + min(offset, 0), m - max(offset, 0)))) - min(offset, 0)
     return x[..., rows, rows + offset]
 
 
@@ -323,7 +376,12 @@ def diag(v: ArrayLike, k: int = 0) -> Array:
     x, k = as_array(v), as_int(k, "diag", "k")
     if x.ndim != 1:
         return diagonal(x, k)
-    n = number(x._node.shape[0]) + abs(k)
+    n = x._node.shape[0]
+    if differs(n):
+        place = counted(n + abs(k))
+        column = concatenate([np.zeros(max(-k, 0), x.dtype), x, np.zeros(max(k, 0), x.dtype)])
+        return where(place[:, None] + k == place, expand_dims(column, 1), as_array(0).astype(x.dtype))
+    n = number(n) + abs(k)
     column = concatenate([np.zeros(max(-k, 0), x.dtype), x, np.zeros(max(k, 0), x.dtype)])
     return Array(ew.where(constant(np.eye(n, k=k, dtype=bool)), broadcast_node(expand_dims(column, 1)._node, (n, n)),
                           full(0, (n, n), x.dtype)))

@@ -13,13 +13,14 @@ from ..graph import constant_of, dtype_of
 from ..ops import elementwise as ew
 from ..ops import shape as shapes
 from ..ops.constants import iota
-from ..sizes import shown
-from ..symbolic import Dim
-from ..traced_array import Array, ArrayLike, as_array
+from ..sizes import Size, shown, unwrap
+from ..symbolic import Dim, differs
+from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import guard_equal_shapes, number
-from .arguments import Axes, Casting, as_axis, as_int, as_ints, broadcast_node, checked_cast, differs, several
+from .arguments import Axes, Casting, as_axis, as_int, as_ints, broadcast_node, checked_cast, several
 from .data_types import same_dtype
 from .dispatch import any_traced, implements
+from .elementwise import clip
 from .manipulation import at_least, broadcast_to, expand_dims, flat_along, index_along, moveaxis, ravel, reshape
 
 if TYPE_CHECKING:
@@ -146,7 +147,12 @@ def array_split(ary: ArrayLike, indices_or_sections: int | Sequence[int] | np.nd
     """Cut into parts of nearly equal size along an axis, or at the given indices."""
     x = as_array(ary)._node
     a = as_axis(axis, x.ndim, "split")
-    n = number(x.shape[a])
+    n = x.shape[a]
+    if differs(n) and several(indices_or_sections):
+        cuts = [as_int(i, "split", "indices_or_sections") for i in indices_or_sections]
+        bounds = [0, *(i if i >= 0 else n + i for i in cuts), n]
+        return [Array(shapes.section(x, a, low, high - low)) for low, high in itertools.pairwise(bounds)]
+    n = number(n)
     if not several(indices_or_sections):
         k = as_int(indices_or_sections, "split", "indices_or_sections")
         if k <= 0 or (_even and n % k):
@@ -196,6 +202,11 @@ def append(arr: ArrayLike, values: ArrayLike, axis: int | None = None) -> Array:
 def insert(arr: ArrayLike, obj: ArrayLike | slice, values: ArrayLike, axis: int | None = None) -> Array:
     """Insert values before known places."""
     x, a = flat_along(arr, axis, "insert")
+    if differs(x._node.shape[a]) and isinstance(obj, int):
+        before, after = array_split(x, [obj], a)
+        values = Array(checked_cast(values, x.dtype))
+        one = tuple(1 if i == a else m for i, m in enumerate(x._node.shape))
+        return concatenate([before, Array(broadcast_node(values._node, one)), after], a)
     n = number(x._node.shape[a])
     values = Array(checked_cast(values, x.dtype))
     places = _places("insert", obj, n)
@@ -222,7 +233,12 @@ def insert(arr: ArrayLike, obj: ArrayLike | slice, values: ArrayLike, axis: int 
 def delete(arr: ArrayLike, obj: ArrayLike | slice, axis: int | None = None) -> Array:
     """Remove known places."""
     x, a = flat_along(arr, axis, "delete")
-    n = number(x._node.shape[a])
+    n = x._node.shape[a]
+    if differs(n) and isinstance(obj, int):
+        place = obj if obj >= 0 else n + obj
+        before, after = shapes.section(x._node, a, 0, place), shapes.section(x._node, a, place + 1, n - place - 1)
+        return Array(shapes.concatenate(before, after, axis=a))
+    n = number(n)
     return index_along(x, a, np.delete(np.arange(n), obj if isinstance(obj, slice) else _places("delete", obj, n)))
 
 
@@ -282,6 +298,18 @@ def _pad_widths(pad_width: object, ndim: int) -> np.ndarray:
     return width
 
 
+def _reflected(n: int | Size, low: int, high: int, mode: str) -> Array:
+    """Return the rows of an axis of any size that ``np.pad`` repeats, by its period."""
+    place = Array(iota(size=unwrap(n + low + high))) - low
+    if mode == "edge":
+        return clip(place, 0, n - 1)
+    if mode == "wrap":
+        return place % n
+    period = TABLE[np.maximum](2 * n - 2, 1) if mode == "reflect" else as_array(2 * n)
+    place = place % period
+    return TABLE[np.minimum](place, period - place - (mode == "symmetric"))
+
+
 _Padding: TypeAlias = Literal["constant", "edge", "reflect", "symmetric", "wrap"]
 
 
@@ -298,15 +326,18 @@ def pad(array: ArrayLike, pad_width: object, mode: _Padding = "constant", *, con
     width = _pad_widths(pad_width, x.ndim)
     if mode != "constant":
         for a, (low, high) in enumerate(width):
-            if low or high:
-                index = np.pad(np.arange(number(x._node.shape[a])), (low, high), mode)
-                x = x[(slice(None),) * a + (index,)]
+            n = x._node.shape[a]
+            if (low or high) and differs(n):
+                x = index_along(x, a, _reflected(shown(n), int(low), int(high), mode))
+            elif low or high:
+                x = index_along(x, a, np.pad(np.arange(number(n)), (low, high), mode))
         return x
-    low, high = (tuple(map(int, w)) for w in width.T)
-    out = shapes.pad(x._node, low=low, high=high, interior=(0,) * x.ndim)
     values = as_array(constant_values)
     if constant_of(values._node) == 0:
-        return Array(out)
+        known = width * [[not differs(n)] for n in x._node.shape]
+        low_, high_ = (tuple(map(int, w)) for w in known.reshape(-1, 2).T)
+        x = Array(shapes.pad(x._node, low=low_, high=high_, interior=(0,) * x.ndim))
+        width = width - known
     values = broadcast_to(values.astype(x.dtype), (x.ndim, 2))
     for a, widths in enumerate(width):
         if not widths.any():

@@ -10,7 +10,7 @@ from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, full
 from ..ops import shape as shapes
 from ..sizes import Size, shown
-from ..symbolic import Dim, divide, format_shape, size_of
+from ..symbolic import Dim, differs, divide, format_shape, size_of
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import number
 from .arguments import (
@@ -23,8 +23,10 @@ from .arguments import (
     as_ints,
     as_sequence,
     as_shape,
+    at_least_rows,
     broadcast_node,
     broadcast_shapes,
+    counted,
     several,
 )
 from .dispatch import implements
@@ -93,9 +95,9 @@ def expand_dims(a: ArrayLike, axis: int | Sequence[int]) -> Array:
 def squeeze(a: ArrayLike, axis: Axes = None) -> Array:
     """Drop axes of size 1."""
     x = as_array(a)._node
-    ones = tuple(i for i, n in enumerate(x.shape) if number(n) == 1) if axis is None else ()
-    axes = ones if axis is None else as_axes(axis, x.ndim, "squeeze")
-    if any(number(x.shape[i]) != 1 for i in axes):
+    single = [not differs(n) and number(n) == 1 for n in x.shape]  # a ragged axis is one, also of a single row
+    axes = tuple(np.flatnonzero(single).tolist()) if axis is None else as_axes(axis, x.ndim, "squeeze")
+    if not all(single[i] for i in axes):
         raise ShapeError(at_user_line(f"squeeze({x.type}): axis {axis} is not of size 1"))
     return Array(shapes.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes)) if axes else x)
 
@@ -288,11 +290,14 @@ def sliding_window_view(x: ArrayLike, window_shape: int | Sequence[int], axis: A
     if len(sizes) != len(axes):
         raise ShapeError(at_user_line(f"sliding_window_view: {len(sizes)} window sizes for {len(axes)} axes"))
     for n, a in zip(sizes, axes, strict=True):
-        count = number(x._node.shape[a]) - n + 1
-        if n < 0 or count < 1:
+        m = x._node.shape[a]
+        if differs(m):
+            x = at_least_rows(x, m, max(n, 1), "sliding_window_view")
+        count = (m if differs(m) else number(m)) - n + 1
+        if n < 0 or (isinstance(count, int) and count < 1):
             raise ShapeError(at_user_line(f"sliding_window_view: a window of {n} does not fit axis {a} of "
                                           f"{x._node.type}"))
-        x = moveaxis(index_along(x, a, np.arange(count)[:, None] + np.arange(n)), a + 1, -1)
+        x = moveaxis(index_along(x, a, counted(count)[:, None] + np.arange(n)), a + 1, -1)
     return x
 
 

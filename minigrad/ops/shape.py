@@ -18,6 +18,7 @@ from ..views import BY_AXES, along_each
 from .broadcast import expand
 from .common_factors import factorised
 from .constants import size_scalar
+from .strict_index import checked, place
 
 Axes = tuple[int, ...]
 
@@ -208,12 +209,14 @@ def _concatenate_transpose(g: Node, *xs: Node, axis: int) -> list[Node]:
 
 def section(x: Node, axis: int, begin: int | Dim, n: int | Dim) -> Node:
     """Return `n` elements along an axis from `begin` on; if its size is symbolic, a gather."""
-    if isinstance(x.shape[axis], int):
+    if isinstance(x.shape[axis], int) and not isinstance(begin, Dim) and not isinstance(n, Dim):
         start = tuple(begin if i == axis else 0 for i in range(x.ndim))
         stop = tuple(begin + n if i == axis else m for i, m in enumerate(x.shape))
         return slice_(x, start=start, stop=stop, step=(1,) * x.ndim)
     index = PRIMITIVES["iota"](size=n)
     index = index + expand(size_scalar(begin, index.dtype), shape=(n,), axes=(0,))
+    if isinstance(begin, Dim):  # it may be negative, which would count from the end
+        index = checked(place, index, x.shape[axis])
     return move_axis(PRIMITIVES["gather"](move_axis(x, axis, 0), index), 0, axis)
 
 

@@ -106,10 +106,19 @@ class Rows:
 
     @_cached
     def length(self, domain: Domain) -> Node:
-        """Return the number of rows of each example."""
+        """Return the number of rows of each example; the program checks that none is negative."""
+        total = self.value(domain)
+        if any(isinstance(factor, int) and factor < 0 for _, factor in self._monomials(domain)):  # of a slice
+            one = full(1, (self.size,), _INT)
+            total = nonempty(total + one, message="example {} has fewer rows than a slice of it leaves out") - one
+        return total
+
+    @_cached
+    def value(self, domain: Domain) -> Node:
+        """Return the product of the sizes of `domain` in each example, which may be negative."""
         if (symbol := self._only_symbol(domain)) is not None:
             return self.lengths[symbol]
-        products = self._monomials(domain)
+        products = self._monomials(domain) or [((), 0)]
         terms: list[Node] = []
         for symbols, factor in products:
             if not isinstance(factor, int):
@@ -119,11 +128,7 @@ class Rows:
             if factor != 1 or not factors:
                 factors.insert(0, full(factor, (self.size,), _INT))
             terms.append(functools.reduce(operator.mul, factors))
-        total = functools.reduce(operator.add, terms)
-        if any(isinstance(factor, int) and factor < 0 for _, factor in products):  # a slice leaves rows out
-            one = full(1, (self.size,), _INT)
-            total = nonempty(total + one, message="example {} has fewer rows than a slice of it leaves out") - one
-        return total
+        return functools.reduce(operator.add, terms)
 
     def _only_symbol(self, domain: Domain) -> Symbol | None:
         """Return the symbol of a domain that is one ragged axis of the batch."""

@@ -562,7 +562,7 @@ def _closed(graph: Graph, inputs: Sequence[Node], extra: Sequence[Node], outputs
 
 RULES: dict[Primitive, Rule] = {
     PRIMITIVES["full"]: _full, iota: lambda b, node, xs: b.rows.position((node.params["size"],)),
-    size_: lambda b, node, xs: cast_to(b.rows.length((node.params["size"],)), node.dtype),
+    size_: lambda b, node, xs: cast_to(b.rows.value((node.params["size"],)), node.dtype),
     expand: _expand, mean: _mean, argmax: _arg, argmin: _arg, einsum: _einsum, reshape: _reshape, transpose: _view,
     concatenate: _concatenate, flip: _view, gather: _gather, scatter_add: _scatter, scatter_max: _scatter,
     scatter_min: _scatter, in_range: _in_range, cumsum: _ordered, argsort: _ordered, segment_ids: _segment_ids,

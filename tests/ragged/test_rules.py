@@ -38,6 +38,18 @@ def test_index_fields_are_not_shifted_back():
     assert gathered.inputs[1].prim.name == "input"
 
 
+TABLE, KERNEL = RNG.normal(size=(12, 4)), RNG.normal(size=(2, 4, 3))
+
+
+def traced(g, table):
+    """Return a table as an argument of the program would be, in a trace."""
+    return table if isinstance(g.x, np.ndarray) else mnp.asarray(table * np.ones_like(g.y[0]))
+
+
+def module(g):
+    return np if isinstance(g.x, np.ndarray) else mnp
+
+
 ANY = {  # programs that hold for examples without rows, too
     "elementwise": lambda g: np.tanh(g.x) * 2 + 1,
     "attention with heads": heads,
@@ -115,6 +127,33 @@ ANY = {  # programs that hold for examples without rows, too
     "constant of the size": lambda g: np.ones_like(g.x),
     "only shared": lambda g: V * 2,
     "expanded value": lambda g: np.zeros_like(g.x[:, :3]) + g.y,
+    "row of a table": lambda g: g.x + traced(g, TABLE)[:g.x.shape[0]],
+    "later rows of a table": lambda g: g.x * traced(g, TABLE)[2:g.x.shape[0] + 2],
+    "columns of a table": lambda g: traced(g, TABLE.T)[:, :g.x.shape[0]].T * g.x,
+    "first rows by the size": lambda g: np.concatenate([g.x, g.x])[:g.x.shape[0]],
+    "last rows by the size": lambda g: np.concatenate([g.x, 2 * g.x])[g.x.shape[0]:],
+    "every second of pairs": lambda g: np.repeat(g.x, 2, axis=0)[::2],
+    "range from one": lambda g: module(g).arange(1, g.x.shape[0] + 1)[:, None] * g.x,
+    "range down": lambda g: module(g).arange(g.x.shape[0] - 1, -1, -1)[:, None] * g.x,
+    "range of twos": lambda g: module(g).arange(0, 2 * g.x.shape[0], 2)[:, None] * g.x,
+    "linspace": lambda g: module(g).linspace(-1.0, 2.0, g.x.shape[0])[:, None] * g.x,
+    "linspace without the end": lambda g: module(g).linspace(-1.0, g.y, g.x.shape[0], endpoint=False) * g.x[:, :3],
+    "pad": lambda g: np.pad(g.x, ((2, 1), (0, 1))),
+    "pad by a number": lambda g: np.pad(g.x, ((0, 1), (1, 0)), constant_values=0.5),
+    "insert": lambda g: np.insert(g.x, 0, g.y[0], axis=0),
+    "diagonal matrix": lambda g: np.diag(g.x[:, 0]),
+    "diagonal": lambda g: np.diag(g.x @ g.x.T) + np.diagonal(g.x @ g.x.T),
+    "trace": lambda g: np.trace(g.x @ g.x.T),
+    "lower triangle": lambda g: np.tril(g.x @ g.x.T) + np.triu(g.x @ g.x.T, 1),
+    "causal attention": lambda g: softmax(np.where(
+        module(g).tri(g.x.shape[0], dtype=bool), g.x @ g.x.T, -1e9)) @ g.x,
+    "size compared": lambda g: np.where(g.x.shape[0] > 2, np.sum(g.x, axis=0), g.x.shape[0] // 2 - g.x.shape[0] % 2),
+    "size as a number": lambda g: np.sum(g.x) / (1.0 + g.x.shape[0] ** 2) - g.x.shape[0] * g.y + abs(g.x.shape[0] - 2),
+    "size in a row": lambda g: np.where(g.x > 0, g.x.shape[0], -g.x.shape[0]) * g.x,
+    "division of sizes": lambda g: sum(divmod(g.x.shape[0], 3)) * g.y + divmod(7, g.x.shape[0] + 1)[1],
+    "convolution of the size": lambda g: mnp.conv(g.x.T, KERNEL, padding=2) if not isinstance(g.x, np.ndarray)
+    else np.einsum("fck,cnk->fn", KERNEL, np.lib.stride_tricks.sliding_window_view(
+        np.pad(g.x.T, ((0, 0), (2, 2))), 3, axis=1)),
     "checkpointed norm": lambda g: np.sum(g.x ** 2) / (1 + g.x.shape[0]),
 }
 
@@ -155,6 +194,21 @@ ROWS = {  # programs that need a row
     if not isinstance(g.x, np.ndarray) else np.tanh(g.x[:, :3] @ np.diag(g.y)).sum(axis=0),
     "vmap of rows": lambda g: mg.vmap(lambda r: np.sum(np.tanh(r)) * r)(g.x) if not isinstance(g.x, np.ndarray)
     else np.tanh(g.x).sum(axis=1)[:, None] * g.x,
+    "rows by the size": lambda g: g.x[1:g.x.shape[0]] * g.x[:g.x.shape[0] - 1],
+    "a row by the size": lambda g: g.x[g.x.shape[0] - 1] + g.x[g.x.shape[0] // 2],
+    "backwards to the second": lambda g: g.x[:0:-1],
+    "pad by the edge": lambda g: np.pad(g.x, ((2, 1), (0, 0)), mode="edge"),
+    "pad by reflection": lambda g: np.pad(g.x, ((2, 3), (0, 0)), mode="reflect"),
+    "pad by symmetry": lambda g: np.pad(g.x, ((2, 3), (0, 0)), mode="symmetric"),
+    "pad around": lambda g: np.pad(g.x, ((2, 3), (1, 0)), mode="wrap"),
+    "convolution": lambda g: np.convolve(g.x[:, 0], [0.5, 2.0, -1.0]),
+    "convolution with a value": lambda g: np.convolve(g.y, g.x[:, 1]),
+    "convolution of one": lambda g: np.convolve(g.x[:, 0], [2.0], "same") + np.correlate(g.x[:, 0], [3.0]),
+    "windows": lambda g: np.lib.stride_tricks.sliding_window_view(g.x, 1, axis=0),
+    "delete": lambda g: np.concatenate([np.delete(g.x, 0, axis=0), np.delete(g.x, -1, axis=0)]),
+    "split": lambda g: np.split(g.x, [1], axis=0)[1] + np.split(g.x, [-1], axis=0)[0],
+    "squeeze": lambda g: np.squeeze(g.x[:, :1], axis=1),
+    "unwrap": lambda g: np.unwrap(3 * g.x, axis=0),
     "centred": lambda g: g.x - np.mean(g.x, axis=0),
 }
 
@@ -328,8 +382,39 @@ def test_running_extremes_along_a_ragged_axis_are_refused(name):
         mg.vmap(lambda g: Array(PRIMITIVES[name](g.x._node, axis=0)))(mg.batch(molecules([(3, 1)])))
 
 
+@pytest.mark.parametrize("key", [np.s_[1::-1], np.s_[4:1:-1], np.s_[:1:-1], np.s_[-1:-4:-1], np.s_[-3:], np.s_[2:5]])
+def test_slices_of_as_many_rows_in_each_example(key):
+    examples = molecules([(5, 0), (7, 2)])
+    for h, g in zip(unbatched(mg.vmap(lambda g: g.x[key])(mg.batch(examples))), examples, strict=True):
+        np.testing.assert_array_equal(h, g.x[key])
+
+
+FEW = {"np.convolve: example 1 has fewer than 3 rows": lambda g: np.convolve(g.x[:, 0], [1.0, 2.0, 3.0], "same"),
+       "np.correlate: example 1 has fewer than 3 rows": lambda g: np.correlate(g.x[:, 0], [1.0, 2.0, 3.0]),
+       "np.gradient: example 1 has fewer than 2 rows": lambda g: np.gradient(g.x, axis=0),
+       "a window of 4: example 1 has fewer than 4 rows": lambda g: mnp.windows(g.x.T, 4),
+       "sliding_window_view: example 1 has fewer than 2 rows":
+       lambda g: np.lib.stride_tricks.sliding_window_view(g.x, 2, axis=0),
+       "index -1 is out of range for an axis of size 1": lambda g: g.x[g.x.shape[0] - 2:]}
+
+
+@pytest.mark.parametrize("how", ["as it is", "numpy", "native"])
+@pytest.mark.parametrize("message", FEW)
+def test_examples_with_too_few_rows_are_named(message, how):
+    f = mg.vmap(FEW[message])
+    run = f if how == "as it is" else mg.compile(f, backend=how)
+    good = mg.batch(molecules([(4, 2), (5, 0)]))
+    if "a window" not in message:
+        for h, g in zip(unbatched(run(good)), good.unbatch(), strict=True):
+            close(h, FEW[message](g))
+    error = IndexError if "index" in message else ValueError
+    message = f"{message}|fewer rows than a slice of them leaves out|index out of range"
+    with pytest.raises(error, match=message):
+        run(mg.batch(molecules([(4, 2), (1, 0)])))
+
+
 @pytest.mark.parametrize(("key", "words"), [(np.s_[::2], r"\[::2\]"), (np.s_[-3:2], r"\[-3:2\]"),
-                                            (np.s_[1::-1], r"\[1::-1\]"), (np.s_[4:1:-1], r"\[4:1:-1\]")])
+                                            (np.s_[2:-3:-1], r"\[2:-3:-1\]"), (np.s_[4:1:-2], r"\[4:1:-2\]")])
 def test_slices_of_other_sizes_are_refused(key, words):
     with pytest.raises(mg.ShapeError, match=rf"the slice {words} of axis 0 of f64\[node, 4\].*\[1:\], \[:-1\]"):
         mg.vmap(lambda g: g.x[key])(mg.batch(molecules([(3, 1)])))

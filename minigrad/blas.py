@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,7 +122,7 @@ def solve_triangular(blas: Blas, a: np.ndarray, b: np.ndarray, lower: bool) -> n
     LinAlgError
         If an element of the diagonal is 0.
     """
-    if not np.diagonal(a, axis1=-2, axis2=-1).all():
+    if not a.diagonal(0, -2, -1).all():
         raise np.linalg.LinAlgError("Singular matrix")
     x = np.array(b, order="C")
     (n, k), size = x.shape[-2:], a.itemsize
@@ -137,13 +137,18 @@ def solve_triangular(blas: Blas, a: np.ndarray, b: np.ndarray, lower: bool) -> n
     triangle = _LOWER if lower != turned else _UPPER
     order = TRANSPOSE if turned else NO_TRANSPOSE
     matrix, vector = _triangular(blas, a.dtype)
-    for i in np.ndindex(a.shape[:-2]):
+    for each, of_each in ((a, x),) if a.ndim == 2 else zip(_matrices(a), _matrices(x), strict=True):
         if k == 1:
-            vector(ROW_MAJOR, triangle, order, _NON_UNIT, n, a[i].ctypes.data, width, x[i].ctypes.data, 1)
+            vector(ROW_MAJOR, triangle, order, _NON_UNIT, n, each.ctypes.data, width, of_each.ctypes.data, 1)
         else:
-            matrix(ROW_MAJOR, _LEFT, triangle, order, _NON_UNIT, n, k, 1, a[i].ctypes.data, width,
-                   x[i].ctypes.data, k)
+            matrix(ROW_MAJOR, _LEFT, triangle, order, _NON_UNIT, n, k, 1, each.ctypes.data, width,
+                   of_each.ctypes.data, k)
     return x
+
+
+def _matrices(x: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the matrices of a stack."""
+    return (x[i] for i in np.ndindex(x.shape[:-2]))
 
 
 @functools.cache

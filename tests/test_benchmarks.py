@@ -10,7 +10,7 @@ from benchmarks import gpu, graphs, harness, page
 from benchmarks.book import optimizer_steps, record, when_it_pays
 from benchmarks.peers import cold, contestants, epoch, limits, mlp, norms, table
 
-GROUPS = ("elementwise", "mlp", "narrow", "attention", "rnn", "logistic", "mixture")
+GROUPS = ("elementwise", "mlp", "narrow", "attention", "rnn", "logistic", "mixture", "gaussian_process")
 NEEDS = {"JAX jit": "jax", "torch eager": "torch", "torch.func": "torch", "autograd": "autograd"}
 
 

@@ -22,12 +22,13 @@ Step = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Names:
-    """The functions of a library that programs call: its NumPy, and three that users do not write themselves."""
+    """The functions of a library that programs call: its NumPy, and four that users do not write themselves."""
 
     np: Any
     logsumexp: Callable[[Any], Any]  # along the last axis
     softmax: Callable[[Any], Any]  # along the last axis
     scan: Callable[..., Any]  # (carry, y) = f(carry, x) over axis 0
+    solve_lower: Callable[[Any, Any], Any]  # with a lower triangular matrix
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def minigrad_backends() -> list[str]:
 def minigrad_names() -> Names:
     import minigrad as mg
 
-    return Names(np, partial(mg.special.logsumexp, axis=-1), partial(mg.special.softmax, axis=-1), mg.scan)
+    return Names(np, partial(mg.special.logsumexp, axis=-1), partial(mg.special.softmax, axis=-1), mg.scan,
+                 np.linalg.solve)
 
 
 def with_minigrad(program: Program, backend: str) -> Contestant:
@@ -133,7 +135,8 @@ def jax_names() -> Names:
     import jax
     import jax.numpy as jnp
 
-    return Names(jnp, partial(jax.scipy.special.logsumexp, axis=-1), jax.nn.softmax, jax.lax.scan)
+    return Names(jnp, partial(jax.scipy.special.logsumexp, axis=-1), jax.nn.softmax, jax.lax.scan,
+                 partial(jax.scipy.linalg.solve_triangular, lower=True))
 
 
 def with_jax(program: Program) -> Contestant:
@@ -171,7 +174,8 @@ def put_jax(args: Args) -> Args:
 def torch_names() -> Names:
     import torch
 
-    return Names(torch, partial(torch.logsumexp, dim=-1), partial(torch.softmax, dim=-1), _scan_in_python)
+    return Names(torch, partial(torch.logsumexp, dim=-1), partial(torch.softmax, dim=-1), _scan_in_python,
+                 partial(torch.linalg.solve_triangular, upper=False))
 
 
 def put_torch(args: Args, learn: bool = True) -> Args:
@@ -247,7 +251,8 @@ def pytensor_names() -> Names:
         states = pytensor.scan(lambda x, c: f(c, x)[0], sequences=[xs], outputs_info=[carry], return_updates=False)
         return states[-1], None
 
-    return Names(pt, partial(pt.logsumexp, axis=-1), partial(pt.special.softmax, axis=-1), scan)
+    return Names(pt, partial(pt.logsumexp, axis=-1), partial(pt.special.softmax, axis=-1), scan,
+                 partial(pt.linalg.solve_triangular, lower=True))
 
 
 def with_pytensor(program: Program) -> Contestant:
@@ -272,13 +277,15 @@ def with_pytensor(program: Program) -> Contestant:
 
 def autograd_names() -> Names:
     import autograd.numpy as anp
+    from autograd.scipy.linalg import solve_triangular
     from autograd.scipy.special import logsumexp
 
     def softmax(x: Any) -> Any:
         e = anp.exp(x - anp.max(x, axis=-1, keepdims=True))
         return e / anp.sum(e, axis=-1, keepdims=True)
 
-    return Names(anp, partial(logsumexp, axis=-1), softmax, _scan_in_python)
+    return Names(anp, partial(logsumexp, axis=-1), softmax, _scan_in_python,
+                 partial(solve_triangular, lower=True))
 
 
 def with_autograd(program: Program) -> Contestant:

@@ -49,11 +49,12 @@ def results_roles(roles: Roles) -> tuple[Role, ...]:
 
 
 class Mixes(Exception):
-    """A node that mixes examples, with the reason and the way out."""
+    """A node that mixes examples, with the reason, the way out, and that of `microbatch` alone."""
 
-    def __init__(self, node: Node, why: str, instead: str = "Compute it within the example"):
+    def __init__(self, node: Node, why: str, instead: str = "Compute it within the example",
+                 in_microbatch: str | None = None):
         super().__init__(why)
-        self.node, self.why, self.instead = node, why, instead
+        self.node, self.why, self.instead, self.in_microbatch = node, why, instead, in_microbatch
 
 
 class Counts(Mixes):
@@ -453,7 +454,7 @@ def _inside(reading: Reading, node: Node, graph: Graph, operand_roles: Sequence[
                 raise Mixes(n, "it moves elements across the batch axis")
     except Mixes as error:
         raise Mixes(node, f"in the {node.prim.name}, {error.node.prim.name} at {error.node.where}: {error.why}",
-                    error.instead) from None
+                    error.instead, error.in_microbatch) from None
     for size in graph.nodes:
         if inner.is_size(size) and size not in inner.local:
             raise Mixes(node, f"in the {node.prim.name}, {size.prim.name} at {size.where}: it is the number of "
@@ -469,9 +470,9 @@ def _only_sums(node: Node, out: Sequence[Role]) -> tuple[Role, ...]:
 
 
 def _statistic(node: Node) -> Mixes:
+    outside = "Take the gradient outside, mg.grad(mg.microbatch(f, size))" if "vjp" in node.rules else None
     return Mixes(node, "it uses a value of the whole batch (a batch statistic), which is known only after the last "
-                 "chunk", "Take the gradient outside, mg.grad(mg.microbatch(f, size))" if "vjp" in node.rules else
-                 "Compute it within the example")
+                 "chunk", in_microbatch=outside)
 
 
 def _check_operands(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> None:
@@ -535,7 +536,8 @@ def _of_scan(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tu
 def _of_chunked(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:
     """Return the roles of the results of passes over another axis."""
     if reading.cut.crosses((node.params["total"], *(n for _, n in node.params["packed"]))):
-        raise Mixes(node, "it is computed in passes already", "Call microbatch once")
+        raise Mixes(node, "it is computed in passes already", "Give the function without microbatch",
+                    "Call microbatch once")
     _check_operands(reading, node, operand_roles)
     return _only_sums(node, _inside(reading, node, node.params["graph"], operand_roles))
 

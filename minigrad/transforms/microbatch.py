@@ -96,15 +96,16 @@ def inherited(f: Callable[..., PyTree], in_axes: InAxes | Inherit) -> InAxes:
 
 
 @transform
-def in_passes(f: Callable[..., PyTree], size: int, in_axes: InAxes) -> Callable[..., PyTree]:
-    """Return `f` computed in passes of at most `size` examples."""
+def in_passes(f: Callable[..., PyTree], size: int, in_axes: InAxes, caller: str = "microbatch"
+              ) -> Callable[..., PyTree]:
+    """Return `f` computed in passes of at most `size` examples; errors are of the transform `caller`."""
 
     def rewrite(call: Call) -> Graph:
         with made_by("microbatch"):
-            cut = parts_of((call.args, call.kwargs), call, in_axes)
+            cut = parts_of((call.args, call.kwargs), call, in_axes, caller)
         staged = call.trace(cut.types)
         with made_by("microbatch"):
-            outputs = _Passes(staged, call.inputs, cut, size).cut()
+            outputs = _Passes(staged, call.inputs, cut, size, caller).cut()
         return Graph(tuple(call.inputs), tuple(outputs), out_tree=staged.out_tree)
 
     vars(rewrite).update(in_axes=in_axes)
@@ -139,9 +140,9 @@ class Parts:
 
 
 @by_kind
-def parts_of(examples: Arguments, call: Call, in_axes: InAxes) -> Parts:
+def parts_of(examples: Arguments, call: Call, in_axes: InAxes, caller: str) -> Parts:
     """Return the cut of a call's arguments into parts."""
-    axes, total = mapped_axes(call.f, *examples, in_axes, call.types, "microbatch")
+    axes, total = mapped_axes(call.f, *examples, in_axes, call.types, caller)
     dim = Dim.new("chunk")
     return Parts(Cut(dim, dict.fromkeys(dim.symbols, total)), axes,
                  [t if a is None else resized(t, a, dim) for t, a in zip(call.types, axes, strict=True)])
@@ -163,6 +164,7 @@ class _Passes:
     new: Sequence[Node]
     parts: Parts
     size: int
+    caller: str
 
     @property
     def old(self) -> list[Node]:
@@ -178,7 +180,7 @@ class _Passes:
             results = [n for n in dict.fromkeys([*outputs, *gathered]) if n in inside and roles[n] is ROWS]
             shifts = [self._shift(n, known.facts_of(n)) for n in results]
         except Mixes as error:
-            raise _mixes(self.staged.call.name, error.node, error.why, error.instead) from None
+            raise _mixes(self.caller, self.staged.call.name, error) from None
         sums = _sums_over_chunks(outputs, inside, roles)
         whole = {o: n for o, n, a in zip(self.old, self.new, self.parts.axes, strict=True) if a is None}
         whole |= {n: size_scalar(cut.whole(n.params["size"]), n.dtype) for n in roles
@@ -376,8 +378,9 @@ def _divided(node: Node, numerator: Node, cut: Cut) -> Node:
     return cast_to(per_count(numerator, cut.whole(size_of(shape[a] for a in node.params["axes"]))), node.dtype)
 
 
-def _mixes(name: str, node: Node, why: str, instead: str = "Compute it within the example") -> BatchError:
+def _mixes(caller: str, name: str, error: Mixes) -> BatchError:
+    node, instead = error.node, (caller == "microbatch" and error.in_microbatch) or error.instead
     operands = ", ".join(str(i.type) for i in node.inputs)
     return BatchError(
-        f"{node.where}: microbatch({name}): {node.prim.name}({operands}) -> {node.type} mixes examples: {why}. "
+        f"{node.where}: {caller}({name}): {node.prim.name}({operands}) -> {node.type} mixes examples: {error.why}. "
         f"{instead}, or give the whole batch at once.")

@@ -261,8 +261,8 @@ def _note_rows(schema: Schema, nodes: Mapping[str, Node]) -> dict[tuple[Axis, ..
 
 
 @parts_of.register(is_batch)
-def _parts(examples: Arguments, call: Call, in_axes: InAxes) -> Parts:
-    arguments, _, size = _arguments("microbatch", call, in_axes, call.inputs)
+def _parts(examples: Arguments, call: Call, in_axes: InAxes, caller: str) -> Parts:
+    arguments, _, size = _arguments(caller, call, in_axes, call.inputs)
     symbol = Symbol("chunk")
     dim = Dim.of(symbol)
     parts = Parts(Cut(dim, {symbol: size}, {(): dim}), [], [], {}, {}, {symbol: iota(size=size)})

@@ -3,50 +3,27 @@
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
+from typing import NamedTuple
+
+import numpy as np
 
 from ..errors import BatchError, MinigradError, at_user_line
 from ..graph import InAxes, PyTree
+from ..ops.control import Span
 from ..tracebacks import boundary
 from ..tracing import tracing
 from ..transforms.microbatch import Inherit, inherited
 from ..transforms.trace import function_name
-from .divide import Divided, Dividing, Values
-from .worker import Part, enter, run, sent
-
-
-class Future(Protocol):
-    """A result that is under way, as of `concurrent.futures`."""
-
-    def result(self, timeout: float | None = None) -> Values | None:
-        """Wait for the result."""
-
-    def cancel(self) -> object:
-        """Give the result up."""
-
-
-class Executor(Protocol):
-    """Anything with the interface of `concurrent.futures.Executor`."""
-
-    def submit(self, fn: Callable[[Part], Values | None], /, task: Part) -> Future:
-        """Start a call."""
-
-
-@runtime_checkable
-class DaskClient(Protocol):
-    """The executor of Dask."""
-
-    def submit(self, fn: Callable[[Part], Values | None], /, task: Part, *, pure: bool) -> Future:
-        """Start a call; a pure one is taken for another with the same arguments."""
-
-    def nthreads(self) -> dict[str, int]:
-        """Return the number of threads of each worker."""
+from .divide import Divided, Dividing, PartProgram, Values
+from .executors import Executor, Future, Renewable, in_process, submit, workers
+from .versions import SMALL, Versions
+from .worker import InFile, Kept, Part, run, sent
 
 
 @boundary
-def distribute(f: Callable[..., PyTree], executor: Executor, parts: int | None = None,
+def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Executor], parts: int | None = None,
                in_axes: InAxes | Inherit = Inherit.IN_AXES, timeout: float | None = None) -> Callable[..., PyTree]:
     """Return `f` computed part by part on the workers of an executor.
 
@@ -58,10 +35,11 @@ def distribute(f: Callable[..., PyTree], executor: Executor, parts: int | None =
     f : callable
         A function of a whole batch that `microbatch` takes: ``mean_loss(loss)``, its value and gradient, ``vmap(g)``,
         a mean of clipped gradients, a product with the Gauss-Newton matrix.
-    executor : executor
+    executor : executor, or function that returns one
         Of `concurrent.futures`, threads or processes; a ``dask.distributed.Client``; an
         ``mpi4py.futures.MPIPoolExecutor``; joblib's loky. Workers need minigrad, not the module of `f`: they run
-        its graph, sent once to each.
+        its graph, sent once to each. A function, such as loky's ``get_reusable_executor``, is called again when a pool
+        breaks, as one does whose process is killed, and the parts run once more.
     parts : int, optional
         The number of parts; by default that of the workers, or of the processors if the executor does not tell.
     in_axes : int, None, or a pytree of them
@@ -72,8 +50,9 @@ def distribute(f: Callable[..., PyTree], executor: Executor, parts: int | None =
     Returns
     -------
     callable
-        Takes the arguments of `f`. An argument that is an array in a file (``np.load(path, mmap_mode="r")``) is not
-        sent: workers open the file.
+        Takes the arguments of `f`. Those that all parts share are sent to each worker once, and again when they have
+        changed. An argument that is an array in a file (``np.load(path, mmap_mode="r")``) is not sent: workers open
+        the file. Threads get no copies.
 
     Raises
     ------
@@ -93,7 +72,7 @@ def distribute(f: Callable[..., PyTree], executor: Executor, parts: int | None =
     if parts is not None and (isinstance(parts, bool) or not isinstance(parts, int) or parts < 1):
         raise BatchError(at_user_line(f"distribute({function_name(f)}): parts must be a positive int, got {parts!r}"))
     dividing = Dividing(f, inherited(f, in_axes), "distribute")
-    started: set[str] = set()
+    source, sending = Renewable(executor), _Sending()
 
     @functools.wraps(f)
     def distributed(*args: PyTree, **kwargs: PyTree) -> PyTree:
@@ -103,66 +82,113 @@ def distribute(f: Callable[..., PyTree], executor: Executor, parts: int | None =
                 "inside: distribute(grad(f), executor)"))
         divided, leaves, sizes = dividing(args, kwargs)
         operands = divided.operands(leaves, sizes)
-        results = _on_workers(divided, operands, executor, parts or _workers(executor), timeout, started)
+        results = _on_workers(divided, operands, source, parts, timeout, sending)
         return divided.finish(leaves, divided.combined(results), sizes)
 
     return boundary(distributed)
 
 
-def _submission(executor: Executor) -> Callable[[Callable[[Part], Values | None], Part], Future]:
-    """Return how an executor starts a call.
+class _Sending:
+    """The programs and the shared operands that workers have got."""
 
-    Dask takes calls with the same arguments for one: it would cancel a call together with an earlier one, and miss
-    that a file has changed.
-    """
-    return functools.partial(executor.submit, pure=False) if isinstance(executor, DaskClient) else executor.submit
+    def __init__(self) -> None:
+        self._started: set[str] = set()
+        self._versions = Versions()
+
+    def tasks(self, divided: Divided, operands: Values, spans: Sequence[Span], number: int
+              ) -> Callable[[int, bool], Part]:
+        """Return the function from the number of a part to its task; a full one holds all that a worker may lack.
+
+        Programs and values that are new go out with the first `number` parts, one for each worker. A worker without
+        them says so, and gets the full task.
+        """
+        axes = divided.node.params["in_axes"]
+        shared = [i for i, axis in enumerate(axes) if axis is None and operands[i].nbytes > SMALL]
+        versions = {i: self._versions.of(divided.key, i, operands[i]) for i in shared}
+        known = divided.key in self._started
+        self._started.add(divided.key)
+
+        def task(k: int, full: bool) -> Part:
+            first = full or k < number
+            out: list[np.ndarray | InFile | Kept] = []
+            for i, x in enumerate(divided.sections(operands, spans[k])):
+                if i in versions:
+                    version, changed = versions[i]
+                    out.append(Kept(i, version, x if full or (changed and first) else None))
+                else:
+                    out.append(sent(x))
+            program = divided.body if full or (first and not known) else None
+            return Part(divided.key, program, out, divided.examples(spans[k]).start)
+
+        return task
 
 
-def _workers(executor: Executor) -> int:
-    """Return the number of workers of an executor."""
-    if isinstance(executor, DaskClient):
-        return sum(executor.nthreads().values())
-    for name in ("_max_workers", "num_workers"):
-        if isinstance(n := getattr(executor, name, None), int):
-            return n
-    return os.cpu_count() or 1
-
-
-def _on_workers(divided: Divided, operands: Values, executor: Executor, number: int, timeout: float | None,
-                started: set[str]) -> list[Values]:
+def _on_workers(divided: Divided, operands: Values, source: Renewable, parts: int | None, timeout: float | None,
+                sending: _Sending) -> list[Values]:
     """Return the results of the parts, in their order."""
-    spans = divided.spans(operands, number)
-    dim = divided.node.params["dim"]
-    program = None if divided.key in started else divided.body
-    enter(divided.key, divided.here)  # for workers that are threads of this process
+    again = source.again
+    while True:
+        executor = source.executor
+        number = workers(executor)
+        spans = divided.spans(operands, parts or number)
+        start = _starter(divided, operands, spans, executor, number, sending)
+        futures: list[Future[Values | None]] = []
+        k = 0
+        try:
+            for k in range(len(spans)):
+                futures.append(start(k, False))
+            results: list[Values] = []
+            for k, future in enumerate(futures):
+                values = future.result(timeout)
+                if values is None:  # a worker that lacks the program or an operand, or has started anew
+                    values = start(k, True).result(timeout)
+                    assert values is not None
+                results.append(values)
+            return results
+        except BaseException as error:
+            for future in futures:
+                future.cancel()
+            if isinstance(error, BrokenExecutor):
+                source.renew(executor)
+                if again:
+                    again = False
+                    continue
+            if not isinstance(error, Exception):
+                raise
+            raise _of_part(divided, spans, k, error, timeout) from error
 
-    def task(k: int, program: bytes | None) -> Part:
-        sections = [sent(x) for x in divided.sections(operands, spans[k])]
-        return Part(divided.key, program, sections, spans[k][0][dim.symbol])
 
-    submit = _submission(executor)
-    futures: list[Future] = []
-    k = 0
-    try:
-        for k in range(len(spans)):
-            futures.append(submit(run, task(k, program)))
-        results: list[Values] = []
-        for k, future in enumerate(futures):
-            values = future.result(timeout)
-            if values is None:  # a worker that has not had the program, or has started anew
-                values = submit(run, task(k, divided.body)).result(timeout)
-                assert values is not None
-            results.append(values)
-    except BaseException as error:
-        for future in futures:
-            future.cancel()
-        if not isinstance(error, Exception):
-            raise
-        begin, end = (edge[dim.symbol] for edge in spans[k])
-        where = f"part {k} of {len(spans)} (examples {begin} to {end - 1})"
-        if isinstance(error, MinigradError) or type(error) is IndexError:  # of the user's program: with its line
-            raise type(error)(f"{error}\n{where}") from error
-        what = f"no result in {timeout} s" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
-        raise MinigradError(at_user_line(f"distribute({divided.graph.name}): {where}: {what}")) from error
-    started.add(divided.key)
-    return results
+def _starter(divided: Divided, operands: Values, spans: Sequence[Span], executor: Executor, number: int,
+             sending: _Sending) -> Callable[[int, bool], Future[Values | None]]:
+    """Return how an executor starts a part: from its number, and whether the worker has nothing of it yet."""
+    if in_process(executor):
+        return lambda k, full: submit(executor, _run_here, _OnThread(
+            divided.here, divided.sections(operands, spans[k]), divided.examples(spans[k]).start))
+    task = sending.tasks(divided, operands, spans, number)
+    return lambda k, full: submit(executor, run, task(k, full))
+
+
+class _OnThread(NamedTuple):
+    """A part for a thread of this process; its fields are those of `Part`."""
+
+    program: PartProgram
+    operands: Values
+    first: int
+
+
+def _run_here(task: _OnThread) -> Values:
+    return task.program.run(task.operands, task.first)
+
+
+def _of_part(divided: Divided, spans: Sequence[Span], k: int, error: Exception, timeout: float | None
+             ) -> Exception:
+    """Return the error of a part, with its examples."""
+    examples = divided.examples(spans[k])
+    where = f"part {k} of {len(spans)} (examples {examples[0]} to {examples[-1]})"
+    if isinstance(error, MinigradError) or type(error) is IndexError:  # of the user's program: with its line
+        return type(error)(f"{error}\n{where}")
+    what = f"no result in {timeout} s" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, BrokenExecutor):
+        what += (". A broken pool takes no more calls: give another one, or a function that returns one, which is "
+                 "called again then: distribute(f, lambda: ProcessPoolExecutor(2))")
+    return MinigradError(at_user_line(f"distribute({divided.graph.name}): {where}: {what}"))

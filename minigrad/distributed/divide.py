@@ -108,10 +108,10 @@ class Divided:
         From the leaves of the arguments to the operands that all parts share, and to those with rows.
     after : Program
         From these leaves and the parts' results to the outputs.
-    body : bytes
-        The pickled program of a part, and `key`, its name.
     node : Node
         The node of `chunked`.
+    caller : str
+        The name of the transform, for errors.
     """
 
     graph: Graph
@@ -120,14 +120,23 @@ class Divided:
     shared: Program
     rows: Program
     after: Program
-    body: bytes
-    key: str
+    caller: str
+
+    @functools.cached_property
+    def body(self) -> bytes:
+        """The pickled program of a part, for other processes."""
+        return _pickled(self.graph, self.here, self.caller)
+
+    @functools.cached_property
+    def key(self) -> str:
+        """The name of the program of a part."""
+        return blake2b(self.body).hexdigest()
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """A hash of the whole program, its constants included: processes that agree on it compute the same."""
         graph = self.graph.replace(in_tree=None, out_tree=None)
-        return blake2b(_pickled(graph, (graph, self.numbers), "all_reduce")).hexdigest()
+        return blake2b(_pickled(graph, (graph, self.numbers), self.caller)).hexdigest()
 
     @functools.cached_property
     def own(self) -> dict[int, int]:
@@ -159,10 +168,14 @@ class Divided:
         operand, axis = self.here.operand, self.here.axis
         total = operands[operand].shape[axis]
         if not total:
-            raise BatchError(at_user_line(f"distribute({self.graph.name}): an empty batch, without an example"))
+            raise BatchError(at_user_line(f"{self.caller}({self.graph.name}): an empty batch, without an example"))
         number = min(number, total)
         edges = [total * k // number for k in range(number + 1)]
         return spans_between(edges, self.node.params, operands[:len(self.node.params["packed"])])
+
+    def examples(self, span: Span) -> range:
+        """Return the numbers of the examples of a part in the whole batch."""
+        return range(*(edge[_symbol(self.node.params["dim"])] for edge in span))
 
     def sections(self, operands: Sequence[np.ndarray], span: Span) -> Values:
         """Return the operands of one part."""
@@ -239,8 +252,7 @@ def divide(graph: Graph, numbers: tuple[bool, ...], caller: str) -> Divided:
     results = {n: by_index[n.params["index"]] for n in graph.nodes if n.prim is proj and n.inputs[0] is node}
     after = Graph((*graph.inputs, *stand_in), tuple(interpreters.substitute(graph.outputs, results)),
                   (*graph.names, *(f"part{k}" for k in by_index)), name=graph.name)
-    body = _pickled(graph, PartProgram.of(node), caller)
-    return Divided(graph, numbers, node, shared, rows, Program(after), body, blake2b(body).hexdigest())
+    return Divided(graph, numbers, node, shared, rows, Program(after), caller)
 
 
 def _pickled(graph: Graph, program: object, caller: str) -> bytes:
@@ -284,7 +296,7 @@ class Dividing:
     """
 
     def __init__(self, f: Callable[..., PyTree], in_axes: InAxes, caller: str):
-        self._f, self._in_axes = in_passes(f, 1, in_axes), in_axes
+        self._f, self._in_axes = f, in_axes
         self._name, self._caller = function_name(f), caller
         self._known: dict[object, list[Divided]] = {}
 
@@ -299,10 +311,22 @@ class Dividing:
                 return divided, arrays, _sizes(divided, arrays)
             except ShapeError:
                 continue
-        graph, numbers = trace_symbolic(self._f, _with_examples(args, self._in_axes), kwargs)
-        divided = divide(graph, numbers, self._caller)
+        divided = self._traced(_with_examples(args, self._in_axes), kwargs)
         self._known.setdefault(key, []).append(divided)
         return divided, arrays, _sizes(divided, arrays)
+
+    def _traced(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> Divided:
+        numbers: tuple[bool, ...] = ()
+
+        @functools.wraps(self._f)
+        def noting(*args: PyTree, **kwargs: PyTree) -> PyTree:
+            nonlocal numbers
+            result = self._f(*args, **kwargs)
+            numbers = tuple(map(is_weak, optree.tree_leaves(result)))
+            return result
+
+        graph, _ = trace_symbolic(in_passes(noting, 1, self._in_axes, self._caller), args, kwargs)
+        return divide(graph, numbers, self._caller)
 
 
 def _with_examples(args: tuple[PyTree, ...], in_axes: InAxes) -> tuple[PyTree, ...]:

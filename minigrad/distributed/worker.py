@@ -13,9 +13,7 @@ from ..errors import MinigradError
 from ..locks import Lock
 from .divide import PartProgram, Values
 
-_MOST = 64  # programs that a process keeps
-_programs: dict[str, PartProgram] = {}
-_lock = Lock()
+_MOST = 64  # programs that a process keeps, each with its shared operands
 
 
 class InFile(NamedTuple):
@@ -44,6 +42,24 @@ def sent(x: np.ndarray) -> np.ndarray | InFile:
     return InFile(str(base.filename), x.dtype.str, x.shape, int(offset))
 
 
+class Kept(NamedTuple):
+    """An operand that all parts share, which workers keep for the parts to come.
+
+    Attributes
+    ----------
+    place : int
+        The operand's place; a worker keeps one value per place of a program.
+    version : str
+        The name of its value.
+    value : array or None
+        None where the worker may have it.
+    """
+
+    place: int
+    version: str
+    value: np.ndarray | None
+
+
 class Part(NamedTuple):
     """The part of a batch that a worker computes.
 
@@ -53,36 +69,63 @@ class Part(NamedTuple):
         The name of the program.
     program : bytes or None
         The pickled `PartProgram`; None where the worker may know it.
-    operands : list of arrays, or of sections of files
+    operands : list of arrays, sections of files, or values that the worker keeps
     first : int
         The number of the first example in the whole batch.
     """
 
     key: str
     program: bytes | None
-    operands: list[np.ndarray | InFile]
+    operands: list[np.ndarray | InFile | Kept]
     first: int
 
 
-def enter(key: str, program: PartProgram) -> None:
-    """Make a program known to this process."""
-    with _lock:
-        while len(_programs) >= _MOST:
-            del _programs[next(iter(_programs))]
-        _programs[key] = program
+class _Known:
+    """A program with the shared operands of its last part."""
+
+    def __init__(self, program: PartProgram):
+        self.program = program
+        self._kept: dict[int, tuple[str, np.ndarray]] = {}
+
+    def array(self, x: np.ndarray | InFile | Kept) -> np.ndarray | None:
+        """Return an operand; None if it is a value that this process lacks."""
+        if isinstance(x, InFile):
+            return x.open()
+        if not isinstance(x, Kept):
+            return x
+        if x.value is not None:
+            self._kept[x.place] = x.version, x.value
+            return x.value
+        version, value = self._kept.get(x.place, (None, None))
+        return value if version == x.version else None
+
+
+_programs: dict[str, _Known] = {}
+_lock = Lock()
+
+
+def _known(key: str, program: bytes | None) -> _Known | None:
+    """Return a program that this process has, or has got just now."""
+    known = _programs.get(key)
+    if known is None and program is not None:
+        known = _Known(pickle.loads(program))
+        with _lock:
+            while len(_programs) >= _MOST:
+                del _programs[next(iter(_programs))]
+            _programs[key] = known
+    return known
 
 
 def run(task: Part) -> Values | None:
-    """Return the results of a part; None if the worker has no such program."""
-    program = _programs.get(task.key)
-    if program is None:
-        if task.program is None:
-            return None
-        program = pickle.loads(task.program)
-        enter(task.key, program)
-    arrays = [x.open() if isinstance(x, InFile) else x for x in task.operands]
+    """Return the results of a part; None if the worker lacks its program, or an operand that it was to keep."""
+    known = _known(task.key, task.program)
+    if known is None:
+        return None
+    arrays = [array for x in task.operands if (array := known.array(x)) is not None]
+    if len(arrays) < len(task.operands):
+        return None
     try:
-        return program.run(arrays, task.first)
+        return known.program.run(arrays, task.first)
     except Exception as error:
         if _travels(error):
             raise

@@ -79,14 +79,17 @@ def test_order_of_arrival_changes_nothing(threads):
 class Counting:
     """An executor that runs calls at once, and counts the programs that it gets."""
 
+    _max_workers = 3
+
     def __init__(self):
-        self.programs, self.anew = 0, False
+        self.programs, self.values, self.anew = 0, 0, False
 
     def submit(self, fn, /, task):
         if self.anew:
             worker._programs.clear()
             self.anew = False
         self.programs += task.program is not None
+        self.values += sum(isinstance(x, worker.Kept) and x.value is not None for x in task.operands)
         future = Future()
         future.set_result(fn(task))
         return future
@@ -109,6 +112,43 @@ def test_a_worker_that_has_started_anew_gets_the_program():
     executor.anew = True
     same(step(W, X, Y), want)
     assert executor.programs == 6
+
+
+def matrix_loss(a, b, x):
+    return np.sum(np.tanh(x @ a) @ b) ** 2
+
+
+A, B = np.linspace(-1, 1, 400).reshape(20, 20), np.linspace(0, 1, 1600).reshape(20, 80)
+OF_MATRICES = mg.value_and_grad(mg.mean_loss(matrix_loss, in_axes=(None, None, 0)), argnums=(0, 1))
+
+
+def test_parameters_are_sent_to_each_worker_once_per_change():
+    executor = Counting()
+    step = mg.distribute(OF_MATRICES, executor, 7)
+    a, b = A.copy(), B.copy()
+    for sent in (6, 0):  # two matrices, three workers
+        same(step(a, b, X), OF_MATRICES(a, b, X))
+        assert executor.values == sent
+        executor.values = 0
+    a[0, 0] = 5.0  # in place
+    same(step(a, b, X), OF_MATRICES(a, b, X))
+    assert (executor.values, executor.programs) == (3, 3)
+
+
+def test_parameters_of_a_worker_that_has_started_anew():
+    executor = Counting()
+    step = mg.distribute(OF_MATRICES, executor, 3)
+    step(A, B, X)
+    executor.anew = True
+    same(step(A, B, X), OF_MATRICES(A, B, X))
+
+
+def test_parameters_of_concurrent_calls_are_kept_apart(processes):
+    step = mg.distribute(OF_MATRICES, processes, 4)
+    want = [bits(step(A + k, B, X)) for k in range(6)]
+    with ThreadPoolExecutor(4) as callers:
+        found = [callers.submit(step, A + k, B, X) for k in range(6)]
+        assert [bits(future.result()) for future in found] == want
 
 
 def test_arrays_in_files_are_not_sent(tmp_path, processes):
@@ -229,6 +269,35 @@ def test_wrong_calls(threads):
         mg.distribute(GRADIENT, closed)(W, X, Y)
 
 
+def test_a_refusal_is_of_the_transform_that_was_called(threads):
+    """Each names `distribute`, the node's line, and a way out that `distribute` has."""
+    def statistic(x):
+        return np.sum((x - x.mean(axis=0)) ** 2)
+
+    with pytest.raises(BatchError, match=r"test_distribute.py:\d+: distribute\(statistic\): expand\(.* mixes examples"):
+        mg.distribute(statistic, threads, in_axes=0)(X)
+    with pytest.raises(BatchError, match=r"distribute\(statistic\): (?!.*mg.microbatch)"):
+        mg.distribute(mg.grad(statistic), threads, in_axes=0)(X)
+    with pytest.raises(BatchError, match=r"distribute\(microbatch.*|distribute\(.*computed in passes already. Give the "
+                                         "function without microbatch"):
+        mg.distribute(mg.microbatch(mg.mean_loss(loss, in_axes=AXES), 5), threads)(W, X, Y)
+    with pytest.raises(BatchError, match=r"distribute\(loss\): batch sizes differ: 53 .* and 52"):
+        mg.distribute(mg.mean_loss(loss, in_axes=AXES), threads)(W, X, Y[1:])
+
+
+def test_numbers_of_python_come_back_as_such(threads, processes):
+    f = mg.mean_loss(lambda w, x: w * x, in_axes=(None, 0))
+
+    def several(w, x):
+        return f(w, x), 3, 2.5, {"w": w + 1}
+
+    for executor in (threads, processes):
+        found = mg.distribute(several, executor, in_axes=(None, 0))(2, np.ones(4))
+        want = several(2, np.ones(4))
+        assert found == want
+        assert list(map(type, optree.tree_leaves(found))) == list(map(type, optree.tree_leaves(want)))
+
+
 def test_several_threads_call_at_once(threads):
     step = mg.distribute(GRADIENT, threads, 3)
     want, found = GRADIENT(W, X, Y), []
@@ -292,9 +361,12 @@ def test_errors_with_constructors_of_their_own_keep_the_pool(threads, processes,
 def test_what_cannot_be_sent_is_named(threads):
     f = mg.mean_loss(lambda w, x: mg.checkpoint(lambda w, x: mg.callback(lambda x: x, mg.f64[()], x) * w)(w, x),
                      in_axes=(None, 0))
+    assert mg.distribute(f, threads, 2)(2.0, np.arange(3.0)) == 2.0  # nothing is sent to a thread
+    executor = Counting()
     with pytest.raises(MinigradError, match=r"distribute\(.*function of callback at test_distribute.py:\d+ cannot be "
                                             "sent to other processes: .*Define functions"):
-        mg.distribute(f, threads, 2)(2.0, np.arange(3.0))
+        mg.distribute(f, executor, 2)(2.0, np.arange(3.0))
+    assert executor.programs == 0
 
 
 def test_numbers_of_python_give_way_to_other_dtypes(threads):

@@ -61,3 +61,21 @@ def test_files_without_a_name_are_read_here(tmp_path):
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     (tmp_path / "x.npy").rename(tmp_path / "y.npy")
     assert worker.sent(mapped) is mapped
+
+
+def test_a_value_is_kept_until_another_takes_its_place(task):
+    place = next(k for k, x in enumerate(task.operands) if x.shape == W.shape)
+
+    def of(version, value, program=task.program):
+        operands = list(task.operands)
+        operands[place] = worker.Kept(place, version, value)
+        return task._replace(program=program, operands=operands)
+
+    assert worker.run(of("1", None)) is None  # which keeps the program
+    (first,) = worker.run(of("1", W, None))
+    (again,) = worker.run(of("1", None, None))
+    np.testing.assert_array_equal(first, again)
+    assert worker.run(of("2", None, None)) is None
+    (other,) = worker.run(of("2", W + 1, None))
+    assert not np.array_equal(other, first)
+    assert worker.run(of("1", None, None)) is None

@@ -1,0 +1,95 @@
+"""Executors: anything with the interface of `concurrent.futures`, or a function that makes one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar, runtime_checkable
+
+T = TypeVar("T")
+R = TypeVar("R")
+Result = TypeVar("Result", covariant=True)
+
+
+class Future(Protocol[Result]):
+    """A result that is under way, as of `concurrent.futures`."""
+
+    def result(self, timeout: float | None = None) -> Result:
+        """Wait for the result."""
+
+    def cancel(self) -> object:
+        """Give the result up."""
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Anything with the interface of `concurrent.futures.Executor`."""
+
+    def submit(self, fn: Callable[[T], R], /, task: T) -> Future[R]:
+        """Start a call."""
+
+
+@runtime_checkable
+class DaskClient(Protocol):
+    """The executor of Dask."""
+
+    def submit(self, fn: Callable[[T], R], /, task: T, *, pure: bool) -> Future[R]:
+        """Start a call; a pure one is taken for another with the same arguments."""
+
+    def nthreads(self) -> dict[str, int]:
+        """Return the number of threads of each worker."""
+
+
+class Renewable:
+    """An executor; a function that returns one is called again after a pool has broken.
+
+    Parameters
+    ----------
+    source : executor, or function of no argument that returns one
+    """
+
+    def __init__(self, source: Executor | Callable[[], Executor]):
+        self.again = not isinstance(source, Executor)
+        self._source = source
+        self._executor: Executor | None = None
+
+    @property
+    def executor(self) -> Executor:
+        """The executor that is in use."""
+        if isinstance(self._source, Executor):
+            return self._source
+        if self._executor is None:
+            self._executor = self._source()
+        return self._executor
+
+    def renew(self, broken: Executor) -> None:
+        """Give up a broken executor, unless another thread has done so."""
+        if self._executor is broken:
+            self._executor = None
+
+
+def in_process(executor: Executor) -> bool:
+    """Return whether the workers are threads of this process, to which nothing is sent."""
+    return isinstance(executor, ThreadPoolExecutor)
+
+
+def submit(executor: Executor, function: Callable[[T], R], task: T) -> Future[R]:
+    """Start a call on an executor.
+
+    Dask takes calls with the same arguments for one: it would cancel a call together with an earlier one, and miss
+    that a file has changed.
+    """
+    if isinstance(executor, DaskClient):
+        return executor.submit(function, task, pure=False)
+    return executor.submit(function, task)
+
+
+def workers(executor: Executor) -> int:
+    """Return the number of workers of an executor."""
+    if isinstance(executor, DaskClient):
+        return sum(executor.nthreads().values())
+    for name in ("_max_workers", "num_workers"):
+        if isinstance(n := getattr(executor, name, None), int):
+            return n
+    return os.cpu_count() or 1

@@ -16,6 +16,7 @@ from ..tracebacks import boundary
 from ..tracing import tracing
 from ..transforms.microbatch import Inherit, inherited
 from ..transforms.trace import function_name
+from .blocks import run_in_blocks
 from .divide import Divided, Dividing, Values
 
 
@@ -102,7 +103,7 @@ def all_reduce(f: Callable[..., PyTree], comm: Communicator, in_axes: InAxes | I
         with call:
             first = sum(numbers[0] for numbers, _, _ in told[:comm.Get_rank()])
             if rows[0]:
-                call.message = divided.here.run(divided.operands(leaves, sizes, whole), first)
+                call.message = run_in_blocks(divided.here, divided.operands(leaves, sizes, whole), first)
         terms = [term for term in call.received if term is not None]
         return divided.finish(leaves, divided.summed(terms), whole)
 

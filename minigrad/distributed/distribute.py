@@ -16,10 +16,12 @@ from ..tracebacks import boundary
 from ..tracing import tracing
 from ..transforms.microbatch import Inherit, inherited
 from ..transforms.trace import function_name
+from .blocks import run_in_blocks
 from .divide import Divided, Dividing, PartProgram, Values
 from .executors import Executor, Future, Renewable, in_process, submit, workers
+from .files import InFile, sent
 from .versions import SMALL, Versions
-from .worker import InFile, Kept, Part, run, sent
+from .worker import Kept, Part, run
 
 
 @boundary
@@ -177,7 +179,7 @@ class _OnThread(NamedTuple):
 
 
 def _run_here(task: _OnThread) -> Values:
-    return task.program.run(task.operands, task.first)
+    return run_in_blocks(task.program, task.operands, task.first)
 
 
 def _of_part(divided: Divided, spans: Sequence[Span], k: int, error: Exception, timeout: float | None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from types import EllipsisType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import optree
@@ -26,7 +26,7 @@ from ..ops.control import Span, chunked, section_of, spans_between
 from ..ops.subgraph import part
 from ..primitive import placeholder
 from ..ragged.batch import Batch, is_batch
-from ..symbolic import Dim, Symbol, symbols
+from ..symbolic import Dim, Symbol
 from ..transforms.microbatch import in_passes
 from ..transforms.symbolic_trace import trace_symbolic
 from ..transforms.trace import flatten_arguments, function_name, is_weak
@@ -57,41 +57,64 @@ def _entry(graph: Graph, numbers: Sequence[bool] = ()) -> Entry:
     return Entry(graph, flags, (), backends.chosen(backends.AUTO), (), {})
 
 
+class Sized(Protocol):
+    """An array, or a section of a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
 class PartProgram(NamedTuple):
     """The program of one part, as it is sent to workers.
 
     Attributes
     ----------
     entry : Entry
-    operand, axis : int
-        The place of the examples.
+    in_axes, out_axes : tuple of int or None
+        The axis of each operand and result that has rows.
+    places : tuple of (int, int)
+        An operand and its axis with the examples; then those with each ragged axis.
     counts : tuple of int
         The operands that count the rows of each example along an axis that no operand has. A last input of the graph
         for each of them tells its size.
     """
 
     entry: Entry
-    operand: int
-    axis: int
+    in_axes: tuple[int | None, ...]
+    out_axes: tuple[int | None, ...]
+    places: tuple[tuple[int, int], ...]
     counts: tuple[int, ...]
 
     @classmethod
     def of(cls, node: Node) -> PartProgram:
         """Return the program of a part of a node of `chunked`."""
-        graph: Graph = node.params["graph"]
-        known = {s for n in graph.inputs for s in symbols(n.shape)}
-        unknown = {k: own for k, (own, _) in enumerate(node.params["packed"]) if not symbols((own,)) <= known}
+        p = node.params
+        graph: Graph = p["graph"]
+        places: dict[int | Dim, tuple[int, int]] = {}
+        for k, (axis, n) in enumerate(zip(p["in_axes"], graph.inputs, strict=True)):
+            if axis is not None:
+                places.setdefault(n.shape[axis], (k, axis))
+        unknown = {k: own for k, (own, _) in enumerate(p["packed"]) if own not in places}
+        places |= {own: (len(graph.inputs) + k, 0) for k, own in enumerate(unknown.values())}
         graph = graph.replace(inputs=(*graph.inputs, *(placeholder(ArrayType((n,), _BOOL)) for n in unknown.values())),
                               names=(*graph.names, *(f"rows{k}" for k in unknown)), in_tree=None)
-        return cls(_entry(graph), *_place(node), tuple(unknown))
+        return cls(_entry(graph), p["in_axes"], p["out_axes"],
+                   tuple(places[n] for n in (p["dim"], *(own for own, _ in p["packed"]))), tuple(unknown))
+
+    @property
+    def sizes(self) -> list[Dim]:
+        """The number of examples of a part, and that of rows along each ragged axis, of this process's copy."""
+        return [cast(Dim, self.entry.graph.inputs[k].shape[axis]) for k, axis in self.places]
+
+    def examples(self, operands: Sequence[Sized]) -> int:
+        """Return the number of examples of a part."""
+        operand, axis = self.places[0]
+        return operands[operand].shape[axis]
 
     def run(self, operands: Sequence[np.ndarray], first: int) -> Values:
         """Return the results of a part whose examples begin with `first` of the whole batch."""
-        count = operands[self.operand].shape[self.axis]
-        dim = self.entry.graph.inputs[self.operand].shape[self.axis]
-        assert isinstance(dim, Dim)  # of the copy that this process has
         arrays = [*operands, *(np.zeros(operands[k].sum(), _BOOL) for k in self.counts)]
-        with part(dim, range(first, first + count)):
+        with part(self.sizes[0], range(first, first + self.examples(operands))):
             results: Values = self.entry.program(arrays, self.entry.sizes([x.shape for x in arrays]))
         return results
 
@@ -165,8 +188,7 @@ class Divided:
 
     def spans(self, operands: Sequence[np.ndarray], number: int) -> list[Span]:
         """Return the begin and end of parts of nearly equal numbers of examples, none of them empty."""
-        operand, axis = self.here.operand, self.here.axis
-        total = operands[operand].shape[axis]
+        total = self.here.examples(operands)
         if not total:
             raise BatchError(at_user_line(f"{self.caller}({self.graph.name}): an empty batch, without an example"))
         number = min(number, total)
@@ -222,13 +244,6 @@ def _symbol(n: int | Dim) -> Symbol:
     assert isinstance(n, Dim)
     assert n.symbol is not None
     return n.symbol
-
-
-def _place(node: Node) -> tuple[int, int]:
-    """Return an operand with the examples along an axis, and this axis."""
-    p = node.params
-    return next((k, axis) for k, (axis, n) in enumerate(zip(p["in_axes"], p["graph"].inputs, strict=True))
-                if axis is not None and n.shape[axis] == p["dim"])
 
 
 def divide(graph: Graph, numbers: tuple[bool, ...], caller: str) -> Divided:

@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import mmap
 import pickle
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import MinigradError
 from ..locks import Lock
+from .blocks import run_in_blocks
 from .divide import PartProgram, Values
+from .files import InFile
 
 _MOST = 64  # programs that a process keeps, each with its shared operands
-
-
-class InFile(NamedTuple):
-    """A section of an array in a file, which the worker opens."""
-
-    path: str
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-
-    def open(self) -> np.ndarray:
-        """Return the array, in memory as far as it is read."""
-        return np.memmap(self.path, np.dtype(self.dtype), "r", self.offset, self.shape)
-
-
-def sent(x: np.ndarray) -> np.ndarray | InFile:
-    """Return the recipe of a contiguous section of a file, and other arrays as they are."""
-    base: object = x
-    while isinstance(base, np.ndarray) and not (isinstance(base, np.memmap) and isinstance(base.base, mmap.mmap)):
-        base = base.base
-    if not isinstance(base, np.memmap) or not x.flags.c_contiguous or not x.size or base.mode != "r":
-        return x
-    if base.filename is None or not Path(base.filename).exists():  # a file without a name, or that has lost it
-        return x
-    offset = x.__array_interface__["data"][0] - base.__array_interface__["data"][0] + base.offset
-    return InFile(str(base.filename), x.dtype.str, x.shape, int(offset))
 
 
 class Kept(NamedTuple):
@@ -87,10 +61,8 @@ class _Known:
         self.program = program
         self._kept: dict[int, tuple[str, np.ndarray]] = {}
 
-    def array(self, x: np.ndarray | InFile | Kept) -> np.ndarray | None:
+    def operand(self, x: np.ndarray | InFile | Kept) -> np.ndarray | InFile | None:
         """Return an operand; None if it is a value that this process lacks."""
-        if isinstance(x, InFile):
-            return x.open()
         if not isinstance(x, Kept):
             return x
         if x.value is not None:
@@ -121,11 +93,11 @@ def run(task: Part) -> Values | None:
     known = _known(task.key, task.program)
     if known is None:
         return None
-    arrays = [array for x in task.operands if (array := known.array(x)) is not None]
-    if len(arrays) < len(task.operands):
+    operands = [operand for x in task.operands if (operand := known.operand(x)) is not None]
+    if len(operands) < len(task.operands):
         return None
     try:
-        return known.program.run(arrays, task.first)
+        return run_in_blocks(known.program, operands, task.first)
     except Exception as error:
         if _travels(error):
             raise

@@ -10,7 +10,7 @@ import optree
 import pytest
 
 import minigrad as mg
-from minigrad.distributed import worker
+from minigrad.distributed import files, worker
 from minigrad.errors import BatchError, MinigradError
 
 from .losses import AXES, FUNCTIONS, IN_AXES, W, X, Y, loss
@@ -154,12 +154,12 @@ def test_parameters_of_concurrent_calls_are_kept_apart(processes):
 def test_arrays_in_files_are_not_sent(tmp_path, processes):
     np.save(tmp_path / "x.npy", X)
     x = np.load(tmp_path / "x.npy", mmap_mode="r")
-    section = worker.sent(x[7:20])
-    assert isinstance(section, worker.InFile)
+    section = files.sent(x[7:20])
+    assert isinstance(section, files.InFile)
     np.testing.assert_array_equal(section.open(), X[7:20])
-    assert worker.sent(X) is X
-    assert not isinstance(worker.sent(x[::2]), worker.InFile)
-    assert not isinstance(worker.sent(np.asarray(x) + 1), worker.InFile)
+    assert files.sent(X) is X
+    assert not isinstance(files.sent(x[::2]), files.InFile)
+    assert not isinstance(files.sent(np.asarray(x) + 1), files.InFile)
     step = mg.distribute(GRADIENT, processes, 3)
     same(step(W, x, Y), GRADIENT(W, X, Y))
 

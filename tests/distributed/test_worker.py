@@ -1,7 +1,5 @@
 """The worker's side: programs it keeps, and arrays it opens."""
 
-import tempfile
-
 import numpy as np
 import pytest
 
@@ -32,35 +30,6 @@ def test_the_oldest_program_goes(task, monkeypatch):
     for key in "abc":
         worker.run(task._replace(key=key))
     assert list(worker._programs) == ["b", "c"]
-
-
-@pytest.mark.parametrize("order", ["C", "F"])
-def test_sections_of_files(tmp_path, order):
-    x = np.asarray(X, order=order)
-    np.save(tmp_path / "x.npy", x)
-    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    section = worker.sent(mapped[5:9])
-    assert isinstance(section, worker.InFile) == (order == "C")
-    if order == "C":
-        np.testing.assert_array_equal(section.open(), X[5:9])
-
-
-def test_files_that_may_be_written_are_read_here(tmp_path):
-    np.save(tmp_path / "x.npy", X)
-    mapped = np.load(tmp_path / "x.npy", mmap_mode="r+")
-    assert worker.sent(mapped) is mapped
-
-
-def test_files_without_a_name_are_read_here(tmp_path):
-    with tempfile.TemporaryFile() as file:
-        file.write(X.tobytes())
-        file.flush()
-        mapped = np.memmap(file, X.dtype, "r", 0, X.shape)
-        assert worker.sent(mapped) is mapped
-    np.save(tmp_path / "x.npy", X)
-    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    (tmp_path / "x.npy").rename(tmp_path / "y.npy")
-    assert worker.sent(mapped) is mapped
 
 
 def test_a_value_is_kept_until_another_takes_its_place(task):

@@ -23,6 +23,7 @@ from .graph import ArrayType, Graph, Node
 from .labels import label, scope
 from .locks import importing as _importing
 from .numpy import special, where
+from .numpy.selections import renumber, select
 from .ragged.axes import Axis, axis, count, index, shared
 from .ragged.batch import Batch, batch
 from .ragged.schema import example
@@ -77,12 +78,12 @@ __all__ = [
     "Array", "ArrayType", "Audit", "Axis", "Batch", "BatchError", "CheckError", "DataLoader", "Dim", "DtypeError",
     "GradError", "Graph", "GraphError", "MinigradError", "Node", "Report", "ShapeError", "Sparse", "TraceError",
     "Unsupported", "all_reduce", "audit", "autobatch", "axis", "batch", "bool_", "callback", "check_batching",
-    "check_grads", "check_primitive", "checkpoint", "compare", "compile", "cond", "count", "custom_jvp",
-    "custom_vjp", "debug_nans", "dim", "distribute", "example", "explore", "f16", "f32", "f64", "fori_loop",
-    "from_networkx", "from_pyg", "full_tracebacks", "gather", "get_num_threads", "grad", "hessian", "hvp", "i8",
-    "i16", "i32", "i64", "index", "jacobian", "jvp", "label", "mean_loss", "microbatch", "numpy", "open_dataset",
-    "optim", "per_example", "per_example_grad", "primitive", "random", "register_dataclass", "save_dataset", "scan",
-    "scope", "segment_max", "segment_mean", "segment_min", "segment_softmax", "segment_sum", "set_num_threads",
+    "check_grads", "check_primitive", "checkpoint", "compare", "compile", "cond", "count", "custom_jvp", "custom_vjp",
+    "debug_nans", "dim", "distribute", "example", "explore", "f16", "f32", "f64", "fori_loop", "from_networkx",
+    "from_pyg", "full_tracebacks", "gather", "get_num_threads", "grad", "hessian", "hvp", "i8", "i16", "i32", "i64",
+    "index", "jacobian", "jvp", "label", "mean_loss", "microbatch", "numpy", "open_dataset", "optim", "per_example",
+    "per_example_grad", "primitive", "random", "register_dataclass", "renumber", "save_dataset", "scan", "scope",
+    "segment_max", "segment_mean", "segment_min", "segment_softmax", "segment_sum", "select", "set_num_threads",
     "shared", "special", "stop_gradient", "switch", "to_networkx", "to_pyg", "trace", "u8", "u16", "u32", "u64",
     "unroll", "value_and_grad", "vjp", "vmap", "where", "while_loop",
 ]

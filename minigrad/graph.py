@@ -649,4 +649,4 @@ PRINTERS: dict[str, Callable[[Graph], str]] = {}  # filled by the backends
 # Filled by the modules above: the transforms and passes of graphs, the texts and drawings of them, and their calls.
 FORMS: dict[str, Callable[..., Graph]] = {}
 TEXTS: dict[str, Callable[..., str]] = {}
-CALLS: dict[str, Callable[..., Any]] = {}
+CALLS: dict[str, Callable[..., Any]] = {"in_order": lambda nodes: nodes, "packed": lambda *batch: None}

@@ -43,8 +43,9 @@ def evaluate(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, 
         Any array-API namespace that the arrays belong to.
     """
     values: dict[Node, Any] = dict(zip(graph.inputs, arrays, strict=True))
-    uses = dict.fromkeys(graph.nodes, 0)
-    for n in graph.nodes:
+    nodes = CALLS["in_order"](graph.nodes)
+    uses = dict.fromkeys(nodes, 0)
+    for n in nodes:
         for i in n.inputs:
             uses[i] += 1
     for n in graph.outputs:
@@ -52,7 +53,7 @@ def evaluate(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, 
     check = settings.check
     if settings.runs is not None:
         settings.runs.append((graph, arrays))
-    for node in graph.nodes:
+    for node in nodes:
         if node not in values:
             params = concrete(node.params, sizes) if sizes else node.params
             try:
@@ -64,6 +65,8 @@ def evaluate(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, 
             if check is not None:
                 check(node, out, [values[i] for i in node.inputs])
             values[node] = out
+            if node.prim.defines:
+                sizes = {**(sizes or {}), node.params[node.prim.defines].symbol: int(out)}
         for i in node.inputs:
             uses[i] -= 1
             if not uses[i]:

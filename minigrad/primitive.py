@@ -178,6 +178,8 @@ class Primitive:
     flops : callable or None
         ``flops(node, value, count)`` returns the number of arithmetic operations: ``value(size)`` is the number that a
         size stands for, ``count(graph, **sizes)`` the operations of a held graph. None: as the axis rule implies.
+    defines : str
+        The static parameter that is a size whose number is the node's value (see `defined_sizes`).
     combiner : Combiner or None
         The operation of a reduction, scan or scatter whose result is the combination alone (see `combiners`): backends
         print the combiner, and do not call `eval`. None for an operation that does more, such as a weighted sum.
@@ -229,6 +231,7 @@ class Primitive:
     linear: Literal["", "jointly", "separately", "first"] = ""
     picks: slice = field(default_factory=lambda: slice(0))
     flops: Flops | None = None
+    defines: str = ""
     combiner: Combiner | None = None
     view: View | None = None
     kind: str = "other"

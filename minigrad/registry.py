@@ -33,6 +33,7 @@ from .ops import (
     results,
     scatter,
     segments,
+    selection,
     shape,
     sort,
     special,

@@ -56,6 +56,7 @@ class Trace:
     outer: Trace | None = None  # the enclosing trace
     guards = Guards()  # shared with the outer trace, unless given
     constants: dict[int, tuple[object, Node]] | None = None  # large ones by identity, shared by nested traces
+    selections: dict[Node, list[Node]] | None = None  # the positions of true elements by mask, shared by nested traces
     values: list[Node] | None = None  # the nodes of all values that the function has made
     read = -1  # the serial number of the last node that reads by indices, here or in an inner trace
     rule: str | None = None  # the rule that makes new nodes, and its source node: the provenance of each node
@@ -67,7 +68,8 @@ class Trace:
     def __init__(self, outer: Trace | None = None, guards: Guards | None = None):
         if outer is not None:
             vars(self).update(vars(outer), outer=outer, values=[], read=-1,
-                              constants={} if outer.constants is None else outer.constants)
+                              constants={} if outer.constants is None else outer.constants,
+                              selections={} if outer.selections is None else outer.selections)
         if guards is not None:
             self.guards = guards
 

@@ -18,11 +18,17 @@ from . import workspace
 from .arena import Arena, ArenaPool
 from .numpy_source import Printer
 from .numpy_text import MANAGED
+from .parts import in_parts
 from .pools import Bounded, Pools
+from .protocol import Executable
 from .subgraph import KINDS
 
 KEPT = 8  # the most sets of sizes with a workspace of their own
 LAYOUTS = 256  # the most layouts, for sets of rounded sizes
+
+
+def _held(graph: Graph) -> Executable:
+    return in_parts(graph, lambda part, *host_values: Program(part))
 
 
 class Program:
@@ -40,7 +46,7 @@ class Program:
         graph = fuse_index_checks(graph)
         self._plan: Plan = schedule(graph, MANAGED)
         printed = Printer(self._plan).print()
-        self._held = {n: KINDS[n.prim](n, Program) for n in graph.nodes if n.prim in KINDS}
+        self._held = {n: KINDS[n.prim](n, _held) for n in graph.nodes if n.prim in KINDS}
         self.source = "\n\n".join([printed.text, *(text for held in self._held.values() for text in held.sources())])
         self._items, self._arguments = printed.items, printed.arguments
         names: dict[str, Any] = {}

@@ -13,6 +13,7 @@ from ..errors import GraphError, MinigradError, at_user_line
 from ..graph import Graph
 from ..passes.record import Stage
 from ..symbolic import Symbol
+from .parts import in_parts
 
 AUTO = "auto"  # the backend that `chosen` finds
 
@@ -183,5 +184,6 @@ def build(graph: Graph, backend: str | None = None, *, host_inputs: Collection[i
         If no backend has this name.
     """
     own = get(backend or next(iter(_backends)))
-    return own.build(graph, host_inputs=host_inputs, host_outputs=host_outputs,
-                     **{k: v for k, v in options.items() if k in own.options})
+    own_options = {k: v for k, v in options.items() if k in own.options}
+    return in_parts(graph, lambda part, inputs, outputs: own.build(part, host_inputs=inputs, host_outputs=outputs,
+                                                                  **own_options), host_inputs, host_outputs)

@@ -38,6 +38,7 @@ from . import (
     reductions,
     refused,
     searching,
+    selections,
     sorting,
     special,
     statistics,

@@ -2,6 +2,8 @@
 
 *A program refuses every index that the function refuses from which it is derived.* A gather or a scatter checks the
 indices that it reads, and a node that holds a graph makes the checks of that graph each time it runs (`checks_of`).
+The definition of a size (`selection.defined_size`) counts as a check: the types of other nodes need it.
+
 A rewrite may remove the reader of an index: the sum over all places is the sum of all rows, the gradient of a sum is 1,
 a result is unused. Then a remaining result waits for the check: for an `in_range`, or for the node that holds a graph,
 reduced to its checks (`results.keep_checks`).
@@ -19,6 +21,7 @@ from ..graph import ArrayType, Node, TupleType
 from ..primitive import FIRST, ArrayNamespace, Sample
 from ..symbolic import Dim
 from .refusals import first_where, require_ints
+from .selection import defined_size
 from .subgraph import graphs_of
 
 # An index with the size of its axis, or a node that holds a graph with checks, and None.
@@ -46,7 +49,14 @@ READS: dict[str, Callable[[Node], Iterable[Check]]] = {
     **dict.fromkeys(("scatter_add", "scatter_max", "scatter_min"),
                     lambda node: zip(node.inputs[1:], node.params["shape"], strict=False)),
     "gather_sum": lambda node: zip(node.inputs[1:], (node.inputs[0].shape[0], node.params["size"]), strict=True),
-    "in_range": lambda node: [(node.inputs[0], node.params["size"])]}
+    "in_range": lambda node: [(node.inputs[0], node.params["size"])],
+    "defined_size": lambda node: [(node.inputs[0], node.params["size"])]}
+CHECKS = (in_range, defined_size)
+
+
+def checking(index: Node, size: int | Dim, reader: Node) -> Node:
+    """Return a node that makes a check of `reader`: of an index, or the definition of a size."""
+    return (defined_size if reader.prim is defined_size else in_range)(index, size=size)
 
 
 def checks_of(nodes: Iterable[Node]) -> dict[Check, Node]:

@@ -15,7 +15,7 @@ from .. import interpreters
 from ..graph import Graph, Node, full, reachable
 from ..primitive import placeholder
 from ..tracing import made_by
-from .checks import Check, checks_of, in_range
+from .checks import CHECKS, Check, checking, checks_of
 from .constants import proj
 from .control import barrier
 from .equal_checks import missing_checks
@@ -147,7 +147,7 @@ def after_checks(outputs: Sequence[Node], checks: Mapping[Check, Node]) -> list[
     with made_by("checks") as working_on:
         for (node, size), reader in checks.items():
             working_on(reader)
-            first = waiting(first, _checks_alone(node) if size is None else [in_range(node, size=size)])
+            first = waiting(first, _checks_alone(node) if size is None else [checking(node, size, reader)])
     return [first, *others]
 
 
@@ -166,7 +166,7 @@ def waiting(node: Node, checks: Iterable[Node]) -> Node:
 
 def waits_for_check(node: Node) -> bool:
     """Tell whether a node is a barrier of `waiting`, and not of `checkpoint`."""
-    return node.prim is barrier and (node.inputs[1].prim is in_range or node.inputs[1].dtype == _ZERO)
+    return node.prim is barrier and (node.inputs[1].prim in CHECKS or node.inputs[1].dtype == _ZERO)
 
 
 def _checks_alone(node: Node) -> list[Node]:

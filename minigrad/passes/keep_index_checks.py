@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from ..graph import Graph, Node, reachable
 from ..interpreters import rebuilt, rewrite
-from ..ops.checks import checks_of, in_range
+from ..ops.checks import checking, checks_of
 from ..ops.constants import proj
 from ..ops.control import barrier
 from ..ops.results import drop_unused_results, keep_checks, with_check_results, with_checks
@@ -37,7 +37,7 @@ def with_all_check_results(graph: Graph, count: int) -> Graph:
         for (index, size), reader in missing.items():
             if size is not None:
                 working_on(reader)
-                more.append(in_range(new.get(index, index), size=size))
+                more.append(checking(new.get(index, index), size, reader))
     return with_check_results(after, more)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from ..defined_sizes import definitions
 from ..graph import Graph, Node, held_graphs
 from ..primitive import Primitive
 from ..symbolic import Dim, Symbol, size_of, symbols
@@ -112,7 +113,7 @@ class Plan:
 def symbols_of(graph: Graph) -> set[Symbol]:
     """Return the symbolic sizes that a program depends on.
 
-    Sizes of unused arguments do not count.
+    Sizes of unused arguments do not count, nor those that its nodes define.
     """
     used: set[Symbol] = set()
     unread = set(graph.inputs).difference(graph.outputs, *(n.inputs for n in graph.nodes))
@@ -124,7 +125,7 @@ def symbols_of(graph: Graph) -> set[Symbol]:
         used.update(symbols(sizes), *(symbols_of(held) for _, held in held_graphs(n)))
         if "dim" in n.params:  # the lengths of one chunk
             used -= symbols([n.params["dim"], *(d for d, _ in n.params["packed"])])
-    return used
+    return used.difference(definitions(graph.nodes))
 
 
 def nbytes(node: Node) -> int | Dim:

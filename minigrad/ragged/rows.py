@@ -19,7 +19,9 @@ from ..graph import Node, full
 from ..ops.broadcast import broadcast_along
 from ..ops.constants import iota
 from ..ops.index import gather
+from ..ops.reduce import sum_
 from ..ops.segments import nonempty, segment_ids
+from ..ops.selection import define_size
 from ..ops.sort import cumsum
 from ..symbolic import Dim, Shape, Symbol, monomials, size_of
 
@@ -55,6 +57,8 @@ class Rows:
         The example of each row.
     totals : mapping of tuple of Symbol to (int or Dim)
         The number of rows of all examples, for one symbol or the product of two.
+    definitions : mapping of tuple of Symbol to Node
+        The nodes that define the totals of sizes that the examples define themselves.
     """
 
     def __init__(self, size: int | Dim):
@@ -62,6 +66,7 @@ class Rows:
         self.lengths: dict[Symbol, Node] = {}
         self.owners: dict[Symbol, Node] = {}
         self.totals: dict[tuple[Symbol, ...], int | Dim] = {}
+        self.definitions: dict[tuple[Symbol, ...], Node] = {}
         self._cache: dict[tuple[object, ...], Any] = {}
 
     # -- shapes ----------------------------------------------------------------------------------------------
@@ -95,12 +100,25 @@ class Rows:
         """Return the number of rows of all examples."""
         out: int | Dim = 0
         for symbols, factor in self._monomials(domain):
+            if symbols and symbols not in self.totals and len(symbols) == 2 and any(
+                    (s,) in self.definitions for s in symbols):
+                self._define(symbols, functools.reduce(operator.mul, (self.lengths[s] for s in symbols)))
             if symbols and symbols not in self.totals:
                 raise Unsupported(at_user_line(
                     f"an array with the ragged axes {' x '.join(s.name for s in symbols)}: blocks have two of the axes "
                     "of one batch at most. Sum over one of them first"))
             out = out + factor * (self.totals[symbols] if symbols else self.size)
         return out
+
+    def define(self, symbol: Symbol, lengths: Node) -> None:
+        """Enter a size that each example defines, from its numbers (B,)."""
+        self.lengths[symbol] = lengths
+        self._define((symbol,), lengths)
+        self.owners[symbol] = segment_ids(lengths, size=self.totals[(symbol,)])
+
+    def _define(self, symbols: tuple[Symbol, ...], lengths: Node) -> None:
+        name = "_".join(s.name for s in symbols) + "s"
+        self.totals[symbols], self.definitions[symbols] = define_size(sum_(lengths, axes=(0,)), name)
 
     # -- per example: (B,) -----------------------------------------------------------------------------------
 

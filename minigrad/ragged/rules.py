@@ -17,6 +17,7 @@ import numpy as np
 from .. import interpreters
 from ..axes import ORDERED, PARALLEL, PERMUTED, REDUCE, AxisRule, axis_rule
 from ..combiners import ADD, ALL, ANY, ARGMAX, MAX, MIN
+from ..defined_sizes import after_definitions
 from ..errors import BatchError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, Graph, Node, full, moment, reachable
 from ..ops.accumulators import accumulator
@@ -33,6 +34,7 @@ from ..ops.mean import mean
 from ..ops.reduce import argmax, argmin, max_, min_, min_or_largest, sum_
 from ..ops.scatter import scatter_max, scatter_min
 from ..ops.segments import checked_index, nonempty, segment_argsort, segment_cumsum, segment_ids
+from ..ops.selection import defined_size, flatnonzero
 from ..ops.shape import concatenate, flip, reshape, transpose
 from ..ops.sort import argsort, cumsum
 from ..ops.strict_index import place
@@ -78,7 +80,8 @@ class Batching:
 
     def run(self, outputs: Sequence[Node], since: int) -> list[tuple[Node, bool]]:
         """Return the batch of the outputs, and whether each differs between examples."""
-        interpreters.batch_nodes(reachable(outputs, since), self.batched, self.mapped, self.rows.size, self._batch)
+        nodes = after_definitions(reachable(outputs, since))
+        interpreters.batch_nodes(nodes, self.batched, self.mapped, self.rows.size, self._batch)
         return [(self.batched.get(n, n), n in self.mapped) for n in outputs]
 
     def _batch(self, node: Node, inputs: tuple[Node, ...]) -> Node | None:
@@ -88,6 +91,9 @@ class Batching:
             if index in self.packed_indices:
                 self.packed_indices[node] = self.packed_indices[index]
             return self.batched[index]
+        if node.prim is defined_size and node.inputs[0] in self.mapped:
+            self.rows.define(node.params["size"].symbol, inputs[0])
+            return inputs[0]
         if node.prim in (barrier, proj) or not self._touches_ragged(node):
             return None
         if node.prim.kind == "elementwise":
@@ -454,6 +460,25 @@ def _in_range(b: Batching, node: Node, xs: Inputs) -> Node:
     return checked_index(x, spread_rows(gather(_long_enough(b, index, n), owner), x.shape))
 
 
+# -- selections ----------------------------------------------------------------------------------------------
+
+
+def _flatnonzero(b: Batching, node: Node, xs: Inputs) -> Node:
+    """Return the positions of true elements within each example, from those of all examples."""
+    (old, _), (mask, _), domain = node.inputs, xs, b.rows.domain(node.shape)
+    if b.is_ragged(old):
+        into = b.rows.domain(old.shape)
+        starts = b.rows.of_owner(b.rows.offset(into), domain)
+    else:
+        mask = reshape(mask, shape=(size_of(mask.shape),))
+        starts = b.rows.owner(domain) * broadcast_along(size_scalar(old.shape[0], _INT), (b.rows.total(domain),), (0,))
+    (symbol,) = node.params["size"].symbols
+    rows = flatnonzero(mask, b.rows.definitions[(symbol,)], size=b.rows.total(domain))
+    if b.is_ragged(old) and (axis := into[0].symbol if isinstance(into[0], Dim) else None) is not None:
+        b.targets[node], b.packed_indices[node] = axis, rows
+    return rows - starts
+
+
 # -- order ---------------------------------------------------------------------------------------------------
 
 
@@ -565,9 +590,9 @@ RULES: dict[Primitive, Rule] = {
     size_: lambda b, node, xs: cast_to(b.rows.value((node.params["size"],)), node.dtype),
     expand: _expand, mean: _mean, argmax: _arg, argmin: _arg, einsum: _einsum, reshape: _reshape, transpose: _view,
     concatenate: _concatenate, flip: _view, gather: _gather, scatter_add: _scatter, scatter_max: _scatter,
-    scatter_min: _scatter, in_range: _in_range, cumsum: _ordered, argsort: _ordered, segment_ids: _segment_ids,
-    segment_cumsum: _segments, segment_argsort: _segments, block_einsum: _inner_block_einsum, checkpoint: _checkpoint,
-    chunked: _checkpoint, custom: _custom}
+    scatter_min: _scatter, in_range: _in_range, flatnonzero: _flatnonzero, cumsum: _ordered, argsort: _ordered,
+    segment_ids: _segment_ids, segment_cumsum: _segments, segment_argsort: _segments,
+    block_einsum: _inner_block_einsum, checkpoint: _checkpoint, chunked: _checkpoint, custom: _custom}
 _ALONG = {ORDERED: ("it runs along a ragged axis", "Run it along another axis, or write it with cumsum and gathers"),
           PERMUTED: ("it moves elements along a ragged axis", "Move them along another axis, or index the rows with "
                      "an array of positions")}

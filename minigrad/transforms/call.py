@@ -10,6 +10,7 @@ import optree
 
 from .. import interpreters
 from ..argument_sizes import argument_sizes
+from ..defined_sizes import definitions
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line, format_structure
 from ..graph import CALLS, ArrayType, Graph, PyTree, note_read
 from ..ops.elementwise import cast_to
@@ -30,7 +31,9 @@ def call(graph: Graph, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> P
                                       f"{format_structure(in_tree(graph))}, got {format_structure(tree)}"))
     types = [leaf_type(x, functools.partial(graph.names.__getitem__, i)) for i, x in enumerate(leaves)]
     leaves = [_converted(x, t, i, graph) for i, (x, t) in enumerate(zip(leaves, types, strict=True))]
-    concrete = interpreters.specialise(graph, _sizes(graph, types)) if graph.symbols else graph
+    # Sizes that the graph defines are other ones in each call.
+    own = {s: Dim.new(s.name, s.hint, s.rows) for s in definitions(graph.nodes)}
+    concrete = interpreters.specialise(graph, {**own, **_sizes(graph, types)}) if own or graph.symbols else graph
     for node, t, name in zip(concrete.inputs, types, graph.names, strict=True):
         if node.shape != t.shape:
             raise ShapeError(at_user_line(f"{graph.name}: argument {name}: expected {node.type}, got {t}"))

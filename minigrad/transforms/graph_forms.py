@@ -10,7 +10,7 @@ from optree import PyTreeSpec
 
 from .. import interpreters
 from ..errors import BatchError, GradError, at_user_line, format_structure
-from ..graph import Graph, InAxes, Node, PyTree, full, zeros_like
+from ..graph import CALLS, Graph, InAxes, Node, PyTree, full, zeros_like
 from ..primitive import move_axis, placeholder
 from ..symbolic import Dim
 from ..tracing import made_by
@@ -130,6 +130,9 @@ def place(name: str, node: Node, has_axis: bool, axis: int | None, size: int | D
 def batched(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], out_axes: InAxes, size: int | Dim
             ) -> Graph:
     """Return the batch of a graph on `inputs`, which have the examples along `axes` (None: a shared input)."""
+    packed: Graph | None = CALLS["packed"](graph, inputs, axes, out_axes, size)
+    if packed is not None:
+        return packed
     places = prefix(out_axes, out_tree(graph), f"out_axes of vmap({graph.name})")
     with made_by("vmap"):
         fronts = [i if a is None else move_axis(i, a, 0) for i, a in zip(inputs, axes, strict=True)]

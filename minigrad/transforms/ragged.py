@@ -16,10 +16,12 @@ from typing import Any, cast
 
 import optree
 
+from ..defined_sizes import definitions
 from ..errors import BatchError, at_user_line
-from ..graph import ArrayType, Graph, InAxes, Node, PyTree, full
+from ..graph import CALLS, ArrayType, Graph, InAxes, Node, PyTree, full
 from ..ops.constants import iota
 from ..ops.elementwise import eq, where
+from ..ops.results import waiting
 from ..ops.sort import cumsum
 from ..primitive import move_axis, placeholder
 from ..ragged.axes import Axis, FieldType
@@ -31,7 +33,7 @@ from ..ragged.schema import BOOL, Schema, schema_of
 from ..sizes import shown
 from ..symbolic import Dim, Shape, Symbol
 from ..tracing import made_by, note_batch
-from .graph_forms import leaf_axes, place, prefix
+from .graph_forms import leaf_axes, out_tree, place, prefix
 from .in_axes import Arguments, hint, mapped_axes
 from .mean import copies_of, counted_losses, not_per_row
 from .microbatch import Parts, parts_of, resized
@@ -112,14 +114,40 @@ def ragged_vmap(examples: Arguments, call: Call, in_axes: InAxes, out_axes: InAx
     name, batch = call.name, stage_batch(call, in_axes)
     staged, batching = batch.staged, batch.batching
     with made_by("vmap"):
-        outputs = batching.run(staged.outputs, staged.since)
-        places = prefix(out_axes, staged.out_tree, f"out_axes of vmap({name})")
-        out = [_packed_result(name, batching.rows, o.types[0], node, a, batch.axes) if batching.is_ragged(o) else
-               place(name, node, has, a, batching.rows.size)
-               for o, (node, has), a in zip(staged.outputs, outputs, places, strict=True)]
-    results: PyTree = optree.tree_unflatten(staged.out_tree, out)
-    nodes, out_tree = optree.tree_flatten(results)
-    return Graph(tuple(batch.inputs), tuple(nodes), out_tree=out_tree)
+        outputs, tree = _results(name, batching, staged.outputs, staged.since, staged.out_tree, out_axes, batch.axes)
+    return Graph(tuple(batch.inputs), outputs, out_tree=tree)
+
+
+def _results(name: str, batching: Batching, outputs: Sequence[Node], since: int, tree: optree.PyTreeSpec,
+             out_axes: InAxes, axes: Mapping[Symbol, Axis]) -> tuple[tuple[Node, ...], optree.PyTreeSpec]:
+    """Return the batch of `outputs`, whose pytree is `tree`, and its pytree: results with ragged axes are batches."""
+    new = batching.run(outputs, since)
+    places = prefix(out_axes, tree, f"out_axes of vmap({name})")
+    out = [_packed_result(name, batching.rows, o.types[0], node, a, axes) if batching.is_ragged(o) else
+           place(name, node, has, a, batching.rows.size)
+           for o, (node, has), a in zip(outputs, new, places, strict=True)]
+    results: PyTree = optree.tree_unflatten(tree, out)
+    nodes: list[Node]
+    nodes, new_tree = optree.tree_flatten(results)
+    nodes[0] = waiting(nodes[0], batching.rows.definitions.values())
+    return tuple(nodes), new_tree
+
+
+def _batch_of_selections(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], out_axes: InAxes,
+                         size: int | Dim) -> Graph | None:
+    """Return the batch of a graph that defines sizes, whose axes of such sizes are ragged; None for others."""
+    if not definitions(graph.nodes):
+        return None
+    batching = Batching(Rows(size))
+    for old, new, axis in zip(graph.inputs, inputs, axes, strict=True):
+        batching.batched[old] = new if axis is None else move_axis(new, axis, 0)
+        if axis is not None:
+            batching.mapped.add(old)
+    outputs, tree = _results(graph.name, batching, graph.outputs, -1, out_tree(graph), out_axes, {})
+    return graph.replace(inputs=tuple(inputs), outputs=outputs, out_tree=tree, out_names=())
+
+
+CALLS["packed"] = _batch_of_selections
 
 
 @copies_of.register(is_batch)

@@ -22,7 +22,9 @@ from .. import numpy as numpy_backend
 from ..arena import ArenaPool
 from ..numpy_source import Printer
 from ..numpy_text import MANAGED
+from ..parts import in_parts
 from ..pools import Pools
+from ..protocol import Executable
 from ..subgraph import KINDS
 from .bound_program import BoundProgram, Empty
 from .codegen.kernel import Kernel, kernel, rows, unable, written
@@ -36,6 +38,10 @@ from .runtime.jit import load
 
 KEPT = 64  # sets of sizes with executables
 FEW = 8  # the same, for programs whose executables keep memory
+
+
+def _held(graph: Graph, own_outputs: bool) -> Executable:
+    return in_parts(graph, lambda part, *host_values: Program(part, own_outputs))
 
 
 class Program:
@@ -60,7 +66,7 @@ class Program:
         self._graph = legalize(graph, own_outputs)
         graph = fuse_index_checks(self._graph)
         self.plan = schedule(graph, MANAGED | steps.STEPS.keys(), rows)
-        self.held = {n: KINDS[n.prim](n, partial(Program, own_outputs=n.prim is scan))
+        self.held = {n: KINDS[n.prim](n, partial(_held, own_outputs=n.prim is scan))
                      for n in graph.nodes if n.prim in KINDS}
         self.bodies = {n: body for n, held in self.held.items()
                        if n.prim is scan and isinstance(body := held.programs[0][1], Program)}
@@ -89,7 +95,7 @@ class Program:
             return "bound"
         if node.prim is einsum and canonical(node.params["subscripts"]) and node.dtype.name in ("float32", "float64"):
             return "product"
-        if node.prim is scan and self.bodies[node].native:
+        if node in self.bodies and self.bodies[node].native:
             return "scan"
         why = steps.unable(node)
         if why is None:

@@ -1,0 +1,140 @@
+"""Selections: the positions of true elements, of which there are as many as the data have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import DtypeError, ShapeError, at_user_line
+from ..graph import Node
+from ..ops import elementwise as ew
+from ..ops import selection
+from ..ops.broadcast import broadcast_along
+from ..ops.constants import size_scalar
+from ..ops.shape import reshape
+from ..symbolic import size_of
+from ..tracebacks import boundary
+from ..traced_array import Array, ArrayLike, as_array
+from ..tracing import thread
+
+_INT = np.dtype(np.int64)
+
+
+@boundary
+def select(mask: ArrayLike) -> Any:
+    """Return the positions of the true elements of a mask: ``x[mg.select(mask)]`` has the rows that are kept.
+
+    In a traced function the number of positions is a size that the data determine, one for each example: `vmap` takes
+    the rows that all examples keep at once, without padding, and one compiled program serves all numbers. No gradient
+    flows through the mask; it flows through the rows that are kept.
+
+    Parameters
+    ----------
+    mask : bool array
+        One bool per row, or per element of a block.
+
+    Returns
+    -------
+    int array (K,), or a tuple of them
+        The positions in increasing order. Of a mask with several axes: a tuple of K coordinates along each, as of
+        ``numpy.nonzero``.
+
+    Raises
+    ------
+    DtypeError
+        If the mask is not of bools.
+    ShapeError
+        If the mask has no axis.
+
+    Notes
+    -----
+    Two selections are two axes, even where the masks are equal: select once, and index every array by the result.
+    `renumber` maps indices of rows to positions among the rows that are kept.
+
+    Examples
+    --------
+    >>> def loss(x):
+    ...     kept = mg.select(x > 0)
+    ...     return np.sum(np.log(x[kept]))
+    >>> mg.vmap(mg.grad(loss))(np.array([[1.0, -1.0, 2.0], [-1.0, -2.0, 4.0]]))
+    array([[1.  , 0.  , 0.5 ],
+           [0.  , 0.  , 0.25]])
+    >>> mg.select(np.array([[True, False], [True, True]]))
+    (array([0, 1, 1]), array([0, 0, 1]))
+    """
+    if not isinstance(mask, Array):
+        known = np.asarray(mask)
+        _check("select", known.dtype, known.shape, f"{known.dtype}{list(known.shape)}")
+        positions = np.nonzero(known)
+        return positions if known.ndim > 1 else positions[0]
+    node = mask._node
+    _check("select", node.dtype, node.shape, str(node.type))
+    arrays = coordinates(node)
+    return arrays if len(arrays) > 1 else arrays[0]
+
+
+def _check(name: str, dtype: np.dtype, shape: Sequence[object], kind: str) -> None:
+    if dtype != np.bool_:
+        raise DtypeError(at_user_line(f"{name}({kind}): a mask is of bools, and its true elements are kept. Write a "
+                                      f"condition, such as {name}(x > 0)"))
+    if not shape:
+        raise ShapeError(at_user_line(f"{name}({kind}): a mask has one bool per row, and this one has no axis"))
+
+
+def coordinates(mask: Node) -> tuple[Array, ...]:
+    """Return the coordinates of the true elements along each axis of a mask; those of one mask have one size."""
+    known = thread.trace.selections
+    assert known is not None  # a traced array belongs to a trace
+    if mask not in known:
+        flat = mask if mask.ndim == 1 else reshape(mask, shape=(size_of(mask.shape),))
+        name = "kept_row" if not known else f"kept_row{len(known) + 1}"
+        known[mask] = _unraveled(selection.selected(flat, name), mask)
+    return tuple(map(Array, known[mask]))
+
+
+def _unraveled(flat: Node, mask: Node) -> list[Node]:
+    """Return coordinates from positions in row-major order."""
+    out: list[Node] = []
+    for n in mask.shape[:0:-1]:
+        width = broadcast_along(size_scalar(n, _INT), flat.shape, (0,))
+        out.append(ew.mod(flat, width))
+        flat = ew.floor_divide(flat, width)
+    return [flat, *reversed(out)]
+
+
+@boundary
+def renumber(mask: ArrayLike) -> Any:
+    """Return the position of each row among the rows that `select` keeps, and -1 for the others.
+
+    Parameters
+    ----------
+    mask : bool array (N,)
+
+    Returns
+    -------
+    int array (N,)
+
+    Raises
+    ------
+    DtypeError, ShapeError
+        If the mask is not a vector of bools.
+
+    Examples
+    --------
+    The part of a graph between the nodes that are kept:
+
+    >>> x, src, dst = np.array([1.0, 2.0, 3.0]), np.array([0, 1, 2]), np.array([2, 0, 0])
+    >>> keep = x != 2
+    >>> nodes, new = mg.select(keep), mg.renumber(keep)
+    >>> edges = mg.select(keep[src] & keep[dst])
+    >>> x[nodes], new[src[edges]], new[dst[edges]]
+    (array([1., 3.]), array([0, 1]), array([1, 0]))
+    """
+    array = as_array(mask) if isinstance(mask, Array) else np.asarray(mask)
+    kind = str(array._node.type) if isinstance(array, Array) else f"{array.dtype}{list(array.shape)}"
+    _check("renumber", array.dtype, array.shape, kind)
+    if array.ndim != 1:
+        raise ShapeError(at_user_line(f"renumber({kind}): rows are numbered along one axis"))
+    return np.where(array, np.cumsum(array) - 1, -1)

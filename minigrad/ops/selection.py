@@ -1,0 +1,74 @@
+"""Selections of rows: `defined_size`, whose value is that of a size, and `flatnonzero`, the true rows of a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import Unsupported
+from ..families import discrete
+from ..graph import ArrayType, Node, note_read
+from ..primitive import ArrayNamespace, Sample, broadcast_leading, fail
+from ..symbolic import Dim
+from .broadcast import broadcast_along
+from .constants import iota, size_scalar
+from .elementwise import cast_to
+from .reduce import sum_
+from .refusals import require_ints
+from .shape import reshape
+
+_INT = np.dtype(np.int64)
+_HELD = Unsupported("within a loop, a branch or a function with a rule of its own, examples cannot keep different "
+                    "numbers of rows. Select the rows before it")
+
+
+def _size_type(count: ArrayType, *, size: Dim) -> ArrayType:
+    note_read()  # a program that uses the size keeps its definition
+    if count.shape:
+        raise fail("defined_size", "a size is one number", count)
+    return require_ints("defined_size", count)
+
+
+# The count of a derived axis: `size` is the symbol that stands for it in shapes.
+defined_size = discrete(
+    "defined_size", _size_type, lambda xp, count, *, size: count, batch=_HELD, params={"size": Dim}, defines="size")
+
+
+def _rows_type(mask: ArrayType, count: ArrayType, *, size: int | Dim) -> ArrayType:
+    if mask.ndim != 1 or mask.dtype.kind != "b":
+        raise fail("flatnonzero", "a mask has one bool per row", mask)
+    require_ints("flatnonzero", count)
+    return ArrayType((size,), _INT)
+
+
+def _rows_eval(xp: ArrayNamespace, mask: np.ndarray, count: np.ndarray, *, size: int) -> np.ndarray:
+    return xp.astype(xp.nonzero(mask)[0], xp.int64, copy=False)
+
+
+def _rows_batch(batch: int | Dim, mapped: Sequence[bool], mask: Node, count: Node, *, size: int | Dim) -> Node:
+    """Batch examples that keep as many rows each."""
+    masks = mask if mapped[0] else broadcast_leading(mask, batch)
+    n, shape = masks.shape[1], (batch, size)
+    total = sum_(count if mapped[1] else broadcast_leading(count, batch), axes=(0,))
+    rows = reshape(flatnonzero(reshape(masks, shape=(batch * n,)), total, size=batch * size), shape=shape)
+    starts = iota(size=batch) * broadcast_along(size_scalar(n, _INT), (batch,), (0,))
+    return rows - broadcast_along(starts, shape, (1,))
+
+
+# The positions of the true elements of a mask, of which there are `count`.
+flatnonzero = discrete(
+    "flatnonzero", _rows_type, _rows_eval, batch=_rows_batch, hidden_params=frozenset({"size"}),
+    samples=lambda: [Sample((np.array([True, False, True]), np.array(2)), {"size": 2}, order=0)])
+
+
+def define_size(count: Node, name: str) -> tuple[Dim, Node]:
+    """Return a new size whose number is `count`, and the node that defines it, which its users must depend on."""
+    size = Dim.new(name, rows=True)
+    return size, defined_size(count, size=size)
+
+
+def selected(mask: Node, name: str) -> Node:
+    """Return the positions of the true elements of a vector, as many as there are."""
+    size, count = define_size(sum_(cast_to(mask, _INT), axes=(0,)), name)
+    return flatnonzero(mask, count, size=size)

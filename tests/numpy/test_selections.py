@@ -1,0 +1,202 @@
+"""`select`: rows whose number the data determine, against the loop over examples, in eager mode and compiled."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+import minigrad.numpy as mnp
+from minigrad.errors import DtypeError, ShapeError
+
+node, edge = mg.axis("node"), mg.axis("edge")
+SIZES = [(0, 3, 1, 4, 0), (1, 2, 5), (4, 0), (1,), (0, 0)]
+
+
+@mg.example
+class Graph:
+    x: mg.f64[node, 2]
+    src: mg.index(node)[edge]
+    dst: mg.index(node)[edge]
+    v: mg.f64[node, 2]
+
+
+def graphs(sizes, seed=0):
+    rng = np.random.default_rng(seed)
+    edges = [2 * n if n else 0 for n in sizes]
+    return [Graph(rng.normal(size=(n, 2)), *(rng.integers(0, max(n, 1), m) for _ in range(2)), rng.normal(size=(n, 2)))
+            for n, m in zip(sizes, edges, strict=True)]
+
+
+def close_pairs(w, g):
+    """Return an energy of the pairs within a distance: an axis of pairs out of a block."""
+    i, j = mg.select(np.sum((g.x[:, None] - g.x[None]) ** 2, axis=-1) < 1.5)
+    return np.sum(np.exp(-w * np.sum((g.x[i] - g.x[j]) ** 2, axis=-1)))
+
+
+def part_of_graph(w, g):
+    """Return a message sum over the edges between the nodes that are kept."""
+    keep = g.x[:, 0] > -0.3
+    nodes, new = mg.select(keep), mg.renumber(keep)
+    edges = mg.select(keep[g.src] & keep[g.dst])
+    src, dst = (new[mnp.take(end, edges)] for end in (g.src, g.dst))
+    x = g.x[nodes] * w
+    messages = mg.segment_sum(np.tanh(x[src]), dst, x.shape[0])
+    return np.sum(messages * x) + x.shape[0] * w
+
+
+def rows_kept(w, g):
+    kept = mg.select(np.sum(g.x, axis=1) > 0)
+    return np.sum(w * g.x[kept] ** 3) / (1 + kept.shape[0])
+
+
+LOSSES = [close_pairs, part_of_graph, rows_kept]
+
+
+def cases():
+    return [pytest.param(f, sizes, id=f"{f.__name__}-{sizes}") for f in LOSSES for sizes in SIZES]
+
+
+def compiled(f):
+    return [f, mg.compile(f, backend="numpy"), mg.compile(f, backend="native")]
+
+
+@pytest.mark.parametrize(("f", "sizes"), cases())
+def test_selections_equal_the_loop_over_examples(f, sizes):
+    examples = graphs(sizes)
+    batch = mg.batch(examples)
+    losses = [f(0.7, g) for g in examples]
+    slopes = [mg.grad(f)(0.7, g) for g in examples]
+    for run in compiled(mg.vmap(f, in_axes=(None, 0))):
+        np.testing.assert_allclose(run(0.7, batch), losses, atol=1e-12)
+    for run in compiled(mg.vmap(mg.grad(f), in_axes=(None, 0))):
+        np.testing.assert_allclose(run(0.7, batch), slopes, atol=1e-12)
+    for run in compiled(mg.value_and_grad(mg.mean_loss(f, in_axes=(None, 0)))):
+        np.testing.assert_allclose(run(0.7, batch), (np.mean(losses), np.mean(slopes)), atol=1e-12)
+
+
+@pytest.mark.parametrize(("f", "sizes"), cases())
+def test_derivatives_of_rows_equal_the_loop_over_examples(f, sizes):
+    examples = graphs(sizes, seed=1)
+    batch = mg.batch(examples)
+
+    def moved(x, g):
+        return f(0.7, Graph(x, g.src, g.dst, g.v))
+
+    each = [mg.grad(moved)(g.x, g) for g in examples]
+    products = [mg.hvp(lambda x, g=g: moved(x, g), (g.x,), (g.v,)) for g in examples]
+    for run in compiled(mg.vmap(lambda g: mg.grad(moved)(g.x, g))):
+        np.testing.assert_allclose(run(batch).values, np.concatenate(each), atol=1e-12)
+    for run in compiled(mg.vmap(lambda g: mg.hvp(lambda x: moved(x, g), (g.x,), (g.v,)))):
+        np.testing.assert_allclose(run(batch).values, np.concatenate(products), atol=1e-12)
+
+
+def test_gradients_equal_finite_differences():
+    g = graphs((4,), seed=2)[0]
+    for f in LOSSES:
+        mg.check_grads(lambda x, f=f: f(0.7, Graph(x, g.src, g.dst, g.v)), (g.x,))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_one_program_serves_all_numbers_of_rows(backend):
+    run = mg.compile(mg.mean_loss(part_of_graph, in_axes=(None, 0)), backend=backend)
+    for seed, sizes in enumerate(SIZES):
+        examples = graphs(sizes, seed)
+        np.testing.assert_allclose(run(1.3, mg.batch(examples)), np.mean([part_of_graph(1.3, g) for g in examples]))
+    assert len(run.entries) == 1
+    assert run.workspace_bytes(1.3, mg.batch(graphs((3,)))) >= 0
+    assert "part 2: the results" in run.source
+
+
+def test_results_with_rows_are_batches():
+    x = np.array([[1.0, -1.0, 2.0], [-1.0, -2.0, -4.0], [3.0, -1.0, -1.0]])
+    for run in compiled(mg.vmap(lambda row: row[mg.select(row > 0)] ** 2)):
+        out = run(x)
+        assert [part.tolist() for part in out] == [[1, 4], [], [9]]
+    positions = mg.vmap(lambda row: mg.select(row > 0))(x)
+    assert [part.tolist() for part in positions] == [[0, 2], [], [0]]
+
+
+def test_selections_of_selections():
+    def f(x):
+        first = x[mg.select(x > 0)]
+        return np.sum(first[mg.select(first < 2)])
+
+    x = [np.array([0.5, -1.0, 3.0, 1.0]), np.zeros(0), np.array([-1.0]), np.array([1.5])]
+    for run in compiled(mg.vmap(f)):
+        np.testing.assert_allclose(run(mg.batch(x, mg.f64[node])), [1.5, 0, 0, 1.5])
+    for run in compiled(mg.vmap(mg.grad(f))):
+        assert [g.tolist() for g in run(mg.batch(x, mg.f64[node]))] == [[1, 0, 0, 1], [], [0], [1]]
+
+
+def test_sizes_alone_need_no_row():
+    def f(w, x):
+        kept = mg.select(x > 0)
+        return w * kept.shape[0] * kept.shape[0] + np.sum(np.ones_like(kept) * w)
+
+    x = np.array([[1.0, -1.0, 2.0], [-1.0, -2.0, -4.0], [3.0, -1.0, -1.0]])
+    for run in compiled(mg.value_and_grad(mg.mean_loss(f, in_axes=(None, 0)))):
+        np.testing.assert_allclose(run(2.0, x), (2 * (6 + 0 + 2) / 3, (6 + 0 + 2) / 3))
+    for run in compiled(mg.grad(f)):
+        np.testing.assert_allclose(run(2.0, x[0]), 6)
+
+
+def test_blocks_of_kept_rows():
+    def f(x):
+        kept = x[mg.select(x > 0)]
+        return np.sum(np.exp(-(kept[:, None] - kept[None]) ** 2))
+
+    x = [np.array([0.5, -1.0, 3.0, 1.0]), np.zeros(0), np.array([-1.0]), np.array([1.5])]
+    losses, slopes = [f(v) for v in x], [mg.grad(f)(v) for v in x]
+    for run in compiled(mg.vmap(mg.value_and_grad(f))):
+        values, gradients = run(mg.batch(x, mg.f64[node]))
+        np.testing.assert_allclose(values, losses)
+        np.testing.assert_allclose(gradients.values, np.concatenate(slopes), atol=1e-12)
+
+
+def test_means_of_no_row_are_those_of_empty_examples():
+    def f(x):
+        return np.mean(x[mg.select(x > 0)])
+
+    x = mg.batch([np.array([1.0, 3.0]), np.array([-1.0])], mg.f64[node])
+    for run in compiled(mg.vmap(f)):
+        np.testing.assert_allclose(run(x), [2, np.nan])
+    with pytest.raises(ValueError, match="max of nothing: example 1 has no rows"):
+        mg.vmap(lambda x: np.max(x[mg.select(x > 0)]))(x)
+
+
+def test_graphs_with_selections_are_called_twice():
+    graph = mg.trace(lambda x: np.sum(x[mg.select(x > 0)]))(mg.f64[3])
+
+    def f(x, y):
+        return graph(x) * graph(y)
+
+    x, y = np.array([1.0, -1.0, 2.0]), np.array([4.0, -1.0, -2.0])
+    for run in compiled(f):
+        np.testing.assert_allclose(run(x, y), 12)
+    assert [g.tolist() for g in mg.grad(lambda p: f(*p))((x, y))] == [[4, 0, 4], [3, 0, 0]]
+    again = mg.Graph.from_json(graph.to_json())
+    assert again(x) == 3
+
+
+def test_masks_that_are_not_bools_are_refused():
+    with pytest.raises(DtypeError, match=r"test_selections.py:\d+: select\(float64\[2\]\): a mask is of bools"):
+        mg.select(np.array([1.0, 0.0]))
+    with pytest.raises(DtypeError, match=r"test_selections.py:\d+: select\(f64\[node\]\): a mask is of bools"):
+        mg.vmap(lambda x: np.sum(x[mg.select(x)]))(mg.batch([np.ones(2)], mg.f64[node]))
+    with pytest.raises(ShapeError, match="has no axis"):
+        mg.grad(lambda x: x * mg.select(x > 0))(1.0)
+
+
+def test_masks_of_another_axis_are_refused():
+    def f(g):
+        return np.sum(g.x[mg.select(g.src >= 0)])
+
+    with pytest.raises(ShapeError, match=r"test_selections.py:\d+: gather: an index into edge"):
+        mg.vmap(f)(mg.batch(graphs((2, 3))))
+
+
+def test_selections_in_loops_over_a_batch_are_refused():
+    def f(x):
+        return mg.fori_loop(0, 3, lambda i, c: c + np.sum(x[mg.select(x > c)]), 0.0)
+
+    with pytest.raises(mg.Unsupported, match="Select the rows before it"):
+        mg.vmap(f)(np.ones((2, 3)))

@@ -1,4 +1,4 @@
-"""Progress bars in the cells of notebooks; `rich` draws those of terminals."""
+"""Progress bars: in the cells of notebooks, and in terminals, where `rich` draws them."""
 
 from __future__ import annotations
 
@@ -40,3 +40,41 @@ def notebook_bar(title: str, total: int, transient: bool = False) -> Iterator[Ca
     finally:
         if transient:
             bar.update(HTML(""))
+
+
+@contextmanager
+def examples_bar(title: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that shows finished steps, of `total`, and the examples a second.
+
+    Parameters
+    ----------
+    title : str
+    total : int
+        The number of steps: batches, or parts.
+
+    Yields
+    ------
+    callable
+        ``update(steps, examples)`` takes the numbers so far.
+    """
+    start = time.perf_counter()
+
+    def rate(examples: int) -> str:
+        return f"{examples / max(time.perf_counter() - start, 1e-9):,.0f} examples/s"
+
+    if in_notebook():
+        with notebook_bar(title, total) as show:
+            yield lambda steps, examples: show(steps, rate(examples))
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+               TextColumn("{task.fields[rate]}"))
+    with Progress(*columns) as bar:
+        task = bar.add_task(title, total=total, rate="")
+        yield lambda steps, examples: bar.update(task, completed=steps, rate=rate(examples))
+
+
+def title_of(progress: bool | str, default: str) -> str:
+    """Return the title of a bar from the argument that asks for it."""
+    return progress if isinstance(progress, str) else default

@@ -1,8 +1,10 @@
 """Progress bars in notebooks, on a stand-in of IPython's display."""
 
+import contextlib
 import re
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -55,12 +57,35 @@ def test_messages_are_spaced_but_the_last_is_shown(shown, monkeypatch):
 def test_loaders_and_reports_have_bars_in_notebooks(shown):
     assert len(list(mg.DataLoader(np.arange(7), batch_size=3, progress="reading"))) == 3
     assert counts(shown) == [(3, 0), (3, 1), (3, 2), (3, 3)]
+    assert re.search(r"3/3 [\d,]+ examples/s$", shown[-1])
+    shown.clear()
+    with ThreadPoolExecutor(1) as executor:
+        f = mg.mean_loss(lambda x: x**2)
+        assert mg.distribute(f, executor, 4, progress="adding")(np.arange(6.0)) == pytest.approx(55 / 6)
+    assert counts(shown) == [(4, k) for k in range(5)]
+    assert "<b>adding</b> 4/4" in shown[-1]
     shown.clear()
     mg.compare(lambda w, x: (w * x) ** 2, 1.0, np.arange(3.0), repeats=1)
     done = [count for _, count in counts(shown)]
     assert done == sorted(done)
     assert len(done) > 3
     assert shown[-1] == ""  # it disappears
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_bars_in_a_terminal_tell_the_rate(capsys, monkeypatch, failing):
+    now = [10.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    with contextlib.suppress(ValueError), progress.examples_bar("reading", 2) as update:
+        now[0] += 2.0
+        update(1, 3000)
+        if failing:
+            raise ValueError
+        update(2, 6000)
+    out = capsys.readouterr().out
+    assert "reading" in out
+    assert ("50%" if failing else "100%") in out
+    assert ("1,500 examples/s" if failing else "3,000 examples/s") in out
 
 
 def test_there_is_no_notebook_in_a_terminal(monkeypatch):

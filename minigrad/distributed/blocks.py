@@ -17,7 +17,7 @@ from .divide import PartProgram, Values
 from .files import InFile, Reader, sent
 
 BLOCK = 1 << 21  # bytes of the rows of a block, at least: a call costs 20 µs, and a block stays in the cache
-_SHARED = 16  # times the bytes of what is not rows (parameters, sums), which each block reads and adds up
+_SHARED = 16  # times the bytes of shared operands and of sums, which each block reads and adds up
 
 
 def run_in_blocks(program: PartProgram, operands: Sequence[np.ndarray | InFile], first: int) -> Values:

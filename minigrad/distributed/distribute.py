@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from ..errors import BatchError, MinigradError, at_user_line
 from ..graph import InAxes, PyTree
 from ..ops.control import Span
+from ..progress import examples_bar, title_of
 from ..tracebacks import boundary
 from ..tracing import tracing
 from ..transforms.microbatch import Inherit, inherited
@@ -26,7 +28,8 @@ from .worker import Kept, Part, run
 
 @boundary
 def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Executor], parts: int | None = None,
-               in_axes: InAxes | Inherit = Inherit.IN_AXES, timeout: float | None = None) -> Callable[..., PyTree]:
+               in_axes: InAxes | Inherit = Inherit.IN_AXES, timeout: float | None = None,
+               progress: bool | str = False) -> Callable[..., PyTree]:
     """Return `f` computed part by part on the workers of an executor.
 
     The result is that of the whole batch, for every number of parts. Sums are added up in the order of the parts, so
@@ -48,6 +51,8 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
         The batch axis of each argument, as in `microbatch`.
     timeout : float, optional
         The seconds to wait for a part.
+    progress : bool or str
+        Whether to show a progress bar of the parts, with the examples a second, or its text.
 
     Returns
     -------
@@ -84,7 +89,7 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
                 "inside: distribute(grad(f), executor)"))
         divided, leaves, sizes = dividing(args, kwargs)
         operands = divided.operands(leaves, sizes)
-        results = _on_workers(divided, operands, source, parts, timeout, sending)
+        results = _on_workers(divided, operands, source, parts, timeout, sending, progress)
         return divided.finish(leaves, divided.combined(results), sizes)
 
     return boundary(distributed)
@@ -126,7 +131,7 @@ class _Sending:
 
 
 def _on_workers(divided: Divided, operands: Values, source: Renewable, parts: int | None, timeout: float | None,
-                sending: _Sending) -> list[Values]:
+                sending: _Sending, progress: bool | str) -> list[Values]:
     """Return the results of the parts, in their order."""
     again = source.again
     while True:
@@ -140,12 +145,14 @@ def _on_workers(divided: Divided, operands: Values, source: Renewable, parts: in
             for k in range(len(spans)):
                 futures.append(start(k, False))
             results: list[Values] = []
-            for k, future in enumerate(futures):
-                values = future.result(timeout)
-                if values is None:  # a worker that lacks the program or an operand, or has started anew
-                    values = start(k, True).result(timeout)
-                    assert values is not None
-                results.append(values)
+            with _bar(progress, len(spans)) as show:
+                for k, future in enumerate(futures):
+                    values = future.result(timeout)
+                    if values is None:  # a worker that lacks the program or an operand, or has started anew
+                        values = start(k, True).result(timeout)
+                        assert values is not None
+                    results.append(values)
+                    show(k + 1, divided.examples(spans[k]).stop)
             return results
         except BaseException as error:
             for future in futures:
@@ -158,6 +165,11 @@ def _on_workers(divided: Divided, operands: Values, source: Renewable, parts: in
             if not isinstance(error, Exception):
                 raise
             raise _of_part(divided, spans, k, error, timeout) from error
+
+
+def _bar(progress: bool | str, parts: int) -> AbstractContextManager[Callable[[int, int], None]]:
+    """Return a progress bar of the parts; one that shows nothing if none is asked for."""
+    return examples_bar(title_of(progress, "parts"), parts) if progress else nullcontext(lambda parts, examples: None)
 
 
 def _starter(divided: Divided, operands: Values, spans: Sequence[Span], executor: Executor, number: int,

@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import BatchError, at_user_line
 from ..graph import PyTree
 from ..locks import Lock
-from ..progress import in_notebook, notebook_bar
+from ..progress import examples_bar, title_of
 from ..tracebacks import boundary, for_user
 from .axes import Axis
 from .dataset import Dataset, as_dataset, sizes_of
@@ -62,7 +62,7 @@ class DataLoader:
     prefetch : int
         The number of batches that a thread computes ahead; 0 for no thread.
     progress : bool or str
-        Whether to show a progress bar, or its text.
+        Whether to show a progress bar, with the examples a second, or its text.
 
     Attributes
     ----------
@@ -153,7 +153,7 @@ class DataLoader:
         make = functools.partial(_read, self.dataset, indices)
         batches = ahead(make, len(indices), self.prefetch) if self.prefetch else map(make, range(len(indices)))
         if self.progress:
-            batches = _shown(batches, len(indices), "batches" if self.progress is True else self.progress)
+            batches = _shown(batches, [len(part) for part in indices], title_of(self.progress, "batches"))
         return _delivered(batches)
 
     @boundary
@@ -374,17 +374,14 @@ def _delivered(items: Iterable[Item]) -> Iterator[Item]:
         raise for_user(error)  # noqa: B904
 
 
-def _shown(items: Iterable[Item], total: int, text: str) -> Iterator[Item]:
-    """Yield items, with a progress bar."""
-    if in_notebook():
-        with notebook_bar(text, total) as update:
-            for count, item in enumerate(items, 1):
-                yield item
-                update(count, "")
-    else:
-        from rich.progress import track
-
-        yield from track(items, text, total)
+def _shown(items: Iterable[Item], sizes: Sequence[int], text: str) -> Iterator[Item]:
+    """Yield batches of some sizes, with a progress bar."""
+    with examples_bar(text, len(sizes)) as update:
+        examples = 0
+        for k, item in enumerate(items):
+            yield item
+            examples += sizes[k]
+            update(k + 1, examples)
 
 
 def _size(sizes: Mapping[Axis | str, np.ndarray], axis: Axis | str) -> np.ndarray:

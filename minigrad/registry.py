@@ -28,6 +28,7 @@ from .ops import (
     loops,
     mean,
     overflow,
+    packed_scan,
     random,
     reduce,
     results,
@@ -39,6 +40,7 @@ from .ops import (
     special,
     strict_index,
 )
+from .ragged import loops as ragged_loops
 from .transforms import effects, graph_methods, host_random, ragged
 
 

@@ -15,9 +15,10 @@ from ..graph import Node
 from ..ops.constants import full
 from ..ops.einsum import einsum
 from ..ops.index import gather, lockstep, scatter_add
+from ..ops.subgraph import symbols_of
 from ..passes.fuse import reads_rows, terminal
 from ..passes.lower_einsum import canonical
-from ..passes.schedule import Plan, Step, symbols_of
+from ..passes.schedule import Plan, Step
 from ..primitive import input_
 from ..symbolic import Dim, Symbol
 from ..views import SAME, added

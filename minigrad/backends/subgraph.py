@@ -16,11 +16,15 @@ import numpy as np
 from .. import passes
 from ..errors import printable
 from ..graph import Graph, Node
+from ..interpreters import specialise
 from ..ops.accumulators import RUN, Chains, accumulator
 from ..ops.branches import rows_graph, switch, taken
 from ..ops.control import Span, chunk_spans, chunked, section_of, sizes_of
 from ..ops.loops import scan, while_
-from ..ops.subgraph import signature
+from ..ops.packed_scan import packed_scan
+from ..ops.packed_scan import run as run_packed
+from ..ops.packed_steps import Packed
+from ..ops.subgraph import part, signature
 from ..primitive import ArrayNamespace, Primitive
 from ..symbolic import Dim, Symbol, size_of, value
 from .protocol import Executable
@@ -160,6 +164,29 @@ class Scan(NodePrograms):
         return (*carry, *stacked)
 
 
+class PackedScan(NodePrograms):
+    """A `packed_scan` node: one call of the step's program per step, on the examples that still run."""
+
+    def __init__(self, node: Node, build: Build, xp: ArrayNamespace = np):
+        super().__init__(node, build, xp)
+        own = {n.symbol: whole for n, whole, _ in node.params["packed"]}
+        self._program = self.add("at each step", node.params["body"], own)
+
+    def bind(self, sizes: Sizes) -> Evaluation:
+        p = self.node.params
+        body = specialise(p["body"], sizes)
+        packed = tuple((n, value(whole, sizes), None if steps is None else value(steps, sizes))
+                       for n, whole, steps in p["packed"])
+        shapes = [shape for shape, _ in _array_specs(self.node, sizes)]
+        return partial(run_packed, self.xp, partial(self._call, sizes, packed), shapes, body=body, counts=p["counts"],
+                       packed=packed, reverse=p["reverse"])
+
+    def _call(self, sizes: Sizes, packed: Packed, operands: Sequence[np.ndarray], own: Sizes, examples: np.ndarray
+              ) -> Sequence[np.ndarray]:
+        with part(packed[0][0], examples):
+            return self._program(operands, {**sizes, **own})
+
+
 class While(NodePrograms):
     """A `while` node: the programs of the test and of the body, in turn."""
 
@@ -224,4 +251,5 @@ class Switch(NodePrograms):
         return tuple(out)
 
 
-KINDS: dict[Primitive, type[NodePrograms]] = {chunked: Chunks, scan: Scan, while_: While, switch: Switch}
+KINDS: dict[Primitive, type[NodePrograms]] = {chunked: Chunks, scan: Scan, packed_scan: PackedScan, while_: While,
+                                           switch: Switch}

@@ -104,6 +104,8 @@ class _ValueNumbers:
                     yield graph, numbers, ((p["dim"], p["size"], p["total"], p["packed"]),)
                 case "while":
                     yield graph, numbers, (loop,)
+                case "packed_scan":
+                    yield graph, numbers, (known[node.inputs[0]],)
                 case "scan" if isinstance(p["length"], Dim) or not p["length"]:
                     yield graph, numbers, (p["length"],)
                 case _:

@@ -76,14 +76,14 @@ def _while_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, test: Graph, bod
         fresh, ends = copy_graph(Graph(step.inputs, tuple(apply_graph(test, inputs))))
         return while_(*operands, test=Graph(tuple(fresh), tuple(ends), name=test.name), body=step, count=roles.n_shared)
 
-    return _jvp(Signature(count, len(xs) - count), body, ts, xs, loop)
+    return jvp_of_loop(Signature(count, len(xs) - count), body, ts, xs, loop)
 
 
 Tangents = list[Node | None]  # None stands for zero
 
 
-def _jvp(roles: Signature, body: Graph, ts: Sequence[Node | None], xs: Sequence[Node], loop: Callable[..., Node]
-         ) -> tuple[Node | None, ...]:
+def jvp_of_loop(roles: Signature, body: Graph, ts: Sequence[Node | None], xs: Sequence[Node],
+                loop: Callable[..., Node]) -> tuple[Node | None, ...]:
     """Return the tangents of a loop's results, from the loop whose steps carry tangents, too.
 
     ``loop(step, inputs, roles, operands)`` makes that loop; `inputs` are the step's inputs without tangents.
@@ -328,11 +328,10 @@ def _scan_eval(xp: ArrayNamespace, *xs: np.ndarray, body: Graph, counts: tuple[i
     return (*carry, *results)
 
 
-def _residuals(body: Graph, back: Sequence[Node], cotangents: Container[Node]) -> list[Node]:
-    """Return the values of the forward step that the backward step reads."""
-    forward = set(interpreters.dependent(body.outputs, body.inputs))
+def residuals(forward: set[Node], back: Sequence[Node], cotangents: Container[Node]) -> list[Node]:
+    """Return those values of the step, of `forward`, that the backward step reads."""
     steps = reachable(back)
-    forward |= {n for n in steps if n.prim is proj and n.inputs[0] in forward}
+    forward = forward | {n for n in steps if n.prim is proj and n.inputs[0] in forward}
     read = [i for n in steps if n not in forward and n not in cotangents for i in n.inputs]
     return list(dict.fromkeys(n for n in (*read, *back) if n in forward))
 
@@ -358,7 +357,8 @@ def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, count
     back = dict(zip(floats, pulled, strict=True))
     # The forward scan runs once more, with the values that the backward step reads as further results.
     known = dict.fromkeys((*fixed, *each))
-    kept = [n for n in _residuals(body, [*back.values()], {*d_carry, *d_stacked}) if n not in known]
+    forward = set(interpreters.dependent(outputs, inputs))
+    kept = [n for n in residuals(forward, [*back.values()], {*d_carry, *d_stacked}) if n not in known]
     ahead = scan(*xs, body=body.replace(outputs=(*outputs, *kept), out_names=()), counts=counts, length=length,
                  reverse=reverse)
     stacks = parts(ahead)[len(outputs):]
@@ -384,7 +384,7 @@ def _scan_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, body: Graph, coun
     def loop(step: Graph, inputs: Sequence[Node], roles: Signature, operands: Sequence[Node]) -> Node:
         return scan(*operands, body=step, counts=tuple(roles), length=length, reverse=reverse)
 
-    return _jvp(Signature(*counts), body, ts, xs, loop)
+    return jvp_of_loop(Signature(*counts), body, ts, xs, loop)
 
 
 def _scan_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, body: Graph, counts: tuple[int, int],

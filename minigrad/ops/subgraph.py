@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from .. import interpreters
-from ..graph import ArrayType, Graph, Node, Params, zeros_like
+from ..defined_sizes import definitions
+from ..graph import ArrayType, Graph, Node, Params, held_graphs, zeros_like
 from ..primitive import fail, placeholder
-from ..symbolic import Dim
+from ..symbolic import Dim, Symbol, symbols
 
 Flags = tuple[bool, ...]
 Examples = Sequence[int] | np.ndarray | None  # the number of each example of a part; None: unknown
@@ -195,6 +196,7 @@ class Held(NamedTuple):
 
 HELD = {
     "scan": Held("body", loop=True),
+    "packed_scan": Held("body", loop=True),
     "while": Held("body", test="test", loop=True),
     "switch": Held("graphs", per_input="rows", per_output="sums", added=False, first=1),
     "chunked": Held("graph", per_input="in_axes", per_output="out_axes"),
@@ -236,9 +238,29 @@ def graphs_of(node: Node) -> list[tuple[Graph, list[tuple[Node, Node, Access]]]]
     if held.loop:
         roles = signature(node)
         n_sliced = len(operands) - roles.n_shared - roles.n_carry
-        access = ["whole"] * roles.n_shared + ["carry"] * roles.n_carry + ["slice"] * n_sliced
+        own = symbols([n for n, *_ in node.params.get("packed", ())])
+        rows = [bool(own & symbols(n.shape[:1])) for n in bodies[0].inputs[:roles.n_shared]]
+        access = ["row" if r else "whole" for r in rows] + ["carry"] * roles.n_carry + ["slice"] * n_sliced
     elif node.prim.name == "switch":
         access = ["row" if flag else "whole" for flag in node.params["rows"]]
     elif node.prim.name == "chunked":
         access = ["whole" if axis is None else ("chunk", axis) for axis in node.params["in_axes"]]
     return [(g, list(zip(g.inputs, operands, access, strict=True))) for g in (*tests, *bodies)]
+
+
+def symbols_of(graph: Graph) -> set[Symbol]:
+    """Return the symbolic sizes that a program depends on.
+
+    Sizes of unused arguments do not count, nor those that its nodes define.
+    """
+    used: set[Symbol] = set()
+    unread = set(graph.inputs).difference(graph.outputs, *(n.inputs for n in graph.nodes))
+    for n in graph.nodes:
+        if n in unread:
+            continue
+        sizes = [d for t in n.types for d in t.shape]
+        sizes += [d for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))]
+        used.update(symbols(sizes), *(symbols_of(held) for _, held in held_graphs(n)))
+        own = [d for d, *_ in n.params.get("packed", ())]  # the sizes of one chunk, or of one step
+        used -= symbols([*own, n.params["dim"]] if "dim" in n.params else own)
+    return used.difference(definitions(graph.nodes))

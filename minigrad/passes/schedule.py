@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from ..defined_sizes import definitions
-from ..graph import Graph, Node, held_graphs
+from ..graph import Graph, Node
 from ..primitive import Primitive
-from ..symbolic import Dim, Symbol, size_of, symbols
+from ..symbolic import Dim, size_of
 from ..views import is_whole
 from .fuse import Group, Roles, RowCount, by_rows, dependencies, fuse, reads_rows, rows_of, terminal
 from .record import Stage
@@ -108,24 +107,6 @@ class Plan:
                       f"{len(fused)} of them fused"),
                 Stage("schedule", lines, "\n".join(places),
                       f"{len(self.place)} values live in {len(self.buffers)} buffers")]
-
-
-def symbols_of(graph: Graph) -> set[Symbol]:
-    """Return the symbolic sizes that a program depends on.
-
-    Sizes of unused arguments do not count, nor those that its nodes define.
-    """
-    used: set[Symbol] = set()
-    unread = set(graph.inputs).difference(graph.outputs, *(n.inputs for n in graph.nodes))
-    for n in graph.nodes:
-        if n in unread:
-            continue
-        sizes = [d for t in n.types for d in t.shape]
-        sizes += [d for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))]
-        used.update(symbols(sizes), *(symbols_of(held) for _, held in held_graphs(n)))
-        if "dim" in n.params:  # the lengths of one chunk
-            used -= symbols([n.params["dim"], *(d for d, _ in n.params["packed"])])
-    return used.difference(definitions(graph.nodes))
 
 
 def nbytes(node: Node) -> int | Dim:

@@ -120,6 +120,10 @@ class Rows:
         name = "_".join(s.name for s in symbols) + "s"
         self.totals[symbols], self.definitions[symbols] = define_size(sum_(lengths, axes=(0,)), name)
 
+    def has_total(self, domain: Domain) -> bool:
+        """Return whether the batch knows the number of rows of all examples."""
+        return all(not symbols or symbols in self.totals for symbols, _ in self._monomials(domain))
+
     # -- per example: (B,) -----------------------------------------------------------------------------------
 
     @_cached

@@ -44,7 +44,7 @@ from ..views import window
 from .rows import Domain, Rows, spread_rows
 
 _INT = np.dtype(np.int64)
-_ALL = -1  # the serial from which nodes are batched: a held graph may contain constants of any age
+EVERY = -1  # the serial from which nodes are batched: a held graph may contain constants of any age
 Inputs = tuple[Node, ...]
 Rule = Callable[["Batching", Node, Inputs], Node]
 
@@ -522,7 +522,7 @@ def _inner_block_einsum(b: Batching, node: Node, xs: Inputs) -> Node:
 def _checkpoint(b: Batching, node: Node, xs: Inputs) -> Any:
     """Write the held program out, and batch its nodes; return the batch of each result, which `proj` takes."""
     return tuple(new if mapped else broadcast_leading(new, b.rows.size)
-                 for new, mapped in b.run(written_out(node), _ALL))
+                 for new, mapped in b.run(written_out(node), EVERY))
 
 
 def _custom(b: Batching, node: Node, xs: Inputs) -> Node:
@@ -571,7 +571,7 @@ def _within(b: Batching, graph: Graph, operands: Sequence[tuple[Node, Node, bool
                      {o: b.packed_indices[i] for o, (i, _, _) in pairs if i in b.packed_indices},
                      {o for o, (i, _, _) in pairs if i in b.nullable}, in_rule or b.in_rule)
     results = [new if has == must else broadcast_leading(new, b.rows.size) if must else sum_(new, axes=(0,))
-               for (new, has), must in zip(inner.run(outputs, _ALL), mapped, strict=True)]
+               for (new, has), must in zip(inner.run(outputs, EVERY), mapped, strict=True)]
     inside = set(reachable(results, since))
     outside = dict.fromkeys([i for n in (*inside, *results) for i in (n.inputs if n in inside else (n,))
                              if i not in inside and i not in news])

@@ -8,8 +8,9 @@ import pytest
 import minigrad as mg
 from minigrad import backends
 from minigrad.graph import Graph
+from minigrad.ops.subgraph import symbols_of
 from minigrad.passes import run
-from minigrad.passes.schedule import nbytes, row_bytes, schedule, symbols_of
+from minigrad.passes.schedule import nbytes, row_bytes, schedule
 from minigrad.symbolic import Dim
 
 from .programs import input_, node, random_graph

@@ -142,7 +142,6 @@ def test_sums_do_not_depend_on_the_run():
     (lambda g: g.x[2], "index 2 is out of range for an example with 2 rows"),
     (lambda g: g.x[::2], "how many elements it has follows from node by rounding"),
     (lambda g: list(g.x), "needs the number behind the symbolic size node"),
-    (lambda g: mg.scan(lambda c, r: (c + r, c), np.zeros(4), g.x)[0], "no rule for ragged axes"),
     (lambda g: np.prod(g.w), "needs the number behind the symbolic size edge"),
     (lambda g: g.x.T.reshape(-1), "would move a fixed axis"),
     (lambda g: np.sum(g.x[:, 0][:, None, None] * g.x[:, 1][None, :, None] * g.x[:, 2]), "two of the axes"),

@@ -21,9 +21,10 @@ from ...ops.index import gather_sum
 from ...ops.loops import scan, while_
 from ...ops.random import random_bits
 from ...ops.segments import segment_ids
+from ...ops.subgraph import symbols_of
 from ...passes.fuse import terminal
 from ...passes.lower_einsum import canonical
-from ...passes.schedule import Plan, Step, symbols_of
+from ...passes.schedule import Plan, Step
 from ...primitive import PART, Primitive, input_
 from ...symbolic import Dim, Symbol, size_of, value
 from ..numpy_text import MANAGED

@@ -25,8 +25,9 @@ from ...interpreters import concrete
 from ...ops import overflow
 from ...ops.constants import const
 from ...ops.segments import nonempty
+from ...ops.subgraph import symbols_of
 from ...passes.record import Stage
-from ...passes.schedule import schedule, symbols_of
+from ...passes.schedule import schedule
 from ...primitive import input_
 from ...symbolic import Symbol, size_of, value
 from ..arena import allocate

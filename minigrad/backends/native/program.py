@@ -13,10 +13,11 @@ from ...ops.block_einsum import block_einsum
 from ...ops.constants import const, full, size_
 from ...ops.einsum import einsum
 from ...ops.loops import scan
+from ...ops.subgraph import symbols_of
 from ...passes.fuse_index_checks import fuse_index_checks
 from ...passes.lower_einsum import canonical
 from ...passes.record import Stage
-from ...passes.schedule import Step, schedule, symbols_of
+from ...passes.schedule import Step, schedule
 from ...symbolic import Symbol
 from .. import numpy as numpy_backend
 from ..arena import ArenaPool

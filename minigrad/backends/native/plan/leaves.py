@@ -10,7 +10,7 @@ import numpy as np
 from ....graph import Graph, Node
 from ....interpreters import evaluate
 from ....ops.constants import full
-from ....passes.schedule import symbols_of
+from ....ops.subgraph import symbols_of
 from ....symbolic import Symbol, value
 
 EARLY = 256  # constants and numbers that a program keeps

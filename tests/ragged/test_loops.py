@@ -1,0 +1,145 @@
+"""Loops over ragged axes and beside ragged values, against the loop over the examples."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from tests.ragged.cases import close
+
+word, letter = mg.axis("word"), mg.axis("letter")
+
+
+@mg.example
+class Sentence:
+    x: mg.f64[word, 3]
+    key: mg.f64[letter]
+    y: mg.f64[3]
+
+
+SIZES = {"mixed": [(3, 4), (1, 2), (5, 3), (2, 0)],
+         "empty first": [(0, 2), (3, 1), (2, 5)],
+         "empty middle": [(3, 4), (0, 0), (0, 1), (2, 3)],
+         "empty last": [(3, 4), (2, 5), (0, 2)],
+         "all empty": [(0, 2), (0, 1)],
+         "one word": [(1, 1), (1, 3), (1, 2)],
+         "one example": [(4, 3)],
+         "equal lengths": [(3, 3), (3, 3), (3, 3)]}
+W = np.random.default_rng(3).normal(size=(3, 3))
+
+
+def sentences(sizes):
+    rng = np.random.default_rng(0)
+    return [Sentence(rng.normal(size=(n, 3)), rng.normal(size=m), rng.normal(size=3)) for n, m in sizes]
+
+
+def recurrent(w, x, reverse=False):
+    def step(h, row):
+        h = np.tanh(w @ h + row)
+        return h, h
+
+    return mg.scan(step, np.zeros(3), x, reverse=reverse)
+
+
+def gated(w, s):
+    """An LSTM cell with one matrix."""
+    def step(state, row):
+        h, c = state
+        gate = 1 / (1 + np.exp(-(w @ h + row)))
+        c = gate * c + (1 - gate) * np.tanh(row)
+        return (gate * np.tanh(c), c), None
+
+    (h, c), _ = mg.scan(step, (np.zeros(3), s.y), s.x)
+    return np.sum(h * s.y) + np.sum(c)
+
+
+def attention(w, s):
+    """Each step attends to all words of its sentence."""
+    def step(h, row):
+        scores = np.exp(s.x @ h)
+        return np.tanh(w @ row + (scores[:, None] * s.x).sum(axis=0) / scores.sum()), None
+
+    return mg.scan(step, s.y, s.x)[0].sum()
+
+
+def crf(w, s):
+    """The logarithm of the sum over all paths of labels."""
+    if_any = np.concatenate([s.x, s.y[None]])  # the recursion begins at a first word
+    def step(alpha, row):
+        return np.log(np.exp(alpha[:, None] + w).sum(axis=0)) + row, None
+
+    return np.log(np.exp(mg.scan(step, if_any[0], if_any[1:])[0]).sum())
+
+
+PROGRAMS = {
+    "last state": lambda w, s: (recurrent(w, s.x)[0] * s.y).sum(),
+    "all states": lambda w, s: (recurrent(w, s.x)[1] * s.x).sum(),
+    "reverse": lambda w, s: (recurrent(w, s.x, reverse=True)[1] * s.x).sum(),
+    "both ways": lambda w, s: np.sum(recurrent(w, s.x)[1] * recurrent(w.T, s.x, reverse=True)[1]),
+    "two layers": lambda w, s: recurrent(w, recurrent(w, s.x)[1])[0].sum(),
+    "gated": gated,
+    "attention": attention,
+    "crf": crf,
+    "two slices": lambda w, s: mg.scan(lambda c, xs: (c * 0.5 + w @ xs[0] * xs[1], c.sum()), s.y,
+                                       (s.x, s.x[:, 1]))[1].sum(),
+    "positions": lambda w, s: mg.scan(lambda c, i: (np.tanh(c * 0.5 + w[0] * i), None), s.y,
+                                      mg.numpy.arange(s.x.shape[0]))[0].sum(),
+    "index in steps": lambda w, s: mg.scan(lambda c, i: (np.tanh(c + w @ mg.numpy.take(s.x, i, axis=0)), None), s.y,
+                                           mg.numpy.arange(s.x.shape[0]))[0].sum(),
+    "checkpoint": lambda w, s: mg.scan(mg.checkpoint(lambda c, r: (np.tanh(w @ c + r), None)), s.y, s.x)[0].sum(),
+    "no carry": lambda w, s: mg.scan(lambda c, r: (None, np.tanh(w @ r)), None, s.x)[1].sum(),
+    "unused state": lambda w, s: mg.scan(lambda c, r: (c + 1.0, w @ r), 0.0, s.x)[1].sum(),
+    "fixed steps in ragged ones": lambda w, s: mg.scan(
+        lambda c, r: (mg.fori_loop(0, 3, lambda i, c: np.tanh(w @ c + r), c), None), s.y, s.x)[0].sum(),
+}
+
+
+def over(programs):
+    return pytest.mark.parametrize(("name", "f"), programs.items(), ids=list(programs))
+
+
+def check(f, examples):
+    """Value, gradient, gradient of each example, and Hessian-vector product are those of the loop."""
+    batch, axes = mg.batch(examples), (None, 0)
+    loss = mg.mean_loss(f, in_axes=axes)
+    rows = [mg.value_and_grad(f)(W, e) for e in examples]
+    value, gradient = np.mean([v for v, _ in rows]), np.mean([g for _, g in rows], axis=0)
+    close(loss(W, batch), value, "value")
+    close(mg.grad(loss)(W, batch), gradient, "gradient")
+    close(mg.per_example_grad(f, in_axes=axes)(W, batch), np.stack([g for _, g in rows]), "per-example gradients")
+    direction = W[::-1]
+    product = [mg.hvp(lambda w, e=e: f(w, e), (W,), (direction,)) for e in examples]
+    close(mg.hvp(lambda w: loss(w, batch), (W,), (direction,)), np.mean(product, axis=0), "hvp")
+    return value, gradient
+
+
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=list(SIZES))
+@over(PROGRAMS)
+def test_scans_over_ragged_axes_equal_the_loop(name, f, sizes):
+    check(f, sentences(sizes))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@over(PROGRAMS)
+def test_one_program_for_all_batches(name, f, backend):
+    step = mg.compile(mg.value_and_grad(mg.mean_loss(f, in_axes=(None, 0))), backend=backend)
+    for sizes in SIZES.values():
+        examples = sentences(sizes)
+        value, gradient = step(W, mg.batch(examples))
+        rows = [mg.value_and_grad(f)(W, e) for e in examples]
+        close(value, np.mean([v for v, _ in rows]), "value")
+        close(gradient, np.mean([g for _, g in rows], axis=0), "gradient")
+    assert len(step.entries) == 1
+
+
+@over(PROGRAMS)
+def test_hessian_equals_the_loop(name, f):
+    examples = sentences(SIZES["mixed"])
+    have = mg.hessian(mg.mean_loss(f, in_axes=(None, 0)))(W, mg.batch(examples))
+    close(have, np.mean([mg.hessian(f)(W, e) for e in examples], axis=0))
+
+
+def test_ragged_states_are_a_batch():
+    examples = sentences(SIZES["empty middle"])
+    states = mg.vmap(lambda s: recurrent(W, s.x)[1])(mg.batch(examples))
+    for have, e in zip(states.unbatch(), examples, strict=True):
+        close(have, recurrent(W, e.x)[1])

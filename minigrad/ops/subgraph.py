@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import interpreters
 from ..defined_sizes import definitions
-from ..graph import ArrayType, Graph, Node, Params, held_graphs, zeros_like
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, Params, held_graphs, zeros_like
 from ..primitive import fail, placeholder
 from ..symbolic import Dim, Symbol, symbols
 
@@ -121,7 +121,7 @@ def vjp_graph(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> Graph
     ends = [graph.outputs[k] for k in outputs]
     cotangents = [placeholder(n.types[0]) for n in ends]
     back = interpreters.backward(ends, cotangents, [graph.inputs[i] for i in wrt])
-    return Graph((*graph.inputs, *cotangents), tuple(back), name=f"{graph.name}_vjp")
+    return Graph((*graph.inputs, *cotangents), _with_definitions(back, graph), name=f"{graph.name}_vjp")
 
 
 def jvp_graph(graph: Graph, moving: Sequence[int], out: Sequence[int] | None = None) -> tuple[Graph, list[int]]:
@@ -135,8 +135,16 @@ def jvp_graph(graph: Graph, moving: Sequence[int], out: Sequence[int] | None = N
     pushed = interpreters.forward(graph.outputs, starts)
     chosen = [k for k, t in enumerate(pushed) if t is not None] if out is None else list(out)
     results = ((pushed[k], graph.outputs[k]) for k in chosen)
-    return Graph((*graph.inputs, *tangents), tuple(zeros_like(n) if t is None else t for t, n in results),
-                 name=f"{graph.name}_jvp"), chosen
+    moved = [zeros_like(n) if t is None else t for t, n in results]
+    return Graph((*graph.inputs, *tangents), _with_definitions(moved, graph), name=f"{graph.name}_jvp"), chosen
+
+
+def _with_definitions(outputs: Sequence[Node], graph: Graph) -> tuple[Node, ...]:
+    """Return outputs, of which the first waits for the definitions of sizes in the graph that they derive from."""
+    outputs = list(outputs)
+    for node in definitions(graph.nodes).values() if outputs else ():
+        outputs[0] = PRIMITIVES["barrier"](outputs[0], node)
+    return tuple(outputs)
 
 
 def batched_on(outputs: Sequence[Node], inputs: Sequence[Node], new: Sequence[Node], mapped: Sequence[bool],

@@ -466,17 +466,17 @@ def _in_range(b: Batching, node: Node, xs: Inputs) -> Node:
 def _flatnonzero(b: Batching, node: Node, xs: Inputs) -> Node:
     """Return the positions of true elements within each example, from those of all examples."""
     (old, _), (mask, _), domain = node.inputs, xs, b.rows.domain(node.shape)
-    if b.is_ragged(old):
-        into = b.rows.domain(old.shape)
-        starts = b.rows.of_owner(b.rows.offset(into), domain)
-    else:
-        mask = reshape(mask, shape=(size_of(mask.shape),))
-        starts = b.rows.owner(domain) * broadcast_along(size_scalar(old.shape[0], _INT), (b.rows.total(domain),), (0,))
     (symbol,) = node.params["size"].symbols
-    rows = flatnonzero(mask, b.rows.definitions[(symbol,)], size=b.rows.total(domain))
-    if b.is_ragged(old) and (axis := into[0].symbol if isinstance(into[0], Dim) else None) is not None:
+    total, count = b.rows.total(domain), b.rows.definitions[(symbol,)]
+    if not b.is_ragged(old):
+        flat = (size_of(mask.shape),)
+        places = reshape(broadcast_along(iota(size=old.shape[0]), mask.shape, (0,)), shape=flat)
+        return gather(places, flatnonzero(reshape(mask, shape=flat), count, size=total))
+    into = b.rows.domain(old.shape)
+    rows = flatnonzero(mask, count, size=total)
+    if (axis := into[0].symbol if isinstance(into[0], Dim) else None) is not None:
         b.targets[node], b.packed_indices[node] = axis, rows
-    return rows - starts
+    return rows - b.rows.of_owner(b.rows.offset(into), domain)
 
 
 # -- order ---------------------------------------------------------------------------------------------------

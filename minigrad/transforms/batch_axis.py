@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..ops.constants import iota
 from ..ops.index import counting_indices, unexpanded
 from ..ops.loops import keeps_ended
 from ..ops.segments import segment_ids
+from ..ops.selection import flatnonzero
 from ..ops.shape import concatenate
 from ..ops.sort import cumsum
 from ..ops.strict_index import row_or_null
@@ -123,6 +125,11 @@ class Reading:
         if node.prim.name == "proj":
             (whole,) = operand_roles
             return whole[node.params["index"]] if isinstance(whole, tuple) else whole
+        if node.prim.defines and (size := node.params[node.prim.defines].symbol) in self.cut.defined:
+            (lengths,) = node.inputs[0].inputs  # the rows of each example, of which the size is the sum
+            if self.facts_of(lengths).count is None:
+                self.facts[lengths] = replace(self.facts_of(lengths), count=self.cut.defined[size])
+            return ROWS  # of the part alone
         mine = self.has_axis(node)
         if not mine and all(r is SHARED for r in operand_roles):
             return SHARED  # including the number of examples of the whole batch
@@ -144,6 +151,8 @@ class Reading:
 
     def _by_axes(self, node: Node) -> Roles:
         """Return the role of the results by the node's axis rule."""
+        if node.prim is flatnonzero:
+            return self._selected(node)
         rule = axis_rule(node)
         if rule is None:
             raise Mixes(node, "it is not known to keep examples apart")
@@ -178,6 +187,15 @@ class Reading:
         else:
             self.refuse_positions(node, (i for k, i in enumerate(node.inputs) if k not in read))
         return role
+
+    def _selected(self, node: Node) -> Roles:
+        """Return the role of the positions of true elements, which follow each other as the elements do."""
+        mask = node.inputs[0]
+        straight = self.cut.straight(mask.types[0])
+        if self.facts_of(mask).layout - straight:
+            raise Mixes(node, "it moves elements across the batch axis")
+        self.facts[node] = Facts(self.cut.straight(node.types[0]), straight)
+        return ROWS
 
     def _cut_factors(self, node: Node, rule: AxisRule) -> tuple[dict[Factor, list[tuple[Node, Size]]], set[int]]:
         """Return the factors of the operands' cut axes, with the operands and sizes; and the indices into such axes."""

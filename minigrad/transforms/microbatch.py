@@ -15,6 +15,7 @@ from enum import Enum
 import numpy as np
 
 from .. import interpreters
+from ..defined_sizes import definitions
 from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Graph, InAxes, Node, PyTree, full, held_graphs, reachable
 from ..ops.accumulators import accumulator
@@ -179,6 +180,7 @@ class _Passes:
             gathered = [i for n in roles if roles[n] is WHOLE and gathers_rows(n) for i in n.inputs]
             results = [n for n in dict.fromkeys([*outputs, *gathered]) if n in inside and roles[n] is ROWS]
             shifts = [self._shift(n, known.facts_of(n)) for n in results]
+            self._refuse_totals(results, known)
         except Mixes as error:
             raise _mixes(self.caller, self.staged.call.name, error) from None
         sums = _sums_over_chunks(outputs, inside, roles)
@@ -206,6 +208,18 @@ class _Passes:
             done[n] = _divided(n, value, cut) if n.prim.name == "mean" else value
         return interpreters.substitute(outputs, {**whole, **done})
 
+    def _refuse_totals(self, results: Iterable[Node], known: Reading) -> None:
+        """Refuse uses of a number of rows in the whole batch that the parts define one after the other."""
+        for n in (*results, *known.roles):
+            sizes: Iterable[int | Dim] = n.types[0].shape if n in results else ()
+            if n.prim.name == "mean" and known.roles[n] is WHOLE:
+                sizes = n.inputs[0].shape
+            elif known.is_size(n) and n not in known.local:
+                sizes = (n.params["size"],)
+            if self.parts.cut.is_defined(sizes):
+                raise Mixes(n, "the number of rows that all examples keep is known only after the last chunk",
+                            "Sum or average them within the example")
+
     def _roles_apart(self, outputs: Sequence[Node]) -> tuple[list[Node], list[Node], list[Node], Reading]:
         """Return the outputs, the checks of the examples' indices, all other checks, and the role of each node.
 
@@ -215,6 +229,10 @@ class _Passes:
         graph = checks_as_results(Graph(tuple(self.old), tuple(outputs)))
         count = len(outputs)
         input_roles = {n: SHARED if a is None else ROWS for n, a in zip(self.old, self.parts.axes, strict=True)}
+
+        varying = [n for n in self.old if input_roles[n] is ROWS]
+        for symbol in definitions(n for n in interpreters.dependent(graph.outputs, varying) if n.prim.defines):
+            self.parts.cut.define(symbol)
 
         def split(roots: list[Node]) -> tuple[list[Node], Reading]:
             reading = Reading(self.parts.cut, input_roles, {self.old[k]: f for k, f in self.parts.facts.items()})
@@ -239,7 +257,8 @@ class _Passes:
         others: list[Node] = []
         for check in dict.fromkeys(roots[count:]):
             way = _on_rows([check], reading)
-            (of_rows if way and all(reading.roles[n] not in (SUM, WHOLE) for n in way) else others).append(check)
+            own = bool(check.prim.defines) or all(reading.roles[n] not in (SUM, WHOLE) for n in way)
+            (of_rows if way and own else others).append(check)
         return roots[:count], of_rows, others, reading
 
     # -- indices: counted from the first row of the batch outside, and of the part inside ------------------------

@@ -53,11 +53,14 @@ class Cut:
         The size in the whole batch of each size of a part.
     rows : dict of tuple of Symbol to Dim
         The number of rows of a part, for products of sizes of an example; the empty product has one row per example.
+    defined : dict of Symbol to Dim
+        The rows of an example, for each size of a part that the part's own values define.
     """
 
     dim: Dim
     totals: dict[Symbol, Size]
     rows: dict[tuple[Symbol, ...], Dim] = field(default_factory=dict)
+    defined: dict[Symbol, Dim] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # the rows of one example, for each size of a part
@@ -69,6 +72,17 @@ class Cut:
         (symbol,) = rows.symbols
         self.rows[tuple(sorted((s for n in product for s in n.symbols), key=lambda s: s.uid))] = rows
         self._products.setdefault(symbol, size_of(product))
+
+    def define(self, symbol: Symbol) -> None:
+        """Enter a size that the values of a part define. Its number in the whole batch is unknown."""
+        if symbol not in self.defined:
+            self.defined[symbol] = Dim.new(symbol.name)
+            self.totals[symbol] = Dim.of(symbol)
+            self.add_rows(Dim.of(symbol), self.defined[symbol])
+
+    def is_defined(self, shape: Iterable[Size]) -> bool:
+        """Return whether a shape has a size that the values of a part define."""
+        return any(type(n) is Dim and not n.symbols.isdisjoint(self.defined) for n in shape)
 
     def crosses(self, shape: Iterable[Size]) -> bool:
         """Return whether a shape has a size that differs from part to part."""

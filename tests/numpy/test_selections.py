@@ -200,3 +200,38 @@ def test_selections_in_loops_over_a_batch_are_refused():
 
     with pytest.raises(mg.Unsupported, match="Select the rows before it"):
         mg.vmap(f)(np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize(("f", "sizes"), [c for c in cases() if c.values[1] in SIZES[:2]])
+def test_passes_of_few_examples_equal_the_whole_batch(f, sizes, size):
+    batch = mg.batch(graphs(sizes, seed=3))
+    whole = mg.mean_loss(f, in_axes=(None, 0))
+    want = mg.value_and_grad(whole)(0.7, batch)
+    for run in compiled(mg.value_and_grad(mg.microbatch(whole, size))):
+        np.testing.assert_allclose(run(0.7, batch), want, atol=1e-12)
+    for run in compiled(mg.microbatch(mg.value_and_grad(whole), size, in_axes=(None, 0))):
+        np.testing.assert_allclose(run(0.7, batch), want, atol=1e-12)
+    each = mg.microbatch(mg.vmap(mg.grad(f), in_axes=(None, 0)), size)
+    np.testing.assert_allclose(each(0.7, batch), mg.vmap(mg.grad(f), in_axes=(None, 0))(0.7, batch), atol=1e-12)
+
+
+def test_passes_over_arrays_select_within_the_example():
+    def f(w, x):
+        kept = mg.select(x > 0)
+        return w * kept.shape[0] + np.sum(np.ones_like(kept) * w) + np.sum(x[kept] ** 2 * w)
+
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    whole = mg.mean_loss(f, in_axes=(None, 0))
+    want = mg.value_and_grad(whole)(0.7, x)
+    for size in (1, 2, 5):
+        for run in compiled(mg.value_and_grad(mg.microbatch(whole, size))):
+            np.testing.assert_allclose(run(0.7, x), want)
+
+
+def test_passes_with_kept_rows_as_results_are_refused():
+    def f(x):
+        return x[mg.select(x > 0)]
+
+    with pytest.raises(mg.BatchError, match="known only after the last chunk"):
+        mg.microbatch(mg.vmap(f), 1)(mg.batch([np.ones(2), -np.ones(3)], mg.f64[node]))

@@ -5,32 +5,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from hashlib import blake2b
-from types import TracebackType
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import BatchError, MinigradError, at_user_line
 from ..graph import InAxes, PyTree
+from ..symbolic import Symbol
 from ..tracebacks import boundary
 from ..tracing import tracing
 from ..transforms.microbatch import Inherit, inherited
 from ..transforms.trace import function_name
 from .blocks import run_in_blocks
 from .divide import Divided, Dividing, Values
+from .ranks import Communicator, Ranks, gathered
 
-
-class Communicator(Protocol):
-    """A group of processes, as of mpi4py."""
-
-    def Get_rank(self) -> int:
-        """Return the number of this process."""
-
-    def Get_size(self) -> int:
-        """Return the number of processes."""
-
-    def allgather(self, sendobj: PyTree) -> list[PyTree]:
-        """Return the objects of all ranks, in their order."""
+_HEADER = 8  # numbers of the message before each call
 
 
 @boundary
@@ -76,65 +66,83 @@ def all_reduce(f: Callable[..., PyTree], comm: Communicator, in_axes: InAxes | I
     """
     dividing = Dividing(f, inherited(f, in_axes), "all_reduce")
     name = function_name(f)
-    compared: set[str] = set()
+    ranks = Ranks(comm, name)
+    agreement = _Agreement(ranks, name)
 
     @functools.wraps(f)
     def reduced(*args: PyTree, **kwargs: PyTree) -> PyTree:
         if tracing():
             raise MinigradError(at_user_line(f"all_reduce({name}): it communicates, and cannot be traced. Take the "
                                              "gradient inside: all_reduce(grad(f), comm)"))
-        call = _OwnCall(comm, name)
-        with call:
-            divided, leaves, sizes = dividing(args, kwargs)
-            if any(axis is not None for axis in divided.node.params["out_axes"]):
-                raise BatchError(at_user_line(f"all_reduce({name}): a result, or a maximum over the batch, needs the "
-                                              "rows of all ranks; it returns sums and means"))
-            rows = tuple(sizes[whole] for _, whole in divided.symbols)
-            known = divided.fingerprint in compared
-            call.message = rows, divided.fingerprint, [] if known else _fingerprints(divided, leaves)
-        told = call.received
-        _compare(name, divided, told)
-        compared.add(divided.fingerprint)
-        totals = [sum(column) for column in zip(*(numbers for numbers, _, _ in told), strict=True)]
+        call: _Call | None = None
+        failure: BaseException | None = None
+        try:
+            call = _Call(*dividing(args, kwargs))
+            _check_sums(call.divided, name)
+        except BaseException as error:  # raised again when all ranks know
+            failure = error
+        told = agreement.rows(call, failure)
+        assert call is not None
+        divided, leaves, sizes = call
+        totals = [sum(column) for column in zip(*told, strict=True)]
         if not totals[0]:
             raise BatchError(at_user_line(f"all_reduce({name}): no rank has an example"))
         whole = {**sizes, **{symbol: n for (_, symbol), n in zip(divided.symbols, totals, strict=True)}}
-        call = _OwnCall(comm, name)
-        with call:
-            first = sum(numbers[0] for numbers, _, _ in told[:comm.Get_rank()])
-            if rows[0]:
-                call.message = run_in_blocks(divided.here, divided.operands(leaves, sizes, whole), first)
-        terms = [term for term in call.received if term is not None]
-        return divided.finish(leaves, divided.summed(terms), whole)
+        values, rank = divided.zeros(), comm.Get_rank()
+        try:
+            if told[rank][0]:
+                first = sum(numbers[0] for numbers in told[:rank])
+                values = run_in_blocks(divided.here, divided.operands(leaves, sizes, whole), first)
+        except BaseException as error:  # raised again when all ranks know
+            failure = error
+        return divided.finish(leaves, ranks.sums(values, [n[0] > 0 for n in told], failure), whole)
 
     return boundary(reduced)
 
 
-class _OwnCall:
-    """A rank's own work, whose message all ranks get at its end; an error is raised on all of them.
+class _Call(NamedTuple):
+    """The program of a call, the leaves of its arguments, and the sizes."""
 
-    Without that, ranks would wait for one that has raised, or that Ctrl-C has stopped.
-    """
+    divided: Divided
+    leaves: Values
+    sizes: dict[Symbol, int]
 
-    message: PyTree = None
-    received: list[PyTree]
 
-    def __init__(self, comm: Communicator, name: str):
-        self._comm, self._name = comm, name
+class _Agreement:
+    """What ranks compare before a call: programs and shared arguments once, and the numbers of their rows."""
 
-    def __enter__(self) -> None:
-        return None
+    def __init__(self, ranks: Ranks, name: str):
+        self._ranks, self._name = ranks, name
+        self._compared: set[str] = set()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-                 ) -> None:
-        told = self._comm.allgather((None if error is None else f"{type(error).__name__}: {error}", self.message))
-        failed = {k: text for k, (text, _) in enumerate(told) if text is not None}
-        if error is None and failed:
-            first = min(failed)
-            raise MinigradError(at_user_line(
-                f"all_reduce({self._name}): rank{'s' * (len(failed) > 1)} {', '.join(map(str, failed))} raised an "
-                f"error; rank {first}: {failed[first]}"))
-        self.received = [message for _, message in told]
+    def rows(self, call: _Call | None, error: BaseException | None) -> list[list[int]]:
+        """Return the numbers of examples and of ragged rows of all ranks, or raise the error of one.
+
+        They are numbers in a message of fixed length, where no rank has more to say.
+        """
+        header = np.zeros(_HEADER, np.int64)
+        rows = [] if call is None else [call.sizes[whole] for _, whole in call.divided.symbols]
+        known = error is None and call is not None and call.divided.fingerprint in self._compared
+        if known and call is not None and len(rows) < _HEADER:
+            header[0] = int(call.divided.fingerprint[:15], 16)
+            header[1:1 + len(rows)] = rows
+        headers = gathered(self._ranks.comm, header)
+        if headers[0, 0] and (headers[:, 0] == headers[0, 0]).all():
+            return [row[1:1 + len(rows)].tolist() for row in headers]
+        message = None if call is None or error is not None else (
+            rows, call.divided.fingerprint, _fingerprints(call.divided, call.leaves))
+        told = self._ranks.tell(message, error)
+        assert call is not None
+        _compare(self._name, call.divided, told)
+        self._compared.add(call.divided.fingerprint)
+        return [numbers for numbers, _, _ in told]
+
+
+def _check_sums(divided: Divided, name: str) -> None:
+    """Refuse results that need the rows of all ranks."""
+    if any(axis is not None for axis in divided.node.params["out_axes"]):
+        raise BatchError(at_user_line(f"all_reduce({name}): a result, or a maximum over the batch, needs the rows of "
+                                      "all ranks; it returns sums and means"))
 
 
 def _fingerprints(divided: Divided, leaves: Values) -> list[str]:
@@ -146,7 +154,7 @@ def _fingerprints(divided: Divided, leaves: Values) -> list[str]:
             for k, x in enumerate(leaves)]
 
 
-def _compare(name: str, divided: Divided, told: list[tuple[tuple[int, ...], str, list[str]]]) -> None:
+def _compare(name: str, divided: Divided, told: list[tuple[list[int], str, list[str]]]) -> None:
     """Refuse ranks that run different programs, or share an argument that differs."""
     for rank, (_, key, prints) in enumerate(told):
         if key != told[0][1]:

@@ -26,7 +26,7 @@ from ..ops.control import Span, chunked, section_of, spans_between
 from ..ops.subgraph import part
 from ..primitive import placeholder
 from ..ragged.batch import Batch, is_batch
-from ..symbolic import Dim, Symbol
+from ..symbolic import Dim, Symbol, value
 from ..transforms.microbatch import in_passes
 from ..transforms.symbolic_trace import trace_symbolic
 from ..transforms.trace import flatten_arguments, function_name, is_weak
@@ -229,6 +229,11 @@ class Divided:
                 chains.take(np.array(term, accumulator(dtype)))
             out.append(np.asarray(chains.total(), dtype))
         return out
+
+    def zeros(self) -> Values:
+        """Return the results of a part without examples."""
+        sizes = {own: 0 for own, _ in self.symbols}
+        return [np.zeros([value(n, sizes) for n in o.shape], o.dtype) for o in self.node.params["graph"].outputs]
 
     def finish(self, leaves: Sequence[np.ndarray], results: Sequence[np.ndarray], sizes: Mapping[Symbol, int]
                ) -> PyTree:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,56 +11,14 @@ import optree
 import pytest
 
 import minigrad as mg
+from minigrad.distributed import ranks
 from minigrad.errors import BatchError, MinigradError
 
+from .group import BufferRank, Group
 from .losses import AXES, SENTENCES, V, W, X, Y, loss, of_sentence, rows, word
 
 ROOT = Path(__file__).resolve().parents[2]
 GRADIENT = mg.value_and_grad(mg.mean_loss(loss, in_axes=AXES))
-
-
-class Group:
-    """Ranks in threads, which exchange objects at a barrier."""
-
-    def __init__(self, size):
-        self.size, self.slots, self.barrier = size, [None] * size, threading.Barrier(size, timeout=30)
-
-    def run(self, work):
-        """Return what `work` returns, or raises, on each rank."""
-        out = [None] * self.size
-
-        def on(rank):
-            try:
-                out[rank] = work(Rank(self, rank))
-            except Exception as error:
-                out[rank] = error
-
-        ranks = [threading.Thread(target=on, args=(k,)) for k in range(self.size)]
-        for t in ranks:
-            t.start()
-        for t in ranks:
-            t.join()
-        return out
-
-
-class Rank:
-    """The communicator of one rank."""
-
-    def __init__(self, group, rank):
-        self._group, self._rank = group, rank
-
-    def Get_rank(self):
-        return self._rank
-
-    def Get_size(self):
-        return self._group.size
-
-    def allgather(self, x):
-        self._group.slots[self._rank] = x
-        self._group.barrier.wait()
-        out = list(self._group.slots)
-        self._group.barrier.wait()
-        return out
 
 
 def own(comm, edges, *args):
@@ -69,9 +26,10 @@ def own(comm, edges, *args):
     return [a[edges[k]:edges[k + 1]] for a in args]
 
 
+@pytest.mark.parametrize("kind", [None, BufferRank])
 @pytest.mark.parametrize("edges", [[0, 53], [0, 20, 53], [0, 40, 40, 53], [0, 0, 53]])
-def test_all_ranks_have_the_mean_of_all_rows(edges):
-    found = Group(len(edges) - 1).run(
+def test_all_ranks_have_the_mean_of_all_rows(edges, kind):
+    found = Group(len(edges) - 1, kind).run(
         lambda comm: mg.all_reduce(GRADIENT, comm)(W, *own(comm, edges, X, Y)))
     want = GRADIENT(W, X, Y)
     for got in found:
@@ -80,9 +38,12 @@ def test_all_ranks_have_the_mean_of_all_rows(edges):
     assert len({np.asarray(g).tobytes() for _, g in found}) == 1
 
 
-def test_ranks_have_the_bits_of_parts():
+@pytest.mark.parametrize("kind", [None, BufferRank])
+@pytest.mark.parametrize("small", [0, 1 << 13])
+def test_ranks_have_the_bits_of_parts(kind, small, monkeypatch):
+    monkeypatch.setattr(ranks, "_SMALL", small)
     edges = [0, 53 // 2, 53]
-    (_, by_rank), _ = Group(2).run(lambda comm: mg.all_reduce(GRADIENT, comm)(W, *own(comm, edges, X, Y)))
+    (_, by_rank), _ = Group(2, kind).run(lambda comm: mg.all_reduce(GRADIENT, comm)(W, *own(comm, edges, X, Y)))
     with ThreadPoolExecutor(1) as executor:
         _, by_part = mg.distribute(GRADIENT, executor, 2)(W, X, Y)
     assert by_rank.tobytes() == by_part.tobytes()
@@ -178,18 +139,42 @@ def test_no_rank_waits_for_one_that_is_stopped(stop):
     assert f"rank 1 raised an error; rank 1: {stop.__name__}: now" in str(waits)
 
 
-def test_an_error_on_a_rank_is_raised_on_all():
+@pytest.mark.parametrize("kind", [None, BufferRank])
+@pytest.mark.parametrize("small", [0, 1 << 13])
+def test_an_error_on_a_rank_is_raised_on_all(kind, small, monkeypatch):
+    monkeypatch.setattr(ranks, "_SMALL", small)
+
     def picks(w, k):
         return w[k] ** 2
 
     k = np.arange(12)
     k[9] = 70
-    found = Group(2).run(lambda comm: mg.all_reduce(mg.mean_loss(picks, in_axes=(None, 0)), comm, in_axes=(None, 0))(
-        W, *own(comm, [0, 4, 12], k)))
+
+    def work(comm):
+        step = mg.all_reduce(mg.mean_loss(picks, in_axes=(None, 0)), comm, in_axes=(None, 0))
+        try:
+            step(W, *own(comm, [0, 4, 12], k))
+        except Exception as error:
+            assert step(W, *own(comm, [0, 4, 9], k)) == pytest.approx(np.mean(W[:9] ** 2)), "the next call works"
+            return error
+
+    found = Group(2, kind).run(work)
     assert isinstance(found[1], IndexError)
     assert "example 9" in str(found[1])
     assert isinstance(found[0], MinigradError)
     assert "rank 1 raised an error" in str(found[0])
+
+
+def test_objects_are_sent_in_the_first_call_only():
+    def work(comm):
+        step = mg.all_reduce(GRADIENT, comm)
+        step(W, *own(comm, [0, 20, 53], X, Y))
+        before = comm.received, comm.objects
+        step(W * 2, *own(comm, [0, 30, 53], X, Y))
+        return comm.received - before[0], comm.objects - before[1]
+
+    # 8 numbers before the call; then the gradient, the value, and whether the rank failed
+    assert Group(2, BufferRank).run(work) == [(8 * 8 + (20 + 1 + 1) * 8, 0)] * 2
 
 
 def test_no_examples_anywhere():

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import optree
 
+from .budgets import Budget
 from .errors import GraphError, Location, Place
 from .graph import CALLS, FORMS, PRIMITIVES, TEXTS, Graph, Node, PyTree
 from .parameters import check_params
@@ -42,6 +43,7 @@ class Encoder:
 
     def __init__(self, others: list[object] | None = None):
         self._symbols: dict[Symbol, int] = {}
+        self._budgets: dict[Budget, int] = {}
         self._others = others
 
     def __call__(self, value: object) -> Json:
@@ -59,6 +61,8 @@ class Encoder:
                     "shape": list(value.shape)}
         if isinstance(value, Dim):
             return {"dim": [[[self._symbol(s) for s in monomial], factor] for monomial, factor in value.terms]}
+        if isinstance(value, Budget):
+            return {"budget": [self._budgets.setdefault(value, len(self._budgets)), value.nbytes]}
         if isinstance(value, Graph):
             return {"graph": _encode(value, self)}
         return self._other(value, f"a parameter of type {type(value).__name__} has no JSON form")
@@ -102,6 +106,7 @@ class Decoder:
 
     def __init__(self, others: Sequence[object] = ()):
         self._symbols: dict[int, Symbol] = {}
+        self._budgets: dict[int, Budget] = {}
         self._others = others
 
     def __call__(self, data: Json) -> Any:
@@ -128,6 +133,10 @@ class Decoder:
                 if not isinstance(size, Dim):
                     raise GraphError(f"not a symbolic size: {str(terms)[:60]}")
                 return size
+            case {"budget": [number, nbytes]}:
+                if not integer(nbytes):
+                    raise GraphError("a budget of 0 bytes")
+                return self._budgets.setdefault(integer(number), Budget(nbytes))
             case {"graph": dict(graph)}:
                 return _decode(graph, self)
             case {"other": int(i)} if 0 <= i < len(self._others):

@@ -16,9 +16,10 @@ import optree
 
 from . import backends, interpreters, passes
 from .argument_sizes import argument_sizes
+from .budgets import Budget
 from .debugging import debugging
 from .errors import BatchError, MinigradError, ShapeError, at_user_line
-from .graph import Graph, PyTree
+from .graph import Graph, PyTree, held_graphs
 from .immutable import Immutable
 from .locks import Lock
 from .passes.record import Stage, Stages
@@ -59,14 +60,14 @@ class Entry:
                 vars(self)["_built"] = self._build()
         return self
 
-    def _build(self) -> tuple[backends.Executable, Stages]:
+    def _build(self) -> tuple[backends.Executable, Stages, Graph]:
         graph = self.graph
         optimized, stages = passes.run(graph, self.without)
         program = backends.build(optimized, self.backend, host_inputs=self.host_inputs, host_outputs=self.scalars,
                                  **self.options)
         first = Stage("trace", graph.name, graph, "; ".join(graph.notes) or f"{graph.count()} nodes" + (
             f" for every {', '.join(map(str, graph.symbols))}" if graph.symbols else ""))
-        return program, Stages((first, *stages, *program.stages))
+        return program, Stages((first, *stages, *program.stages)), optimized
 
     @cached_property
     def program(self) -> backends.Executable:
@@ -105,7 +106,40 @@ class Entry:
             if n.value(sizes) < 0:
                 raise ValueError(f"{self.graph.name}: the examples have fewer rows than a slice of them leaves out "
                                  f"({n} is {n.value(sizes)})")
-        return sizes
+        return {**sizes, **self._budgets(sizes)}
+
+    @cached_property
+    def budgets(self) -> dict[Budget, int]:
+        """The budgets of memory, and the loops that share each of them."""
+        return _budgets_in(self.graph) and _budgets_in(vars(self.build())["_built"][2])
+
+    def sizes_of_examples(self, number: int) -> dict[Symbol, int]:
+        """Return the sizes of a batch from its number of examples, or raise `MinigradError` if it has other sizes."""
+        if number < 1:
+            raise BatchError(at_user_line(f"memory: the number of examples must be positive, got {number}"))
+        if len(symbols := self.graph.symbols) != 1 or symbols[0].rows:
+            others = ", ".join(map(str, symbols))
+            raise MinigradError(at_user_line(
+                f"memory({number}): {self.graph.name} depends on the sizes {others}, which a number of examples does "
+                "not tell. Give its arguments, or their types"))
+        sizes = dict.fromkeys(symbols, number)
+        return {**sizes, **self._budgets(sizes)}
+
+    def _budgets(self, sizes: dict[Symbol, int]) -> dict[Symbol, int]:
+        """Return the bytes that the passes of one loop may take of each budget; the program keeps to the least one."""
+        if not self.budgets:
+            return {}
+        limit, loops = min(b.nbytes for b in self.budgets), sum(self.budgets.values())
+
+        def need(left: int) -> int:
+            return self.program.memory({**sizes, **dict.fromkeys(self.budgets, left)})
+
+        left = (limit - need(0)) // loops
+        if left > 0:  # part of a pass's memory may lie where the program has free memory meanwhile
+            more = left + (limit - need(left)) // loops
+            if more > left and need(more) <= limit:
+                left = more
+        return dict.fromkeys(self.budgets, left)
 
     @cached_property
     def differences(self) -> tuple[Dim, ...]:
@@ -113,6 +147,18 @@ class Entry:
         given = set(self.graph.symbols)
         return tuple({d: None for n in self.graph.nodes for d in getattr(n.type, "shape", ())
                       if isinstance(d, Dim) and d.symbols <= given and any(factor < 0 for _, factor in d.terms)})
+
+
+def _budgets_in(graph: Graph) -> dict[Budget, int]:
+    """Return the budgets of a graph's loops, and of the graphs within, each with the number of its loops."""
+    count: dict[Budget, int] = {}
+    for n in graph.nodes:
+        if isinstance(size := n.params.get("size"), Budget):
+            count[size] = count.get(size, 0) + 1
+        for _, held in held_graphs(n):
+            for budget, loops in _budgets_in(held).items():
+                count[budget] = count.get(budget, 0) + loops
+    return count
 
 
 class Compiled(Immutable):
@@ -246,10 +292,48 @@ class Compiled(Immutable):
     @boundary
     def workspace_bytes(self, *args: PyTree, **kwargs: PyTree) -> int:
         """Return the memory of a call with such arguments, in bytes, without them and the results."""
+        entry, sizes = self._for(args, kwargs)
+        return entry.program.workspace_bytes(sizes)
+
+    @boundary
+    def memory(self, *args: PyTree, **kwargs: PyTree) -> int:
+        """Return the memory of a call at its peak, in bytes, without the arguments.
+
+        That is the workspace, the results, and what steps allocate; it is exact for all planned memory, and leaves out
+        temporaries within functions of NumPy and SciPy.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of the function, or types such as ``mg.f32[784]`` for them. Or one int: a number of examples, for
+            the latest program.
+
+        Raises
+        ------
+        MinigradError
+            If the number of examples does not determine the sizes: examples differ in size, or there are two batches.
+        BatchError
+            If one example exceeds the memory of a `microbatch`.
+
+        Examples
+        --------
+        >>> step = mg.compile(mg.grad(mg.mean_loss(lambda w, x: np.tanh(w @ x) @ w[0], in_axes=(None, 0))))
+        >>> w, X = np.ones((30, 30)), np.ones((1000, 30))
+        >>> step.memory(w, X) == step.memory(1000) < step.memory(10**6)
+        True
+        """
+        if len(args) == 1 and type(args[0]) is int and not kwargs and (self._latest is None or self.graph.symbols):
+            entry = self._last()
+            sizes = entry.sizes_of_examples(args[0])
+        else:
+            entry, sizes = self._for(args, kwargs)
+        return entry.program.memory(sizes)
+
+    def _for(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> tuple[Entry, dict[Symbol, int]]:
+        """Return the program for arguments, and the sizes."""
         arguments: PyTree = (args, kwargs)
         leaves, tree = optree.tree_flatten(arguments)
-        entry, sizes = self._find(args, kwargs, leaves, tree, (tree, *map(_kind, leaves)))
-        return entry.program.workspace_bytes(sizes)
+        return self._find(args, kwargs, leaves, tree, (tree, *map(_kind, leaves)))
 
     @boundary
     def build(self, *args: PyTree, **kwargs: PyTree) -> Entry:

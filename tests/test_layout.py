@@ -20,12 +20,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "minigrad"
 
 # Each may import what stands before it, and within itself. `__init__` is the package's public face.
-ORDER = ("immutable", "errors", "locks", "progress", "expression", "tracebacks", "symbolic", "tracing", "size_queries",
-         "sizes", "graph", "argument_sizes", "axes", "primitive", "defined_sizes", "families", "parameters",
-         "combiners", "views", "blas", "interpreters", "debugging", "text", "codec", "draw", "ops", "ragged",
-         "traced_array", "labels", "numpy", "segment", "sparse", "transforms", "registry", "passes", "backends",
-         "compiler", "optim", "random", "per_example", "distributed", "testing", "report", "auditing", "explorer",
-         "__init__", "cli", "__main__")
+ORDER = ("immutable", "errors", "locks", "progress", "expression", "tracebacks", "symbolic", "budgets", "tracing",
+         "size_queries", "sizes", "graph", "argument_sizes", "axes", "primitive", "defined_sizes", "families",
+         "parameters", "combiners", "views", "blas", "interpreters", "debugging", "text", "codec", "draw", "ops",
+         "ragged", "traced_array", "labels", "numpy", "segment", "sparse", "transforms", "registry", "passes",
+         "backends", "compiler", "optim", "random", "per_example", "distributed", "testing", "report", "auditing",
+         "explorer", "__init__", "cli", "__main__")
 
 # The same within the native backend: modules in none of its folders may import all of them.
 NATIVE = ("llvm", "runtime", "codegen", "kernels", "plan")

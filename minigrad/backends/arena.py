@@ -65,6 +65,7 @@ class Arena:
         self.memory = np.empty(nbytes + ALIGN, np.uint8)
         self.start = -self.memory.ctypes.data % ALIGN
         self.address = self.memory.ctypes.data + self.start
+        self.spaces: dict[object, tuple[object, ...]] = {}  # the items that programs have made in it, by sizes
 
     def array(self, shape: Sequence[int], dtype: np.dtype, offset: int) -> np.ndarray:
         """Return the memory from an offset on as an array."""
@@ -72,10 +73,17 @@ class Arena:
 
 
 class ArenaPool:
-    """Arenas that no run uses now: batches of ever new sizes share them."""
+    """Arenas that no run uses now: batches of ever new sizes share them.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    spare : bool
+        Whether memory that has to grow becomes larger than it has to be.
+    """
+
+    def __init__(self, spare: bool = True) -> None:
         self._free: deque[Arena] = deque()
+        self._spare = spare
 
     def borrow(self, nbytes: int) -> Arena:
         """Return memory for a run, which gives it back."""
@@ -83,7 +91,10 @@ class ArenaPool:
             arena = self._free.pop()
         except IndexError:
             return Arena(nbytes)
-        return arena if arena.size >= nbytes else Arena(nbytes + nbytes // SPARE)
+        if arena.size >= nbytes:
+            return arena
+        del arena  # before there is a larger one
+        return Arena(nbytes + (nbytes // SPARE if self._spare else 0))
 
     def give_back(self, arena: Arena) -> None:
         self._free.append(arena)

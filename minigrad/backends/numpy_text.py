@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -15,8 +16,9 @@ from ..ops.einsum import einsum
 from ..ops.index import gather, gather_sum, lockstep, scatter_add
 from ..ops.shape import concatenate, pad
 from ..ops.strict_index import Reading
+from ..passes.lower_einsum import canonical
 from ..primitive import IN_ORDER, PART, Primitive
-from ..symbolic import Dim, Symbol
+from ..symbolic import Dim, Symbol, size_of
 from ..text import literal
 from ..views import window
 
@@ -180,6 +182,20 @@ _WHOLE: dict[Primitive, Writer] = {
        if p.combiner is not None and "axis" in inspect.signature(p.type).parameters}}
 _STATEMENTS = {**_BY_ROWS, **_WHOLE}
 MANAGED = frozenset(_WHOLE)  # statements on whole arrays that write into given memory
+
+
+def temporary_bytes(node: Node) -> int | Dim:
+    """Return the bytes that the lines of a statement allocate beside its result."""
+    prim, result = node.prim, size_of(node.shape) * node.dtype.itemsize
+    if prim is einsum:
+        apart = [i for i in node.inputs if not fits_matmul(i)]
+        copies = sum((size_of(i.shape) * i.dtype.itemsize for i in apart), start=cast("int | Dim", 0))
+        return copies if canonical(node.params["subscripts"]) else result
+    if prim in (scatter_add, gather_sum):  # places as int64, and a 1 for each of them
+        return 0 if _assigns(node) else size_of(node.inputs[1].shape) * (8 + node.dtype.itemsize)
+    if prim is gather:
+        return result if len(node.inputs) > 2 else 0
+    return 0 if prim.ufunc or prim.kind == "reduce" or prim in _STATEMENTS else result
 
 
 def fits_matmul(node: Node) -> bool:

@@ -164,6 +164,11 @@ class InParts:
         """Return the bytes that a run keeps beside its inputs and outputs, with the sizes that the latest one had."""
         return sum(program.workspace_bytes({**self._sizes, **sizes}) for program in self._programs)
 
+    def memory(self, sizes: Mapping[Symbol, int]) -> int:
+        """Return the bytes that a run needs at its peak beside its inputs, with the sizes that the latest one had."""
+        known = {**self._sizes, **sizes}
+        return sum(program.memory(known) for program in self._programs)
+
     @property
     def source(self) -> str:
         return "\n\n".join(f"# -- {self._title(k)}\n\n{p.source}" for k, p in enumerate(self._programs))

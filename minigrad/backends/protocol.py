@@ -46,6 +46,10 @@ class Executable(Protocol):
         """Return the bytes that a run keeps beside its inputs and outputs."""
         ...
 
+    def memory(self, sizes: Mapping[Symbol, int]) -> int:
+        """Return the bytes that a run needs at its peak beside its inputs."""
+        ...
+
 
 class Backend(Protocol):
     """A way to run graphs. `register` adds one; subclasses inherit the defaults.

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from .. import passes
+from ..budgets import Budget
 from ..errors import printable
 from ..graph import Graph, Node
 from ..interpreters import specialise
-from ..ops.accumulators import RUN, Chains, accumulator
+from ..ops.accumulators import RUN, Chains, accumulator, waiting
 from ..ops.branches import rows_graph, switch, taken
-from ..ops.control import Span, chunk_spans, chunked, section_of, sizes_of
+from ..ops.control import chunked, section_of
+from ..ops.cuts import Span, by_memory, by_number, sizes_of, spans_between, symbol_of
 from ..ops.loops import scan, while_
 from ..ops.packed_scan import packed_scan
 from ..ops.packed_scan import run as run_packed
@@ -74,9 +76,24 @@ class NodePrograms(ABC):
         return sum(p.workspace_bytes({**sizes, **{s: value(n, sizes) for s, n in own.items()}})
                    for _, p, own in self.programs)
 
+    def passing_bytes(self, sizes: Sizes) -> int:
+        """Return the bytes that an evaluation needs at its peak beside its results and the bytes that it keeps."""
+        known = [(p, {**sizes, **{s: value(n, sizes) for s, n in own.items()}}) for _, p, own in self.programs]
+        return max(p.memory(own) - p.workspace_bytes(own) for p, own in known)
+
     @abstractmethod
     def bind(self, sizes: Sizes) -> Evaluation:
         """Return the evaluation of the node for one set of sizes."""
+
+
+def has_budget(node: Node) -> bool:
+    """Return whether a node runs passes within a budget of memory."""
+    return node.prim is chunked and isinstance(node.params["size"], Budget)
+
+
+def has_two_sizes(node: Node) -> bool:
+    """Return whether a node runs passes of one length, but for the last one."""
+    return node.prim is chunked and not node.params["packed"]
 
 
 class Chunks(NodePrograms):
@@ -84,14 +101,75 @@ class Chunks(NodePrograms):
 
     def __init__(self, node: Node, build: Build, xp: ArrayNamespace = np):
         super().__init__(node, build, xp)
-        p = node.params
-        largest = {p["dim"].symbol: p["size"], **{d.symbol: n for d, n in p["packed"]}}
-        self._program = self.add("on each chunk", p["graph"], largest)
+        self._program = self.add("on each chunk", node.params["graph"])
 
     def bind(self, sizes: Sizes) -> Evaluation:
         total = value(self.node.params["total"], sizes)
         known = None if self.node.params["packed"] else self._chunks(sizes, total, ())
         return partial(self._run, known, sizes, total, _array_specs(self.node, sizes))
+
+    # -- memory ------------------------------------------------------------------------------------------------
+
+    def workspace_bytes(self, sizes: Sizes) -> int:
+        """Return the bytes that passes keep: those of the largest one."""
+        size = self._length(sizes)
+        return self._program.workspace_bytes(self._largest(sizes, size)) if size else self._left(sizes)
+
+    def passing_bytes(self, sizes: Sizes) -> int:
+        size = self._length(sizes)
+        if not size:
+            return 0
+        largest = self._largest(sizes, size)
+        inside = self._pass_bytes(largest) - self._program.workspace_bytes(largest)
+        passes = -(-value(self.node.params["total"], sizes) // size)
+        sums = self._sum_bytes(sizes)
+        return inside - min(sums, inside) if passes == 1 else inside + sums * waiting(passes)
+
+    def _length(self, sizes: Sizes) -> int:
+        """Return the number of examples of a pass; 0 if it differs from pass to pass, or there are no bytes for any."""
+        p = self.node.params
+        total = value(p["total"], sizes)
+        if isinstance(p["size"], int):
+            return p["size"]
+        if not (left := self._left(sizes)):
+            return 0
+        if self._pass_bytes(self._largest(sizes, total)) <= left:
+            return total
+        return 0 if p["packed"] else self._edges(sizes, total, ())[1]
+
+    def _largest(self, sizes: Sizes, size: int) -> dict[Symbol, int]:
+        """Return the sizes of the largest pass of `size` examples: any examples may have all rows."""
+        p = self.node.params
+        rows = {symbol_of(d): value(n, sizes) for d, n in p["packed"]}
+        return {**sizes, symbol_of(p["dim"]): min(size, value(p["total"], sizes)), **rows}
+
+    def _left(self, sizes: Sizes) -> int:
+        """Return the bytes of a budget that passes may take."""
+        budget: Budget = self.node.params["size"]
+        return max(int(sizes.get(budget, budget.nbytes)), 0)
+
+    def _sum_bytes(self, sizes: Sizes) -> int:
+        """Return the bytes of the sums over all passes."""
+        types = zip(self.node.types, self.node.params["out_axes"], strict=True)
+        return sum(value(size_of(t.shape), sizes) * accumulator(t.dtype).itemsize for t, axis in types if axis is None)
+
+    def _pass_bytes(self, sizes: Sizes) -> int:
+        """Return the bytes that one pass needs at its peak, with copies of sections that are not contiguous."""
+        p = self.node.params
+        body: Graph = p["graph"]
+        copies = sum(value(size_of(n.shape), sizes) * n.dtype.itemsize
+                     for n, axis in zip(body.inputs, p["in_axes"], strict=True) if axis)
+        return self._program.memory(sizes) + copies
+
+    # -- passes ------------------------------------------------------------------------------------------------
+
+    def _edges(self, sizes: Sizes, total: int, counts: Sequence[np.ndarray]) -> list[int]:
+        """Return the first example of each pass, and the number of examples."""
+        p = self.node.params
+        if isinstance(p["size"], int):
+            return by_number(total, p["size"])
+        return by_memory(total, p, counts, int(sizes.get(p["size"], p["size"].nbytes)), self._sum_bytes(sizes),
+                         lambda own: self._pass_bytes({**sizes, **own}), p["graph"].name)
 
     def _chunks(self, sizes: Sizes, total: int, counts: Sequence[np.ndarray]) -> list[Chunk]:
         p = self.node.params
@@ -107,7 +185,7 @@ class Chunks(NodePrograms):
             return [section(span, n, axis) for n, axis in zip(nodes, axes, strict=True)]
 
         return [(sections(span, p["graph"].inputs, p["in_axes"]), sections(span, p["graph"].outputs, p["out_axes"]),
-                 {**sizes, **sizes_of(span)}) for span in chunk_spans(total, p, counts)]
+                 {**sizes, **sizes_of(span)}) for span in spans_between(self._edges(sizes, total, counts), p, counts)]
 
     def _run(self, known: list[Chunk] | None, sizes: Sizes, total: int, specs: list[ArraySpec], *xs: np.ndarray
              ) -> tuple[np.ndarray, ...]:
@@ -126,6 +204,7 @@ class Chunks(NodePrograms):
                     results[i] = result if wide[i] is None else result.astype(wide[i])
                 else:
                     self.xp.add(results[i], result, out=results[i])
+                del result  # before the next pass
             if n % RUN == 0 or n == len(chunks):  # the end of a chain
                 for i, chains in sums.items():
                     chains.take(results[i])

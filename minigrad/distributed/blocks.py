@@ -11,7 +11,8 @@ from types import EllipsisType
 import numpy as np
 
 from ..ops.accumulators import Chains, accumulator
-from ..ops.control import Span, section_of, spans_between
+from ..ops.control import section_of
+from ..ops.cuts import Span, spans_between
 from ..symbolic import Dim
 from .divide import PartProgram, Values
 from .files import InFile, Reader, sent

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import BatchError, MinigradError, at_user_line
 from ..graph import InAxes, PyTree
-from ..ops.control import Span
+from ..ops.cuts import Span
 from ..progress import examples_bar, title_of
 from ..tracebacks import boundary
 from ..tracing import tracing

@@ -22,7 +22,8 @@ from ..errors import BatchError, MinigradError, ShapeError, at_user_line, format
 from ..graph import ArrayType, Graph, InAxes, Node, PyTree, held_graphs, reachable
 from ..ops.accumulators import Chains, accumulator
 from ..ops.constants import proj
-from ..ops.control import Span, chunked, section_of, spans_between
+from ..ops.control import chunked, section_of
+from ..ops.cuts import Span, spans_between
 from ..ops.subgraph import part
 from ..primitive import placeholder
 from ..ragged.batch import Batch, is_batch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from types import EllipsisType
@@ -10,13 +9,16 @@ from types import EllipsisType
 import numpy as np
 
 from .. import interpreters
+from ..budgets import Budget
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, Params, TupleType, zeros_like
-from ..primitive import ArrayNamespace, Primitive, Sample, broadcast_leading, fail, free, on_host, placeholder
-from ..symbolic import Dim, Shape, Symbol
+from ..primitive import ArrayNamespace, Primitive, Sample, broadcast_leading, fail, free, placeholder
+from ..symbolic import Dim, Shape, Symbol, size_of, value
 from ..tracing import guard_equal_shapes
 from ..views import SAME
 from .accumulators import Chains, accumulator
 from .constants import proj
+from .cuts import Span, by_memory, by_number, sizes_of, spans_between, symbol_of
+from .evaluated_bytes import evaluated_bytes
 from .subgraph import apply_graph, batch_graph, jvp_graph, part, result_types, vjp_graph
 
 
@@ -94,10 +96,10 @@ def _checkpoint_sample() -> Sample:
 # input is concatenated.
 
 
-def _chunked_type(*types: ArrayType, graph: Graph, dim: Dim, size: int, total: int | Dim,
+def _chunked_type(*types: ArrayType, graph: Graph, dim: Dim, size: int | Budget, total: int | Dim,
                   in_axes: Axes, out_axes: Axes,
                   packed: tuple[tuple[Dim, int | Dim], ...]) -> TupleType:
-    totals = {_symbol(d): n for d, n in ((dim, total), *packed)}
+    totals = {symbol_of(d): n for d, n in ((dim, total), *packed)}
     for t, i, axis in zip(types, graph.inputs, in_axes, strict=True):
         shape = _resized(i.shape, axis, totals)
         if t.dtype != i.dtype or not guard_equal_shapes(t.shape, shape):
@@ -113,26 +115,7 @@ def _resized(shape: Shape, axis: int | None, sizes: Mapping[Symbol, int | Dim]) 
     return (*shape[:axis], n.replace(sizes), *shape[axis + 1:])
 
 
-def _symbol(n: Dim) -> Symbol:
-    """Return the symbol of a size that is one."""
-    assert n.symbol is not None
-    return n.symbol
-
-
 Axes = tuple[int | None, ...]
-Span = tuple[Mapping[Symbol, int], Mapping[Symbol, int]]
-
-
-def chunk_spans(total: int, params: Params, counts: Sequence[np.ndarray]) -> list[Span]:
-    """Return the begin and end of each chunk, by the symbols of the lengths of its axes."""
-    return spans_between([*range(0, total, params["size"]), total], params, counts)
-
-
-def spans_between(edges: Sequence[int], params: Params, counts: Sequence[np.ndarray]) -> list[Span]:
-    """Return the begin and end of each chunk from the first example of each, and the number of examples."""
-    names = [params["dim"].symbol, *(d.symbol for d, _ in params["packed"])]
-    rows = [np.concatenate([[0], np.cumsum(on_host(n))])[edges].tolist() for n in counts]
-    return list(itertools.pairwise(dict(zip(names, ends, strict=True)) for ends in zip(edges, *rows, strict=True)))
 
 
 def section_of(span: Span, n: Dim, sizes: Mapping[Symbol, int] | None = None) -> slice:
@@ -147,18 +130,15 @@ def _section(x: np.ndarray, axis: int, section: slice) -> np.ndarray:
     return x[index]
 
 
-def sizes_of(span: Span) -> dict[Symbol, int]:
-    """Return the sizes of one chunk."""
-    begin, end = span
-    return {s: end[s] - begin[s] for s in begin}
-
-
-def _chunked_eval(xp: ArrayNamespace, *xs: np.ndarray, graph: Graph, dim: Dim, size: int, total: int, in_axes: Axes,
-                  out_axes: Axes, packed: tuple[tuple[Dim, int], ...]) -> tuple[np.ndarray, ...]:
+def _chunked_eval(xp: ArrayNamespace, *xs: np.ndarray, graph: Graph, dim: Dim, size: int | Budget, total: int,
+                  in_axes: Axes, out_axes: Axes, packed: tuple[tuple[Dim, int], ...]) -> tuple[np.ndarray, ...]:
     sums: list[Chains[np.ndarray]] = [Chains(operator.add) for _ in out_axes]
     pieces: list[list[np.ndarray]] = [[] for _ in out_axes]
-    spans = chunk_spans(total, {"packed": packed, "dim": dim, "size": size}, xs[:len(packed)])
-    none = dict.fromkeys((_symbol(dim), *(_symbol(d) for d, _ in packed)), 0)
+    params = {"packed": packed, "dim": dim, "size": size}
+    counts = xs[:len(packed)]
+    edges = by_number(total, size) if isinstance(size, int) else _eager_edges(xs, graph, params, total, out_axes)
+    spans = spans_between(edges, params, counts)
+    none = dict.fromkeys((symbol_of(dim), *(symbol_of(d) for d, _ in packed)), 0)
     lengths = [None if axis is None else n.shape[axis] for n, axis in zip(graph.inputs, in_axes, strict=True)]
     different = [n for n in dict.fromkeys(lengths) if isinstance(n, Dim)]
     places = [different.index(n) if isinstance(n, Dim) else None for n in lengths]
@@ -166,17 +146,29 @@ def _chunked_eval(xp: ArrayNamespace, *xs: np.ndarray, graph: Graph, dim: Dim, s
         sections = [section_of(span, n) for n in different]
         arrays = [x if axis is None or k is None else _section(x, axis, sections[k])
                   for x, k, axis in zip(xs, places, in_axes, strict=True)]
-        with part(dim, range(*(end[_symbol(dim)] for end in span))):
+        with part(dim, range(*(end[symbol_of(dim)] for end in span))):
             values = interpreters.evaluate(graph, arrays, sizes_of(span), xp)
-        for i, (value, axis) in enumerate(zip(values, out_axes, strict=True)):
+        for i, axis in enumerate(out_axes):
             if axis is not None:
-                pieces[i].append(value)
+                view = xp is np and values[i].base is not None  # of memory that is larger
+                pieces[i].append(values[i].copy() if view else values[i])
             else:
                 wide = accumulator(graph.outputs[i].dtype)
-                sums[i].take(xp.astype(xp.asarray(value), getattr(xp, wide.name), copy=False))
+                sums[i].take(xp.astype(xp.asarray(values[i]), getattr(xp, wide.name), copy=False))
+        del arrays, values  # before the next pass
     return tuple(xp.concat(p, axis=axis) if axis is not None else
                  xp.astype(xp.asarray(s.total()), getattr(xp, o.dtype.name))
                  for s, p, o, axis in zip(sums, pieces, graph.outputs, out_axes, strict=True))
+
+
+def _eager_edges(xs: Sequence[np.ndarray], graph: Graph, params: Params, total: int, out_axes: Axes) -> list[int]:
+    """Return the cut into passes whose memory, evaluated node by node, fits into the budget of a loop."""
+    counts = xs[:len(params["packed"])]
+    whole = {symbol_of(params["dim"]): total, **{symbol_of(d): n for d, n in params["packed"]}}
+    sums, rows = (sum(value(size_of(o.shape), whole) * o.dtype.itemsize for o, axis in zip(
+        graph.outputs, out_axes, strict=True) if (axis is None) == summed) for summed in (True, False))
+    return by_memory(total, params, counts, params["size"].nbytes - rows - sums, sums,
+                     lambda sizes: evaluated_bytes(graph, sizes), graph.name)
 
 
 def _chunked_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, in_axes: Axes, out_axes: Axes,
@@ -217,7 +209,7 @@ def _chunked_batch(batch_size: int | Dim, mapped: Sequence[bool], *xs: Node, gra
 
 def _as_one_chunk(graph: Graph, params: Params) -> Graph:
     """Return the program of a chunk for the whole batch."""
-    sizes = {_symbol(d): n for d, n in ((params["dim"], params["total"]), *params["packed"])}
+    sizes = {symbol_of(d): n for d, n in ((params["dim"], params["total"]), *params["packed"])}
     return interpreters.specialise(graph, sizes)
 
 
@@ -231,10 +223,11 @@ def written_out(node: Node) -> list[Node]:
 def _chunked_flops(node: Node, value: Callable[..., int], count: Callable[..., float]) -> float:
     p = node.params
     total = value(p["total"])
-    whole, last = divmod(total, p["size"])
+    size = p["size"] if isinstance(p["size"], int) else max(total, 1)
+    whole, last = divmod(total, size)
     rows = {d.symbol: value(n) / max(total, 1) for d, n in p["packed"]}  # as if each example had as many
     return sum(times * count(p["graph"], {p["dim"].symbol: n, **{s: round(m * n) for s, m in rows.items()}})
-               for times, n in ((whole, p["size"]), (1, last)) if times and n)
+               for times, n in ((whole, size), (1, last)) if times and n)
 
 
 chunked = Primitive("chunked", _chunked_type, _chunked_eval, _chunked_vjp, _chunked_jvp, _chunked_batch,

@@ -15,6 +15,7 @@ from enum import Enum
 import numpy as np
 
 from .. import interpreters
+from ..budgets import Budget, bytes_of
 from ..defined_sizes import definitions
 from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Graph, InAxes, Node, PyTree, full, held_graphs, reachable
@@ -46,9 +47,9 @@ class Inherit(Enum):
 
 
 @picklable
-def microbatch(f: Callable[..., PyTree], size: int, in_axes: InAxes | Inherit = Inherit.IN_AXES
-               ) -> Callable[..., PyTree]:
-    """Return `f` computed in passes of at most `size` examples.
+def microbatch(f: Callable[..., PyTree], size: int | None = None, in_axes: InAxes | Inherit = Inherit.IN_AXES, *,
+               memory: int | str | None = None) -> Callable[..., PyTree]:
+    """Return `f` computed in passes over a few examples at a time.
 
     Parameters
     ----------
@@ -56,11 +57,16 @@ def microbatch(f: Callable[..., PyTree], size: int, in_axes: InAxes | Inherit = 
         A function of a whole batch: ``mean_loss(loss)``, its gradient, ``vmap(g)``, or a loss written on
         batched arrays. It may sum or average over the batch axis, or take the maximum or minimum along it (of rows
         that are kept for the whole batch), and may go on computing with the results.
-    size : int
+    size : int, optional
         The number of examples in memory at a time; the last pass may have fewer.
     in_axes : int, None, or a pytree of them
         The batch axis of each argument, as in `vmap`. The default is the `in_axes` of `f` if it comes
         from `mean_loss` or `vmap`, else 0.
+    memory : int or str, optional
+        In place of `size`: the memory of a call, in bytes or as ``"500 MB"`` (10⁶ bytes) or ``"2 GiB"`` (2³⁰). Passes
+        are as long as it allows. It covers all that a call needs at its peak beside its arguments: results, sums, and
+        the workspace of a pass. Compiled, this is the memory of the whole program, to a few percent; otherwise,
+        of the loop over passes, evaluated node by node.
 
     Returns
     -------
@@ -75,18 +81,31 @@ def microbatch(f: Callable[..., PyTree], size: int, in_axes: InAxes | Inherit = 
     BatchError
         If a value of the batch as a whole flows back into single examples (a batch statistic), a node mixes
         examples in another way than by a sum, or it computes with the positions of rows in the batch: the error
-        names the node.
+        names the node. On a call, if one example exceeds `memory`: the error has both numbers.
 
     Examples
     --------
     >>> loss = mg.mean_loss(lambda w, x: (w * x) ** 2, in_axes=(None, 0))
     >>> mg.grad(mg.microbatch(loss, 2, in_axes=(None, 0)))(2.0, np.array([1.0, 3.0, 1.0, 3.0]))
     np.float64(20.0)
+
+    >>> step = mg.compile(mg.grad(mg.microbatch(loss, memory="1 MB", in_axes=(None, 0))))
+    >>> round(step(2.0, np.ones(10**6)), 6), step.memory(10**6) <= 10**6
+    (np.float64(4.0), True)
     """
     in_axes = inherited(f, in_axes)
-    if not isinstance(size, int) or size < 1:
-        raise BatchError(at_user_line(f"microbatch({function_name(f)}): size must be a positive int, got {size!r}"))
-    passes = in_passes(f, size, in_axes)
+    call = f"microbatch({function_name(f)})"
+    limit: int | Budget
+    if memory is not None:
+        if size is not None:
+            raise BatchError(at_user_line(f"{call}: give size or memory, not both"))
+        limit = Budget(bytes_of(memory, call))
+    elif not isinstance(size, int) or size < 1:
+        raise BatchError(at_user_line(f"{call}: size must be a positive int, got {size!r}; or give memory, such as "
+                                      "memory='500 MB'"))
+    else:
+        limit = size
+    passes = in_passes(f, limit, in_axes)
     compiled: Callable[..., PyTree] = f.like(passes) if hasattr(f, "like") else passes
     return compiled
 
@@ -97,9 +116,9 @@ def inherited(f: Callable[..., PyTree], in_axes: InAxes | Inherit) -> InAxes:
 
 
 @transform
-def in_passes(f: Callable[..., PyTree], size: int, in_axes: InAxes, caller: str = "microbatch"
+def in_passes(f: Callable[..., PyTree], size: int | Budget, in_axes: InAxes, caller: str = "microbatch"
               ) -> Callable[..., PyTree]:
-    """Return `f` computed in passes of at most `size` examples; errors are of the transform `caller`."""
+    """Return `f` computed in passes of at most `size` examples, or within a budget; errors name the caller."""
 
     def rewrite(call: Call) -> Graph:
         with made_by("microbatch"):
@@ -164,7 +183,7 @@ class _Passes:
     staged: Staged
     new: Sequence[Node]
     parts: Parts
-    size: int
+    size: int | Budget
     caller: str
 
     @property
@@ -321,6 +340,10 @@ class _Passes:
                      tuple(called.get(n, f"shared{i}") for i, n in enumerate(stand_in)),
                      name=self.staged.call.name)
         arguments = interpreters.substitute([n for _, n, _ in operands], whole)
+        if isinstance(self.size, Budget) and (defined := definitions(body.nodes)):
+            node = next(iter(defined.values()))
+            raise BatchError(f"{node.where}: microbatch({body.name}): the memory of a pass is not known before it "
+                             "runs, as the data determine a size. Give size, a number of examples, in place of memory")
         return parts(chunked(
             *arguments, graph=body, dim=cut.dim, size=self.size, total=cut.whole(cut.dim),
             packed=tuple((Dim((((s,), 1),)), cut.totals[s]) for s in packed),

@@ -1,5 +1,7 @@
 """microbatch: the same value and gradient in passes, whatever the size of a pass; and what it refuses."""
 
+import gc
+import pickle
 import tracemalloc
 
 import numpy as np
@@ -288,3 +290,153 @@ def test_results_that_all_examples_share_wait_for_checks(size, compiled):
     np.testing.assert_array_equal(each(1, w, X), np.zeros((5, 2)))
     with pytest.raises(IndexError, match="3"):
         each(3, w, X)
+
+
+# -- memory as the budget ------------------------------------------------------------------------------------
+
+BACKENDS = ["eager", "numpy", "native"]
+
+
+def run_by(backend, f):
+    """Return a function, on its own or compiled."""
+    if backend == "eager":
+        return f
+    if backend == "native":
+        pytest.importorskip("llvmlite")
+    return mg.compile(f, backend=backend)
+
+
+def peak_of_call(f, args, few):
+    """Return the result of a call, and its peak of memory beside the arguments; `few` are arguments for a first call.
+
+    A compiled function is compiled again after that, so that the peak includes its workspace.
+    """
+    f(*few)  # imports, and code that a process makes once
+    if hasattr(f, "like"):
+        f = f.like(f.__wrapped__)
+        f.build(*args)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        result = f(*args)
+        return result, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def check_peak(peak, memory, backend):
+    """Compare a peak with the memory given; node by node, operations may need less than they do for some values."""
+    assert peak < 1.1 * memory
+    assert peak > (0.6 if backend == "eager" else 0.9) * memory
+
+
+def two_layers(w, x):
+    return np.sum(np.tanh(np.tanh(x @ w["a"]) @ w["b"]) ** 2)
+
+
+DENSE = {"a": rng.normal(size=(16, 64)) / 4, "b": rng.normal(size=(64, 32)) / 8}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("megabytes", [3, 10])
+def test_measured_peak_of_dense_passes_is_the_memory_given(backend, megabytes):
+    X = rng.normal(size=(20_000, 16))
+    mean = mg.mean_loss(two_layers, (None, 0))
+    f = run_by(backend, mg.value_and_grad(mg.microbatch(mean, memory=f"{megabytes} MB")))
+    result, peak = peak_of_call(f, (DENSE, X), (DENSE, X[:5]))
+    check_peak(peak, megabytes * 1e6, backend)
+    close(result, mg.value_and_grad(mean)(DENSE, X))
+    if backend != "eager":
+        assert 0.95 * megabytes * 1e6 < f.memory(DENSE, X) <= megabytes * 1e6
+        assert f.memory(20_000) == f.memory(DENSE, X)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_measured_peak_of_results_per_example_is_the_memory_given(backend):
+    X = rng.normal(size=(4000, 16))
+    each = mg.vmap(lambda w, x: np.tanh(np.tanh(x @ w["a"]) @ w["b"])[:8], (None, 0))
+    f = run_by(backend, mg.microbatch(each, memory=10**6))
+    result, peak = peak_of_call(f, (DENSE, X), (DENSE, X[:5]))
+    check_peak(peak, 1e6, backend)
+    close(result, each(DENSE, X))
+
+
+word = mg.axis("word")
+
+
+def pooled(w, x):
+    h = np.tanh(x @ w["a"])
+    a = np.exp(h @ w["b"][:, 0])
+    return np.sum(np.sum(a[:, None] * h, axis=0) / np.sum(a)) ** 2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_measured_peak_of_ragged_passes_is_the_memory_given(backend):
+    lengths = np.random.default_rng(1).integers(1, 60, 3000)
+    batch = mg.batch([rng.normal(size=(n, 16)) for n in lengths], mg.f64[word, 16])
+    mean = mg.mean_loss(pooled, (None, 0))
+    f = run_by(backend, mg.value_and_grad(mg.microbatch(mean, memory="12 MB")))
+    result, peak = peak_of_call(f, (DENSE, batch), (DENSE, batch[:500]))
+    check_peak(peak, 12e6, backend)
+    close(result, mg.value_and_grad(mean)(DENSE, batch))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_memory_that_the_whole_batch_does_not_reach_is_not_used(backend):
+    X = rng.normal(size=(1000, 16))
+    f = run_by(backend, mg.grad(mg.microbatch(mg.mean_loss(two_layers, (None, 0)), memory="1 GB")))
+    _, peak = peak_of_call(f, (DENSE, X), (DENSE, X[:5]))
+    assert f.memory(DENSE, X) == pytest.approx(peak, rel=0.1)
+    assert peak < 4e6
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_memory_that_one_example_exceeds_is_an_error_with_both_numbers(backend):
+    f = run_by(backend, mg.grad(mg.microbatch(mg.mean_loss(two_layers, (None, 0)), memory="9 KB")))
+    few = r"memory is 9,000 bytes, and a pass over one example needs \d+,\d{3} bytes"
+    with pytest.raises(mg.BatchError, match=few):
+        f(DENSE, rng.normal(size=(1000, 16)))
+    lengths = [3, 1, 5000, 2]
+    batch = mg.batch([rng.normal(size=(n, 16)) for n in lengths], mg.f64[word, 16])
+    f = run_by(backend, mg.grad(mg.microbatch(mg.mean_loss(pooled, (None, 0)), memory="500 KB")))
+    long = r"memory is 500,000 bytes, and a pass over example 2 needs \d+,\d{3},\d{3} bytes"
+    with pytest.raises(mg.BatchError, match=long):
+        f(DENSE, batch)
+
+
+@pytest.mark.parametrize("bad", ["5 apples", 0, -3, "0 MB", 2.5])
+def test_bad_memory_is_refused_at_once(bad):
+    with pytest.raises(mg.BatchError, match=r"microbatch\(example_loss\): memory must be a positive number of bytes"):
+        mg.microbatch(L, memory=bad)
+
+
+def test_size_and_memory_exclude_each_other():
+    with pytest.raises(mg.BatchError, match="give size or memory, not both"):
+        mg.microbatch(L, 5, memory="1 MB")
+
+
+def test_a_budget_is_printed_and_survives_json_and_pickles():
+    graph = mg.trace(mg.value_and_grad(mg.microbatch(L, memory="3 MB")))(W, X, Y)
+    assert "size=3 MB" in str(graph)
+    again = mg.Graph.from_json(graph.to_json())
+    assert str(again) == str(graph)
+    sizes = {n.params["size"] for n in again.nodes if n.prim.name == "chunked"}
+    assert [b.nbytes for b in sizes] == [3_000_000]
+    f = mg.compile(mg.value_and_grad(mg.microbatch(L, memory="3 MB")))
+    want = f(W, X, Y)
+    close(pickle.loads(pickle.dumps(f))(W, X, Y), want)
+
+
+def test_budgets_under_other_transforms():
+    few = mg.microbatch(L, memory="20 KB")
+    close(*(mg.hvp(lambda w, f=f: f(w, X, Y), (W,), (W,)) for f in (few, L)))
+    ws = np.stack([W, 2 * W, 3 * W])
+    close(mg.vmap(lambda w: few(w, X, Y))(ws), np.stack([L(w, X, Y) for w in ws]))
+
+
+def test_a_budget_needs_sizes_that_are_known_before_a_pass():
+    batch = mg.batch([rng.normal(size=(n, 16)) for n in (3, 5)], mg.f64[word, 16])
+    mean = mg.mean_loss(lambda w, x: np.sum(x[mg.select(x[:, 0] > w)]), (None, 0))
+    close(mg.microbatch(mean, 1)(0.0, batch), mean(0.0, batch))
+    with pytest.raises(mg.BatchError, match=r"test_microbatch\.py:\d+: microbatch.*the data determine a size"):
+        mg.microbatch(mean, memory="1 MB")(0.0, batch)

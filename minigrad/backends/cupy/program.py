@@ -31,6 +31,7 @@ from ...passes.schedule import schedule
 from ...primitive import input_
 from ...symbolic import Symbol, size_of, value
 from ..arena import allocate
+from ..peak import type_bytes
 from ..pools import Bounded, Pools
 from ..subgraph import KINDS
 from ..workspace import rounded
@@ -207,6 +208,11 @@ class Program:
         """Return how much memory a run keeps beside its arguments and results."""
         held = [h for n, h in self.held.items() if n not in self.loops]
         return self.arena_bytes(self.bucket(sizes)) + sum(h.workspace_bytes(sizes) for h in held)
+
+    def memory(self, sizes: Mapping[Symbol, int]) -> int:
+        """Return the bytes that a run needs at its peak beside its inputs."""
+        held = max((h.passing_bytes(sizes) for n, h in self.held.items() if n not in self.loops), default=0)
+        return self.workspace_bytes(sizes) + held + sum(value(type_bytes(n), sizes) for n in self.graph.outputs)
 
     def arena_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return the bytes of the arena, those of loops' steps included."""

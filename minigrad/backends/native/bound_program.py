@@ -38,6 +38,9 @@ class Empty:
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         return self._program(arrays, self._sizes)
 
+    def release(self) -> None:
+        """Give the memory back."""
+
 
 class BoundProgram:
     """A program for one set of sizes: its memory, the steps' arguments, and the table that the runner reads.
@@ -208,8 +211,18 @@ class BoundProgram:
     def own_arena(self) -> Arena:
         """Return memory that no other run uses."""
         if self.arena is None:
-            self.arena = Arena(self.layout.total)
+            total = self.layout.total
+            self.arena = self.arenas.borrow(total) if self.plan.exact else Arena(total)
         return self.arena
+
+    def release(self) -> None:
+        """Give the memory back now, and run no more: steps of Python hold the program that they are part of."""
+        for body in self.bodies:
+            body.release()
+        for held in (self.bodies, self.arrays, self.values, self.leaves, self._stretches, self.stretches, self._ends):
+            held.clear()
+        if self.arena is not None:
+            self.arenas.give_back(self.arena)
 
     # -- steps -----------------------------------------------------------------------------------------
 

@@ -18,15 +18,16 @@ from ...passes.fuse_index_checks import fuse_index_checks
 from ...passes.lower_einsum import canonical
 from ...passes.record import Stage
 from ...passes.schedule import Step, schedule
-from ...symbolic import Symbol
+from ...symbolic import Symbol, value
 from .. import numpy as numpy_backend
-from ..arena import ArenaPool
+from ..arena import ALIGN, ArenaPool
 from ..numpy_source import Printer
 from ..numpy_text import MANAGED
 from ..parts import in_parts
+from ..peak import Piece, peak, type_bytes
 from ..pools import Pools
 from ..protocol import Executable
-from ..subgraph import KINDS
+from ..subgraph import KINDS, has_budget
 from .bound_program import BoundProgram, Empty
 from .codegen.kernel import Kernel, kernel, rows, unable, written
 from .codegen.kernel_key import KernelKey, kernel_key
@@ -41,12 +42,20 @@ KEPT = 64  # sets of sizes with executables
 FEW = 8  # the same, for programs whose executables keep memory
 
 
-def _held(graph: Graph, own_outputs: bool) -> Executable:
-    return in_parts(graph, lambda part, *host_values: Program(part, own_outputs))
+def _held(graph: Graph, own_outputs: bool, shared: bool) -> Executable:
+    return in_parts(graph, lambda part, *host_values: Program(part, own_outputs, shared))
 
 
 class Program:
     """A compiled graph: call it with arrays and sizes.
+
+    Parameters
+    ----------
+    graph : Graph
+    own_outputs : bool
+        As of `legalize`.
+    shared : bool
+        Whether all sizes share one arena, of the exact size that the largest needs.
 
     Attributes
     ----------
@@ -63,11 +72,11 @@ class Program:
         Why Python runs a step.
     """
 
-    def __init__(self, graph: Graph, own_outputs: bool = False):
+    def __init__(self, graph: Graph, own_outputs: bool = False, shared: bool = False):
         self._graph = legalize(graph, own_outputs)
         graph = fuse_index_checks(self._graph)
         self.plan = schedule(graph, MANAGED | steps.STEPS.keys(), rows)
-        self.held = {n: KINDS[n.prim](n, partial(_held, own_outputs=n.prim is scan))
+        self.held = {n: KINDS[n.prim](n, partial(_held, own_outputs=n.prim is scan, shared=shared or has_budget(n)))
                      for n in graph.nodes if n.prim in KINDS}
         self.bodies = {n: body for n, held in self.held.items()
                        if n.prim is scan and isinstance(body := held.programs[0][1], Program)}
@@ -79,9 +88,10 @@ class Program:
         self.kernels, self._addresses = self._compiled()
         self._symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
         self.launch_plan: LaunchPlan = LaunchPlan(self.plan, self.ways, self.kernels, {
-            n: body.launch_plan for n, body in self.bodies.items()})
+            n: body.launch_plan for n, body in self.bodies.items()}, exact=shared)
+        self._single = shared and self.launch_plan.keeps  # whether executables for other sizes make room for a new one
         self._pools: Pools[tuple[int, ...], BoundProgram | Empty] = Pools(FEW if self.launch_plan.keeps else KEPT)
-        self.arenas = ArenaPool()
+        self.arenas = ArenaPool(spare=not shared)
 
     # -- code ----------------------------------------------------------------------------------------
 
@@ -165,6 +175,8 @@ class Program:
             The caller's own: they share no memory with the inputs, the program, or each other.
         """
         key = (threads.get_num_threads(), *[sizes[s] for s in self._symbols])
+        if self._single and key not in self._pools:
+            self._release()
         pool = self._pools[key]
         try:
             executable = pool.pop()
@@ -179,6 +191,13 @@ class Program:
         if outputs is None:
             raise explain(IndexError("an index is out of range"), self._graph, arrays, sizes)
         return outputs
+
+    def _release(self) -> None:
+        """Free the memory of the executables."""
+        for pool in list(self._pools.values()):
+            while pool:
+                pool.pop().release()
+        self._pools.clear()
 
     def _executable(self, sizes: Mapping[Symbol, int], team: int) -> BoundProgram | Empty:
         numbers = self.launch_plan.size_table.values(sizes)
@@ -195,6 +214,27 @@ class Program:
         """Return the memory that a run keeps beside its inputs and outputs."""
         held = sum(h.workspace_bytes(sizes) for h in self.held.values())
         return self.launch_plan.total(sizes, threads.get_num_threads()) + held
+
+    def memory(self, sizes: Mapping[Symbol, int]) -> int:
+        """Return the bytes that a run needs at its peak beside its inputs."""
+        leaves = sum(value(type_bytes(n), sizes) for n in self.launch_plan.leaves if n.prim is not const)
+        steps = {k: self.held[n].passing_bytes(sizes) for k, n in self._holding}
+        results = zip(self.plan.graph.outputs, self.launch_plan.sources, strict=True)
+        outputs = sum(value(type_bytes(source or n), sizes) for n, source in results)
+        return self.workspace_bytes(sizes) + ALIGN + leaves + outputs + peak(self._allocated, sizes, steps)
+
+    @cached_property
+    def _holding(self) -> list[tuple[int, Node]]:
+        """The steps of Python whose node holds programs."""
+        return [(k, n) for k, step in enumerate(self.plan.steps) for n in step.group.nodes
+                if n in self.held and self.ways[k] == "python"]
+
+    @cached_property
+    def _allocated(self) -> list[Piece]:
+        """The memory that a run's steps allocate: results of Python's, to the end unless they have a place."""
+        end = len(self.plan.steps)
+        return [(k, k if n in self.plan.place else end, type_bytes(n)) for k, step in enumerate(self.plan.steps)
+                if self.ways[k] == "python" for n in step.group.nodes]
 
     @property
     def stages(self) -> list[Stage]:

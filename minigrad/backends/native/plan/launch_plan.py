@@ -90,6 +90,8 @@ class LaunchPlan:
         The kernel of each step.
     bodies : mapping of Node to LaunchPlan
         The plans of the scans' bodies.
+    exact : bool
+        Whether the arena is as large as the sizes need; otherwise similar sizes may share a layout.
 
     Attributes
     ----------
@@ -124,7 +126,7 @@ class LaunchPlan:
     """
 
     def __init__(self, schedule: Plan, ways: Sequence[str], kernels: Sequence[Kernel | None],
-                 bodies: Mapping[Node, LaunchPlan]):
+                 bodies: Mapping[Node, LaunchPlan], exact: bool = False):
         self.schedule, self.ways, self.kernels = schedule, ways, kernels
         self.size_table, self._strides = SizeTable(), Strides(schedule.roles)
         self._formula = self.size_table.add
@@ -159,6 +161,7 @@ class LaunchPlan:
         self._nonzero = self._list_nonzero()
         self.keeps = "python" in ways or bool(bodies) or self.sources != list(graph.outputs)
         self.size_table.end()
+        self.exact = exact
         self._layouts: tuple[ArenaLayout, ...] = ()
 
     def _shape(self, shape: Shape) -> tuple[int, ...]:
@@ -197,6 +200,8 @@ class LaunchPlan:
     def layout(self, numbers: np.ndarray, partition: Partition) -> ArenaLayout:
         """Return a layout of the arena: one for slightly larger sizes, if there is one."""
         need = self._need(numbers, partition)
+        if self.exact:
+            return self._allocated(need)
         for known in self._layouts:
             if (need <= known.sizes).all() and known.sizes.sum() * 4 <= (need.sum() + ALIGN * len(need)) * 5:
                 return known

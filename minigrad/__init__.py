@@ -55,7 +55,7 @@ _LATER = {
     "distribute": ".distributed", "explore": ".explorer",
     "from_networkx": ".ragged.convert",
     "from_pyg": ".ragged.convert", "get_num_threads": ".backends.native.runtime.threads",
-    "open_dataset": ".ragged.dataset", "optim": ".optim", "per_example": ".per_example",
+    "numpy_code": ".plain", "open_dataset": ".ragged.dataset", "optim": ".optim", "per_example": ".per_example",
     "per_example_grad": ".per_example", "Report": ".report",
     "save_dataset": ".ragged.dataset", "set_num_threads": ".backends.native.runtime.threads",
     "to_networkx": ".ragged.convert", "to_pyg": ".ragged.convert"}
@@ -68,6 +68,7 @@ if _TYPE_CHECKING:
     from .explorer import explore
     from .passes.autobatch import autobatch
     from .per_example import per_example_grad
+    from .plain import numpy_code
     from .ragged.convert import from_networkx, from_pyg, to_networkx, to_pyg
     from .ragged.dataset import open_dataset, save_dataset
     from .ragged.loader import DataLoader
@@ -81,11 +82,11 @@ __all__ = [
     "check_grads", "check_primitive", "checkpoint", "compare", "compile", "cond", "count", "custom_jvp", "custom_vjp",
     "debug_nans", "dim", "distribute", "example", "explore", "f16", "f32", "f64", "fori_loop", "from_networkx",
     "from_pyg", "full_tracebacks", "gather", "get_num_threads", "grad", "hessian", "hvp", "i8", "i16", "i32", "i64",
-    "index", "jacobian", "jvp", "label", "mean_loss", "microbatch", "numpy", "open_dataset", "optim", "per_example",
-    "per_example_grad", "primitive", "random", "register_dataclass", "renumber", "save_dataset", "scan", "scope",
-    "segment_max", "segment_mean", "segment_min", "segment_softmax", "segment_sum", "select", "set_num_threads",
-    "shared", "special", "stop_gradient", "switch", "to_networkx", "to_pyg", "trace", "u8", "u16", "u32", "u64",
-    "unroll", "value_and_grad", "vjp", "vmap", "where", "while_loop",
+    "index", "jacobian", "jvp", "label", "mean_loss", "microbatch", "numpy", "numpy_code", "open_dataset", "optim",
+    "per_example", "per_example_grad", "primitive", "random", "register_dataclass", "renumber", "save_dataset",
+    "scan", "scope", "segment_max", "segment_mean", "segment_min", "segment_softmax", "segment_sum", "select",
+    "set_num_threads", "shared", "special", "stop_gradient", "switch", "to_networkx", "to_pyg", "trace", "u8", "u16",
+    "u32", "u64", "unroll", "value_and_grad", "vjp", "vmap", "where", "while_loop",
 ]
 
 

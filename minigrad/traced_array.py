@@ -37,6 +37,7 @@ _LARGE = 1 << 16  # constants of more bytes are looked up by identity within a t
 class Hooks:
     """Functions that the methods of `Array` call, besides `TABLE`; `minigrad.numpy` sets them on import."""
 
+    assigned: Callable[[Array], NoReturn]  # raises for ``x[i] = v``
     at: Callable[[Array], minigrad.numpy.updates.At[Array]]
     formatted: Callable[[Array, str], str]  # the text of an array without inputs in a format, or raises
     converted: Callable[[object], Array | np.ndarray]  # from a list, or an array of another library
@@ -190,9 +191,7 @@ class Array(Immutable):
             "program runs. Return it from the traced function, and pickle what that returns."))
 
     def __setitem__(self, *args: object) -> NoReturn:
-        raise TraceError(at_user_line(
-            f"in-place assignment to a traced value ({self._node.type}, from {self._node.where}): traced arrays never "
-            "change. Write x = x.at[i].set(new), or x = np.where(mask, new, x)."))
+        hooks.assigned(self)
 
     __delitem__ = __setitem__
 

@@ -64,6 +64,7 @@ class Trace:
     needed: Collection[Node] | None = None  # the nodes whose cotangents the running vjp needs; None: of all
     scope = ""  # the author's names for the operations that run now, from the outermost, with slashes between
     ruled: tuple[Callable[..., object], ...] = ()  # the functions whose own derivative rules are being traced
+    numpy_code = False  # whether the names of NumPy in the user's code stand for functions of traced values (`plain`)
 
     def __init__(self, outer: Trace | None = None, guards: Guards | None = None):
         if outer is not None:

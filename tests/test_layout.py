@@ -23,7 +23,7 @@ PACKAGE = ROOT / "minigrad"
 ORDER = ("immutable", "errors", "locks", "progress", "expression", "tracebacks", "symbolic", "budgets", "tracing",
          "size_queries", "sizes", "graph", "argument_sizes", "axes", "primitive", "defined_sizes", "families",
          "parameters", "combiners", "views", "blas", "interpreters", "debugging", "text", "codec", "draw", "ops",
-         "ragged", "traced_array", "labels", "numpy", "segment", "sparse", "transforms", "registry", "passes",
+         "ragged", "traced_array", "labels", "numpy", "segment", "sparse", "transforms", "plain", "registry", "passes",
          "backends", "compiler", "optim", "random", "per_example", "distributed", "testing", "report", "auditing",
          "explorer", "__init__", "cli", "__main__")
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .. import expression
+from ..tracing import thread
 
 Answer = tuple[str, str]  # the source of the expression, and an alternative
 
@@ -33,6 +34,11 @@ FORMATTED = ("mg.callback can print it while the program runs; without a format,
               "it and print it outside.")
 
 
+def as_it_stands() -> str:
+    """Return the way out of an error that NumPy's protocols cannot prevent, for code that is not traced so already."""
+    return "" if thread.trace.numpy_code else " Or trace the code as it stands: mg.numpy_code(f)."
+
+
 def truth() -> Answer | None:
     """Return the expression that needs a truth value, and an alternative."""
     frame, path = expression.running()
@@ -40,8 +46,10 @@ def truth() -> Answer | None:
         source = expression.text(node)
         match node:
             case ast.Call():
-                instead = _found(_TRUTH_OF_CALLS, expression.calls(frame, [node]))
-                return (source, instead) if instead else None
+                function = expression.calls(frame, [node])
+                instead = _found(_TRUTH_OF_CALLS, function)
+                out = as_it_stands() if function in (builtins.max, builtins.min) and len(node.args) > 1 else ""
+                return (source, instead + out) if instead else None
             case ast.Compare(ops=[ast.In() | ast.NotIn()]):
                 return source, "np.any(np.equal(x, values)) says whether a value is one of several."
             case ast.Compare(ops=[_, _, *_]):
@@ -81,8 +89,8 @@ def number() -> Answer | None:
             if getattr(math, name, None) is function is not None:
                 instead = "the functions of math take Python's numbers, those of NumPy traced values"
                 ours = _MATH.get(name, name)
-                return expression.text(node), f"Write np.{ours}: {instead}." if hasattr(np, ours) else (
-                    f"{instead[0].upper()}{instead[1:]}.")
+                return expression.text(node), (f"Write np.{ours}: {instead}." if hasattr(np, ours) else (
+                    f"{instead[0].upper()}{instead[1:]}.")) + as_it_stands()
             return _cast(node, function)
     return None
 
@@ -100,7 +108,8 @@ def index() -> Answer | None:
         case [ast.Subscript() as node, *_]:
             return expression.text(node), (
                 "minigrad.numpy.take(x, i, axis=0) indexes an ndarray or a list of numbers with it; "
-                "np.stack([a, b])[i] chooses among traced values, and mg.switch(i, [f, g], x) among functions.")
+                "np.stack([a, b])[i] chooses among traced values, and mg.switch(i, [f, g], x) among functions."
+                + (as_it_stands() if frame and isinstance(expression.value(frame, node.value), np.ndarray) else ""))
         case [ast.Call() as node, *_] if expression.calls(frame, path) is builtins.range:
             return expression.text(node), "mg.fori_loop(0, n, body, state) runs state = body(i, state) n times."
     return None
@@ -114,19 +123,21 @@ def array() -> Answer | None:
             return _stored(target, parents)
         case [ast.Subscript(slice=ast.Tuple()) as node, *_]:
             return expression.text(node), (
-                "An ndarray cannot take a traced index. minigrad.numpy.getitem(x, (i, j)) is x[i, j] with it.")
+                "An ndarray cannot take a traced index. minigrad.numpy.getitem(x, (i, j)) is x[i, j] with it."
+                + as_it_stands())
         case [ast.Subscript() as node, *_]:
             return expression.text(node), (
-                "An ndarray cannot take a traced index. minigrad.numpy.take(x, i, axis=0) is x[i] with it.")
+                "An ndarray cannot take a traced index. minigrad.numpy.take(x, i, axis=0) is x[i] with it."
+                + as_it_stands())
         case [ast.Call() as node, *_]:
             function = expression.calls(frame, path)
             source = expression.text(node)
             if any(function is f for f in _ARRAYS):
                 listed = node.args and isinstance(node.args[0], (ast.List, ast.Tuple, ast.ListComp, ast.GeneratorExp))
-                return source, (
+                return source, as_it_stands().join((
                     "np.stack([a, b]) makes one array of several; minigrad.numpy.array takes nested lists and numbers, "
                     "too." if listed else "A traced value is an array already: use it as it is, or x.astype(dtype). Of "
-                    f"a list, np.stack([a, b]) makes one; minigrad.numpy.{function.__name__} takes all of these.")
+                    f"a list, np.stack([a, b]) makes one; minigrad.numpy.{function.__name__} takes all of these.", ""))
             return _cast(node, function) or (_generic(source) if function is not None else None)
     return None
 
@@ -134,12 +145,12 @@ def array() -> Answer | None:
 def _generic(source: str) -> Answer:
     return source, (
         "Keep the value as an array: arithmetic and np functions take it as it is, and minigrad.numpy's take lists of "
-        "such values, too. What else must be an ndarray must come from outside the traced function.")
+        "such values, too. What else must be an ndarray must come from outside the traced function." + as_it_stands())
 
 
 def _cast(node: ast.Call, function: object) -> Answer | None:
     if isinstance(function, type) and issubclass(function, np.generic):
-        return expression.text(node), f"Write x.astype(np.{function.__name__})."
+        return expression.text(node), f"Write x.astype(np.{function.__name__}).{as_it_stands()}"
     return None
 
 
@@ -148,7 +159,8 @@ def _stored(target: ast.Subscript, around: list[ast.AST]) -> Answer:
     out = expression.text(target.value)
     return expression.text(statement), (
         "An ndarray cannot take traced values, nor be indexed with them: it lies outside the program. Write "
-        f"{out} = minigrad.numpy.at({out})[i].set(v), or make the array at once, with np.stack or np.where.")
+        f"{out} = minigrad.numpy.at({out})[i].set(v), or make the array at once, with np.stack or np.where."
+        + as_it_stands())
 
 
 def _found(table: Mapping[object, str], function: object) -> str | None:

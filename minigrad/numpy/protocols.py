@@ -22,8 +22,10 @@ from ..symbolic import Dim
 from ..traced_array import TABLE, Array, ArrayLike, as_array, hooks
 from ..tracing import number
 from . import conversion_errors
+from .conversion_errors import as_it_stands
 from .dispatch import FFT, LINALG, NAMES, REFUSED, SCIPY, UFUNC_METHODS
 
+_BRACKETS = "np.lib.AxisConcatenator"
 _INSTEAD_OF = {"at": "arrays do not change in a trace. Write minigrad.numpy.at(x)[i].add(v), multiply, max or min",
                "reduceat": "write minigrad.numpy.at(np.zeros(n))[segment].add(v), or np.cumsum and a difference"}
 
@@ -53,7 +55,7 @@ def refusal(name: str) -> TraceError:
         "it is not supported on traced values",
         "What it computes must be written with the functions in minigrad.numpy, or computed outside the traced "
         "function; mg.callback calls NumPy code as it is.")
-    message = at_user_line(f"{name} of a traced value: {why}. {instead}")
+    message = at_user_line(f"{name} of a traced value: {why}. {instead}{as_it_stands() if name == _BRACKETS else ''}")
     if name in ("np.array_equal", "np.array_equiv"):  # they return False on every error
         warnings.warn(message, UserWarning, stacklevel=2)
     return TraceError(message)
@@ -69,11 +71,12 @@ def _not_handed_over(name: str) -> tuple[str, str] | None:
         return "SciPy makes an ndarray of its argument", f"Write np.linalg.{short}(...)."
     return ("NumPy hands a call over where the traced value itself is an array argument, and not within a list, or as "
             "an index, a size or a fill value", f"Write minigrad.numpy.{name.removeprefix('np.')}(...), which takes it "
-            "there (import minigrad.numpy as np); or, of a list, np.stack([a, b]) first.")
+            "there (import minigrad.numpy as np); or, of a list, np.stack([a, b]) first." + as_it_stands())
 
 
 # -- values -------------------------------------------------------------------------------------------------
 
+_STAND_INS = ("__float__", "__int__", "__array__", "item", "tolist")  # conversions that `numpy_code` does without
 Explain: TypeAlias = Callable[[], conversion_errors.Answer | None]
 
 # A method of `Array` that needs a value -> its name in errors, an alternative, and a function that finds the user's
@@ -109,6 +112,7 @@ def value(x: Array, method: str) -> np.ndarray:
         raise refusal(name)
     needed, instead, explain = _CONVERSIONS[method]
     answer = explain()
+    instead += as_it_stands() if method in _STAND_INS else ""
     expression, instead = (f"`{answer[0]}`: ", answer[1]) if answer else ("", instead)
     raise TraceError(at_user_line(
         f"{expression}{needed} of a traced value ({x._node.type}, from {x._node.where}): its number is known only "
@@ -124,14 +128,16 @@ def formatted(x: Array, spec: str) -> str:
         f"only when the program runs. {conversion_errors.FORMATTED}"))
 
 
-_FACE = ("numpy", "scipy", "minigrad.numpy", "minigrad.traced_array")  # the modules between the user and a conversion
+# The modules between the user and a conversion.
+_FACE = ("numpy.", "scipy.", "minigrad.numpy.", "minigrad.traced_array.", "minigrad.plain.")
 
 
 def _library_caller() -> str | None:
     """Return the NumPy or SciPy function that needs a number, or None."""
     name: str | None = None
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None and (module := frame.f_globals.get("__name__", "")).startswith(_FACE):
+    while frame is not None and (
+            module := frame.f_globals.get("__name__") or "") and f"{module}.".startswith(_FACE):
         if not module.startswith("minigrad"):
             first = frame.f_code.co_qualname.split(".")[0]
             inner = module.split("._")[0]
@@ -169,7 +175,7 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[ArrayLike, ...], opt
     if options.get("out") is not None:
         raise TraceError(at_user_line(
             f"np.{ufunc.__name__} with out=, or an in-place operator such as x += y, on an array with a traced "
-            "operand: arrays outside the trace cannot take traced values. Write x = x + y."))
+            "operand: arrays outside the trace cannot take traced values. Write x = x + y." + as_it_stands()))
     if method == "__call__":
         return _look_up(ufunc)(*inputs, **{k: v for k, v in options.items() if k != "out"})
     if method in ("reduce", "accumulate") and (reduction := UFUNC_METHODS.get((ufunc, method))):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from ..errors import MissingAttribute, at_user_line
+from ..errors import MissingAttribute, TraceError, at_user_line
 from ..traced_array import Array, hooks
 from . import reductions  # noqa: F401
+from .conversion_errors import as_it_stands
 from .dispatch import NAMES, REFUSED
 
 _SHAPE = "the shape of its result depends on data, so it has no graph"
@@ -89,10 +90,18 @@ def _missing(self: Array, name: str) -> NoReturn:
         instead = f" Write np.{name}(x)." if name in NAMES else ""
         raise AttributeError(at_user_line(f"a traced array ({self._node.type}) has no attribute {name!r}.{instead}"))
     why, instead = _METHODS[name]
-    raise MissingAttribute(at_user_line(f"x.{name} of a traced value: {why}. {instead}"))
+    out = as_it_stands() if name in ("fill", "sort") else ""
+    raise MissingAttribute(at_user_line(f"x.{name} of a traced value: {why}. {instead}{out}"))
 
 
-hooks.missing = _missing
+def _assigned(self: Array) -> NoReturn:
+    """Raise for an assignment to elements of a traced value."""
+    raise TraceError(at_user_line(
+        f"in-place assignment to a traced value ({self._node.type}, from {self._node.where}): traced arrays never "
+        f"change. Write x = x.at[i].set(new), or x = np.where(mask, new, x).{as_it_stands()}"))
+
+
+hooks.assigned, hooks.missing = _assigned, _missing
 
 
 # NumPy's other functions: they take no array that could be traced, and are NumPy's own in minigrad.numpy too.

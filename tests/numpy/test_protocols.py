@@ -1,5 +1,7 @@
 """NumPy's protocols: calls that arrive, and the errors of those that cannot."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -38,3 +40,11 @@ def test_values_that_depend_on_no_input_are_known():
 def test_errors_name_the_function_of_numpy_that_needs_a_number():
     with pytest.raises(mg.TraceError, match=r"test_protocols.py:\d+: np.unique of a traced value"):
         mg.trace(lambda x: np.unique(x))(V)
+
+
+def test_a_module_of_the_user_may_be_named_after_numpy():
+    """Its functions are the user's code, and no functions of NumPy that need a number."""
+    module = types.ModuleType("numpy_helpers")
+    exec("def halve(x):\n    return float(x) / 2", vars(module))
+    with pytest.raises(mg.TraceError, match=r"float\(\) of a traced value"):
+        mg.grad(module.halve)(1.0)

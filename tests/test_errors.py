@@ -106,7 +106,7 @@ CASES = [
      [r"cond: branch 0 is a value \(ndarray\)", r"mg\.cond\(condition, f"]),
     (lambda: vmap(lambda a, x: a @ x)(Matrix(), X), mg.DtypeError,
      [r"argument a is a Matrix", r"mg\.Sparse\.from_scipy"]),
-    (lambda: grad(lambda w: w[w > 0].sum())(W), mg.TraceError, ["traced mask", "where=mask"]),
+    (lambda: grad(lambda w: w[w.sum() > 0].sum())(W), mg.TraceError, ["one traced bool", r"np.where\(flag, x, 0\)"]),
     (lambda: grad(lambda w: w[np.where(w > 0)].sum())(W), mg.TraceError, [r"np.where\(condition\) alone"]),
     (lambda: vmap(lambda w, i: w[:i], (None, 0))(W, np.array([0, 1])), mg.TraceError, ["slice bound", "np.arange"]),
     (lambda: grad(lambda w: sum(v for v in w.sum()))(W), mg.TraceError, ["iteration over a traced scalar"]),

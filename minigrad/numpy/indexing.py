@@ -26,6 +26,7 @@ from .dispatch import any_traced, implements
 from .elementwise import clip, where
 from .joining import concatenate, stack
 from .manipulation import expand_dims, flat_along, index_along, moveaxis, ravel, reshape
+from .selections import coordinates
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -55,10 +56,11 @@ def _items(key: object, node: Node) -> tuple[list[Item], bool]:
     axis = 0
     for k in items:
         if _is_mask(k):
-            if not guard_equal_shapes(k.shape, node.shape[axis:axis + k.ndim]):
+            shape = k._node.shape if isinstance(k, Array) else k.shape
+            if not guard_equal_shapes(shape, node.shape[axis:axis + k.ndim]):
                 raise ShapeError(at_user_line(
-                    f"a mask of shape {format_shape(k.shape)} does not fit {kind} at axis {axis}"))
-            out.extend(np.nonzero(k))
+                    f"a mask of shape {format_shape(shape)} does not fit {kind} at axis {axis}"))
+            out.extend(coordinates(k._node) if isinstance(k, Array) else np.nonzero(k))
         else:
             out.append(k)
         axis += _takes(k)
@@ -66,14 +68,12 @@ def _items(key: object, node: Node) -> tuple[list[Item], bool]:
 
 
 def _item(k: Any, kind: ArrayType | TupleType) -> Item:
-    """Return one item of a key: None, an ellipsis, a slice, an int, or an array of ints or (if known) of bools."""
+    """Return one item of a key: None, an ellipsis, a slice, an int, or an array of ints or bools."""
     if k is None or k is Ellipsis or isinstance(k, slice):
         return k
     if isinstance(k, Array):
-        if k.dtype == np.bool_:
-            raise TraceError(at_user_line(
-                "indexing with a traced mask: the result's shape would depend on data. Use np.where(mask, x, 0), "
-                "or a reduction with where=mask"))
+        if k.dtype == np.bool_ and not k.ndim:
+            raise TraceError(at_user_line("indexing with one traced bool: use np.where(flag, x, 0)"))
         return k
     if isinstance(k, Size) and differs(k.dim):
         return as_array(k)
@@ -94,8 +94,8 @@ def _is_index(k: Item) -> bool:
     return k is not None and not isinstance(k, slice)
 
 
-def _is_mask(k: Item) -> TypeGuard[np.ndarray]:
-    return isinstance(k, np.ndarray) and k.dtype == np.bool_
+def _is_mask(k: Item) -> TypeGuard[np.ndarray | Array]:
+    return isinstance(k, (np.ndarray, Array)) and k.dtype == np.bool_
 
 
 def _takes(k: Item) -> int:

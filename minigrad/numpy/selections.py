@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import DtypeError, ShapeError, at_user_line
-from ..graph import Node
+from ..graph import Node, constant_of
 from ..ops import elementwise as ew
 from ..ops import selection
 from ..ops.broadcast import broadcast_along
 from ..ops.constants import size_scalar
 from ..ops.shape import reshape
+from ..primitive import key_of_any
 from ..symbolic import size_of
 from ..tracebacks import boundary
 from ..traced_array import Array, ArrayLike, as_array
@@ -50,8 +51,9 @@ def select(mask: ArrayLike) -> Any:
 
     Notes
     -----
-    Two selections are two axes, even where the masks are equal: select once, and index every array by the result.
-    `renumber` maps indices of rows to positions among the rows that are kept.
+    ``x[mask]`` is ``x[mg.select(mask)]``. Masks that are computed alike select one axis, so that
+    ``x[x > 0] * y[x > 0]`` is a product row by row; other masks select axes of their own. `renumber` maps indices of
+    rows to positions among the rows that are kept.
 
     Examples
     --------
@@ -88,10 +90,24 @@ def coordinates(mask: Node) -> tuple[Array, ...]:
     known = thread.trace.selections
     assert known is not None  # a traced array belongs to a trace
     if mask not in known:
+        mask = next((other for other in known if _equal(mask, other, {})), mask)
+    if mask not in known:
         flat = mask if mask.ndim == 1 else reshape(mask, shape=(size_of(mask.shape),))
         name = "kept_row" if not known else f"kept_row{len(known) + 1}"
         known[mask] = _unraveled(selection.selected(flat, name), mask)
     return tuple(map(Array, known[mask]))
+
+
+def _equal(a: Node, b: Node, known: dict[tuple[Node, Node], bool]) -> bool:
+    """Return whether two nodes compute the same value from the same nodes, as ``x > 0`` written twice does."""
+    if a is b:
+        return True
+    if (a, b) not in known:
+        known[a, b] = (a.prim is b.prim and not a.prim.distinct and (bool(a.inputs) or constant_of(a) is not None)
+                       and a.type == b.type and key_of_any(a.params) == key_of_any(b.params)
+                       and len(a.inputs) == len(b.inputs)
+                       and all(_equal(i, j, known) for i, j in zip(a.inputs, b.inputs, strict=True)))
+    return known[a, b]
 
 
 def _unraveled(flat: Node, mask: Node) -> list[Node]:

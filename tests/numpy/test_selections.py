@@ -235,3 +235,23 @@ def test_passes_with_kept_rows_as_results_are_refused():
 
     with pytest.raises(mg.BatchError, match="known only after the last chunk"):
         mg.microbatch(mg.vmap(f), 1)(mg.batch([np.ones(2), -np.ones(3)], mg.f64[node]))
+
+
+def test_masks_index_arrays():
+    x = np.array([[1.0, -2.0, 3.0], [-1.0, 2.0, -3.0], [-1.0, -1.0, -1.0]])
+    loss = mg.vmap(lambda v: np.sum(v[v > 0] * np.log(v[v > 0])))
+    want = [np.sum(v[v > 0] * np.log(v[v > 0])) for v in x]
+    for run in compiled(loss):
+        np.testing.assert_allclose(run(x), want)
+
+    def block(m):
+        return np.sum(m[m > 0] ** 2) + np.sum(m[m[:, 0] > 0]) + np.sum(m[:, m[0] > 0])
+
+    m = np.random.default_rng(0).normal(size=(4, 3, 3))
+    for run in compiled(mg.vmap(block)):
+        np.testing.assert_allclose(run(m), [block(v) for v in m])
+
+
+def test_axes_of_different_masks_do_not_meet():
+    with pytest.raises(ShapeError, match=r"test_selections.py:\d+: np.multiply: f64\[kept_row\] and f64\[kept_row2\]"):
+        mg.grad(lambda x: np.sum(x[x > 0] * x[x < 0]))(np.ones(3))

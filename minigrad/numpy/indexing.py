@@ -246,7 +246,7 @@ def _stepped(node: Node, axis: int, begin: int | Dim, count: int | Dim, step: in
     if step == 1:
         return shapes.section(node, axis, begin, count)
     start = Array(constant(np.int64(begin))) if isinstance(begin, int) else as_array(Size(begin))
-    index = checked(place, (counted(count) * step + start)._node, node.shape[axis])
+    index = checked(place, (as_array(counted(count)) * step + start)._node, node.shape[axis])
     return move_axis(gathering.gather(move_axis(node, axis, 0), index), 0, axis)
 
 
@@ -356,10 +356,10 @@ def diagonal(a: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> A
     x = moveaxis(a, (axis1, axis2), (-2, -1))
     n, m = x._node.shape[-2:]
     if differs(n) and n == m:
-        rows = counted(n - abs(offset)) - min(offset, 0)
-    else:
-        n, m = number(n), number(m)
-        rows = counted(max(0, min(n + min(offset, 0), m - max(offset, 0)))) - min(offset, 0)
+        places = counted(n - abs(offset)) - min(offset, 0)
+        return x[..., places, places + offset]
+    n, m = number(n), number(m)
+    rows = np.arange(max(0, min(n + min(offset, 0), m - max(offset, 0)))) - min(offset, 0)
     return x[..., rows, rows + offset]
 
 

@@ -130,7 +130,7 @@ def _evaluate(xp: ArrayNamespace, b: np.ndarray, a: np.ndarray, goes_on: np.ndar
 
 
 def _by_doubling(xp: ArrayNamespace, a: np.ndarray, b: np.ndarray, goes_on: np.ndarray, reverse: bool) -> np.ndarray:
-    """Return the recurrence along the first axis in log2(n) steps, each of which doubles the reach."""
+    """Return the recurrence along the first axis in log2(n) steps: each one doubles the reach."""
     n, reach = b.shape[0], 1
     if reverse:  # the coefficient between two rows belongs to the later one
         a, goes_on = (xp.flip(xp.concat((x[1:, ...], x[:1, ...]), axis=0), axis=0) for x in (a, goes_on))

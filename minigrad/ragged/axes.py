@@ -11,13 +11,16 @@ import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
 from ..errors import BatchError, ShapeError, at_user_line
 from ..graph import ArrayType, short_dtype
 from ..tracebacks import boundary
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 
 @dataclass(frozen=True)
@@ -141,25 +144,27 @@ class FieldType:
         if self.target is None:
             text = short_dtype(self.dtype) + shape
         else:
-            text = f"index({self.target}" + (f", null={self.null}" if self.null is not None else "") + ")" + shape
+            null = f", null={self.null}" if self.null is not None else ""
+            dtype = f", dtype={self.dtype}" if self.dtype != np.int64 else ""
+            text = f"index({self.target}{null}{dtype})" + shape
         return f"shared({text})" if self.shared else text
 
 
 class IndexSpec:
     """Indices into the rows of an axis, without a shape; made by `index`."""
 
-    def __init__(self, target: Axis, null: int | None):
-        self.target, self.null = target, null
+    def __init__(self, target: Axis, null: int | None, dtype: np.dtype):
+        self.target, self.null, self.dtype = target, null, dtype
 
     def __getitem__(self, shape: SizeOrAxis | tuple[SizeOrAxis, ...]) -> FieldType:
-        return FieldType(np.dtype(np.int64), field_shape(shape), self.target, self.null)
+        return FieldType(self.dtype, field_shape(shape), self.target, self.null)
 
     def __repr__(self) -> str:
         return f"<indices into {self.target}>"
 
 
 @boundary
-def index(axis: Axis, null: int | None = None) -> IndexSpec:
+def index(axis: Axis, null: int | None = None, dtype: DTypeLike = np.int64) -> IndexSpec:
     """Return the type of indices into the rows of `axis`, to be given a shape.
 
     ``mg.index(node)[edge]`` is the type of one index per edge. `batch` adds the rows of the preceding examples to each
@@ -171,6 +176,8 @@ def index(axis: Axis, null: int | None = None) -> IndexSpec:
     null : -1, optional
         Declares -1 as the index of no row. It stays -1 in a batch. `gather` reads zeros there; the segment functions
         with ``null=-1`` ignore it. Without `null`, a negative index is an error.
+    dtype : dtype
+        int64, or int32 for half the memory: the rows of a batch are then fewer than 2**31.
 
     Returns
     -------
@@ -180,7 +187,7 @@ def index(axis: Axis, null: int | None = None) -> IndexSpec:
     Raises
     ------
     BatchError
-        If `axis` is not an `Axis`, or `null` is another number.
+        If `axis` is not an `Axis`, `null` is another number, or `dtype` another dtype.
 
     Notes
     -----
@@ -205,7 +212,10 @@ def index(axis: Axis, null: int | None = None) -> IndexSpec:
         raise BatchError(at_user_line(f"index({axis!r}): an index points into an axis, made by mg.axis(name)"))
     if null not in (None, -1):
         raise BatchError(at_user_line(f"index({axis}, null={null!r}): the null index is -1"))
-    return IndexSpec(axis, null)
+    kind = np.dtype(dtype)
+    if kind not in (np.dtype(np.int64), np.dtype(np.int32)):
+        raise BatchError(at_user_line(f"index({axis}, dtype={kind}): an index is of int64 or int32"))
+    return IndexSpec(axis, null, kind)
 
 
 @boundary

@@ -324,9 +324,9 @@ def offsets_of(lengths: np.ndarray) -> np.ndarray:
 def shift_indices(indices: np.ndarray, by: np.ndarray | int, null: int | None) -> None:
     """Add `by` to indices in place, except to null ones."""
     if null is None:
-        indices += by
+        np.add(indices, by, out=indices, casting="same_kind")
     else:
-        np.add(indices, by, out=indices, where=indices != null)
+        np.add(indices, by, out=indices, where=indices != null, casting="same_kind")
 
 
 class AxisMap(Mapping[Axis, Any]):
@@ -359,7 +359,8 @@ class AxisMap(Mapping[Axis, Any]):
 
 
 @boundary
-def batch(examples: Iterable[PyTree], kind: FieldType | ArrayType | None = None) -> Batch:
+def batch(examples: Iterable[PyTree], kind: FieldType | ArrayType | None = None,
+          fill: Mapping[str, float] | None = None) -> Batch:
     """Pack examples of different size into a batch.
 
     The rows of all examples are concatenated along each ragged axis, and indices are shifted to the packed rows.
@@ -371,6 +372,9 @@ def batch(examples: Iterable[PyTree], kind: FieldType | ArrayType | None = None)
         the result.
     kind : array type, optional
         The type of examples that are arrays, such as ``mg.f32[word, 8]``.
+    fill : mapping of str to number, optional
+        For optional fields, the number that takes the place of each element where an example lacks the field: ``{"y":
+        np.nan}``, or -1 for an index with ``null=-1``. Such a field is in every batch, so that one program fits all.
 
     Returns
     -------
@@ -379,8 +383,8 @@ def batch(examples: Iterable[PyTree], kind: FieldType | ArrayType | None = None)
     Raises
     ------
     BatchError
-        If `examples` is empty, the classes of the examples differ, an index is not a row of its axis, or examples
-        differ in a shared field, or in the absence of an optional one.
+        If `examples` is empty, the classes of the examples differ, an index is not a row of its axis, examples differ
+        in a shared field, or in the absence of an optional one that `fill` lacks, or `fill` has another field.
 
     Examples
     --------
@@ -400,6 +404,7 @@ def batch(examples: Iterable[PyTree], kind: FieldType | ArrayType | None = None)
         raise BatchError(at_user_line("batch() needs at least one example"))
     if kind is not None:
         schema = Schema("arrays", {"value": as_field(kind, "batch")}).check()
+        _check_fill(schema, fill)
         checked = [check_example(schema, {"value": x}, f"example {k}") for k, x in enumerate(examples)]
         return _pack(schema, {"value": [v["value"] for v, _ in checked]}, [s for _, s in checked])
     cls = type(examples[0])
@@ -421,7 +426,15 @@ def batch(examples: Iterable[PyTree], kind: FieldType | ArrayType | None = None)
     names = of_class.names
     rows = map(operator.attrgetter(*names), examples)
     columns = zip(*rows, strict=True) if len(names) > 1 else [tuple(rows)]
-    return _pack(of_class, dict(zip(names, columns, strict=True)), sizes)
+    return _pack(of_class, dict(zip(names, columns, strict=True)), sizes, _check_fill(of_class, fill))
+
+
+def _check_fill(schema: Schema, fill: Mapping[str, float] | None) -> Mapping[str, float]:
+    """Return the numbers for absent fields, which must be optional."""
+    if strange := sorted((fill or {}).keys() - schema.optional):
+        raise BatchError(at_user_line(f"batch: fill={{{strange[0]!r}: ...}}: {schema.name} has no optional field of "
+                                      f"that name; it has {', '.join(sorted(schema.optional)) or 'none'}"))
+    return fill or {}
 
 
 def _of_batches(batches: Sequence[PyTree]) -> Batch:
@@ -434,24 +447,34 @@ def _of_batches(batches: Sequence[PyTree]) -> Batch:
     return _pack(schema, {n: [r[n] for r in rows] for n in schema.fields}, [schema.sizes(b) for b in batches])
 
 
-def _pack(schema: Schema, columns: Mapping[str, Sequence[Any]], sizes: Sequence[tuple[int, ...]]) -> Batch:
+def _pack(schema: Schema, columns: Mapping[str, Sequence[Any]], sizes: Sequence[tuple[int, ...]],
+          fill: Mapping[str, float] = {}) -> Batch:
     table = np.array(sizes, np.int64).reshape(len(sizes), len(schema.axes))
     out = Batch(schema, {}, tuple(np.ascontiguousarray(table.T)), size=len(sizes))
     for name, t in schema.fields.items():
         if t.counts:
             continue
         column = columns[name]
+        if name in fill:
+            column = [_filled(t, schema, n, fill[name]) if v is None else v for v, n in zip(column, sizes, strict=True)]
         if name in schema.optional and (absent := [v is None for v in column]) and any(absent):
             if not all(absent):
                 has, lacks = absent.index(False), absent.index(True)
                 raise BatchError(at_user_line(f"batch: {schema.name}.{name} is optional, but all examples of a batch "
-                                              f"have it or none: example {has} has it, example {lacks} does not"))
+                                              f"have it or none: example {has} has it, example {lacks} does not. "
+                                              f"fill={{{name!r}: number}} puts a number in its place"))
             out._fields[name] = None
         elif t.shared:
             out._fields[name] = _one_of(column, f"{schema.name}.{name}")
         else:
             out._fields[name] = _packed_indices(out, _concatenated(column, t), t, name)
     return out
+
+
+def _filled(t: FieldType, schema: Schema, sizes: Sequence[int], value: float) -> np.ndarray:
+    """Return an array of one number for an example of the given sizes."""
+    by_axis = dict(zip(schema.axes, sizes, strict=True))
+    return np.full([by_axis[n] if isinstance(n, Axis) else n for n in t.shape], value, t.dtype)
 
 
 def _concatenated(column: Sequence[np.ndarray], t: FieldType) -> np.ndarray:
@@ -479,7 +502,11 @@ def _packed_indices(out: Batch, value: np.ndarray, t: FieldType, name: str) -> n
         return value
     sizes = out.lengths[t.target]
     limit = out._per_row(t, sizes)
-    bad = value.view(np.uint64) >= limit.view(np.uint64)  # a negative index is a large one here
+    if (total := int(sizes.sum())) > (most := np.iinfo(t.dtype).max):
+        raise BatchError(at_user_line(f"batch: {out.schema.name}.{name} is an index of {t.dtype}, which has {most} "
+                                      f"rows at most; the batch has {total} of {t.target}"))
+    # Read as unsigned, a negative index is a large one.
+    bad = value.view(f"u{value.itemsize}") >= limit.astype(value.dtype, copy=False).view(f"u{value.itemsize}")
     if t.null is not None:
         bad &= value != t.null
     if bad.any():

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import BatchError, at_user_line
 from ..tracebacks import boundary
-from .axes import Axis
+from .axes import Axis, FieldType
 from .schema import Schema, schema_of
 
 T = TypeVar("T")
@@ -39,7 +39,8 @@ def from_pyg(data: object, cls: type[T], paths: Mapping[str, Path] | None = None
     Returns
     -------
     instance of `cls`
-        Its arrays share memory with tensors on the CPU.
+        Its arrays share memory with tensors on the CPU of their dtypes. An absent optional field is None, and another
+        absent one has its default.
 
     Raises
     ------
@@ -64,10 +65,13 @@ def from_pyg(data: object, cls: type[T], paths: Mapping[str, Path] | None = None
     places = _paths(schema, paths, ends, "from_pyg")
     values: dict[str, object] = {}
     for name, t in schema.fields.items():
-        value = _follow(data, places[name], name in schema.optional, f"from_pyg: {schema.name}.{name}")
+        value = _follow(data, places[name], name in schema.optional | schema.defaults,
+                        f"from_pyg: {schema.name}.{name}")
+        if value is None:
+            continue
         if hasattr(value, "detach"):
             value = value.detach().cpu().numpy()
-        if not t.shape and np.size(value) == 1 and value is not None:  # PyG often has one number per graph as one row
+        if not t.shape and np.size(value) == 1:  # PyG often has one number per graph as one row
             value = np.asarray(value).reshape(())[()]
         values[name] = value
     return cls(**values)
@@ -86,7 +90,8 @@ def to_pyg(example: object, paths: Mapping[str, Path] | None = None, ends: tuple
     Returns
     -------
     Data or HeteroData
-        Its tensors share memory with the arrays. The number of nodes is set, so that nodes without edges are counted.
+        Its tensors share memory with the arrays, but for indices of int32: PyG's are of int64. The number of nodes is
+        set, so that nodes without edges are counted.
         PyG's batches shift an index only by its name, which contains ``index`` (as ``edge_index`` does).
 
     Raises
@@ -113,7 +118,7 @@ def to_pyg(example: object, paths: Mapping[str, Path] | None = None, ends: tuple
     sizes = example_sizes(example)
     places = _paths(schema, paths, ends, "to_pyg")
     data = HeteroData() if any(map(_typed, places.values())) else Data()
-    rows: dict[tuple[Step, ...], dict[int, np.ndarray]] = {}
+    rows: dict[tuple[Step, ...], dict[int, Any]] = {}
     for name, t in schema.fields.items():
         value, path = getattr(example, name), places[name]
         if value is None:
@@ -121,9 +126,9 @@ def to_pyg(example: object, paths: Mapping[str, Path] | None = None, ends: tuple
         kind, last, typed = path[0], path[-1], _typed(path)
         store = data[kind] if typed else data
         if isinstance(last, int):
-            rows.setdefault(path[:-1], {})[last] = value
+            rows.setdefault(path[:-1], {})[last] = _tensor(torch, value, t)
         else:
-            setattr(store, str(last), value if t.counts is not None else torch.as_tensor(value))
+            setattr(store, str(last), value if t.counts is not None else _tensor(torch, value, t))
         if isinstance(last, int) and path[-2] == "edge_index" and t.target is not None:
             # The number of an edge's nodes: an edge type is (type of one end, relation, type of the other end).
             nodes = data[kind[0 if last == 0 else 2]] if isinstance(kind, tuple) else data
@@ -134,7 +139,7 @@ def to_pyg(example: object, paths: Mapping[str, Path] | None = None, ends: tuple
         if sorted(parts) != list(range(len(parts))):
             raise BatchError(at_user_line(f"to_pyg: {path[-1]} has rows {sorted(parts)}; they are 0, 1, ... in PyG"))
         store = data[path[0]] if len(path) > 1 else data
-        setattr(store, str(path[-1]), torch.from_numpy(np.stack([parts[i] for i in range(len(parts))])))
+        setattr(store, str(path[-1]), torch.stack([parts[i] for i in range(len(parts))]))
     return data
 
 
@@ -195,10 +200,8 @@ def from_networkx(graph: Any, cls: type[T], ends: tuple[str, str] = ("src", "dst
         elif t.axes and t.axes[0] in rows:
             column = [_attribute(data, name, f"{label}: {t.axes[0]} {row}") for row, data in rows[t.axes[0]]]
             values[name] = np.array(column, t.dtype).reshape(len(column), *t.dense)
-        elif name in graph.graph or name not in schema.optional:
+        elif name in graph.graph or name not in schema.optional | schema.defaults:
             values[name] = np.asarray(_attribute(graph.graph, name, f"{label}: the graph"), t.dtype)[()]
-        else:
-            values[name] = None
     return cls(**values)
 
 
@@ -254,6 +257,12 @@ def to_networkx(example: object, ends: tuple[str, str] = ("src", "dst"), create_
             f"to_networkx: {sizes[edge]} edges, and a {type(graph).__name__} keeps {graph.number_of_edges()} of them: "
             "one between the same two nodes. Give create_using=networkx.MultiDiGraph"))
     return graph
+
+
+def _tensor(torch: Any, value: object, t: FieldType) -> Any:
+    """Return an array as a tensor; PyG's indices are of int64."""
+    tensor = torch.as_tensor(value)
+    return tensor if t.target is None else tensor.long()
 
 
 # -- shared by the conversions -------------------------------------------------------------------------------

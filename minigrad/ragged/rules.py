@@ -28,7 +28,7 @@ from ..ops.constants import iota, proj, size_, size_scalar
 from ..ops.control import barrier, checkpoint, chunked, written_out
 from ..ops.custom import Later, custom, ruled
 from ..ops.einsum import LETTERS, contract, einsum, parse
-from ..ops.elementwise import cast_to, eq, isnan, logical_not, logical_or, lt, where
+from ..ops.elementwise import cast, cast_to, eq, isnan, logical_not, logical_or, lt, where
 from ..ops.index import counts_along, gather, scatter_add
 from ..ops.mean import mean
 from ..ops.recurrence import recurrence, segment_recurrence, segment_shift, shift
@@ -108,6 +108,8 @@ class Batching:
             return inputs[0]
         if node.prim in (barrier, proj) or not self._touches_ragged(node):
             return None
+        if node.prim is cast and node.inputs[0] in self.packed_indices and node.dtype == _INT:
+            self.packed_indices[node] = cast_to(self.packed_indices[node.inputs[0]], _INT)
         if node.prim.kind == "elementwise":
             return PRIMITIVES[node.prim.name](*inputs, **node.params)
         axes = axis_rule(node)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar, get_origin
 
 import numpy as np
 import optree
@@ -37,12 +38,15 @@ class Schema(Immutable):
         Fields that may be None.
     cls : type or None
         The dataclass; None where an example is one array, the field ``value``.
+    defaults : frozenset of str
+        Fields with a default other than None.
     """
 
     name: str
     fields: Mapping[str, FieldType]
     optional: frozenset[str] = frozenset()
     cls: type | None = None
+    defaults: frozenset[str] = frozenset()
 
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
@@ -97,7 +101,7 @@ class Schema(Immutable):
     def __reduce__(self) -> str | tuple[Any, ...]:
         if self.cls is None:
             return super().__reduce__()
-        return _of_class, (self.cls, self.name, dict(self.fields), self.optional)
+        return _of_class, (self.cls, self.name, dict(self.fields), self.optional, self.defaults)
 
     def check(self) -> Schema:
         """Return the schema, or raise `BatchError` at an index into an axis that no field has."""
@@ -122,11 +126,12 @@ class Schema(Immutable):
         return {"value": example} if self.cls is None else {n: getattr(example, n) for n in self.fields}
 
 
-def _of_class(cls: type, name: str, fields: dict[str, FieldType], optional: frozenset[str]) -> Schema:
+def _of_class(cls: type, name: str, fields: dict[str, FieldType], optional: frozenset[str],
+              defaults: frozenset[str]) -> Schema:
     """Return the schema of a class; a class that a pickle creates (cloudpickle's) becomes a pytree, too."""
     schema = schema_of(cls)
     if schema is None:
-        schema = Schema(name, fields, optional, cls)
+        schema = Schema(name, fields, optional, cls, defaults)
         _register(cls, schema)
     return schema
 
@@ -150,7 +155,10 @@ def example(cls: type[T]) -> type[T]:
     ----------
     cls : type
         Each field is annotated with its type: ``mg.f32[node, 16]``, ``mg.index(node)[edge]``, ``mg.f32[()]``. A field
-        with the default None is optional: all examples of a batch have it, or none.
+        with the default None is optional: all examples of a batch have it, or none (but see `batch`). Another default
+        is an array of the field's type, or a number for all of its elements. The class may have methods, properties,
+        ``ClassVar`` attributes, and a ``__post_init__`` for further checks of its arrays; a subclass has the fields of
+        its base class, too.
 
     Returns
     -------
@@ -161,9 +169,9 @@ def example(cls: type[T]) -> type[T]:
     Raises
     ------
     BatchError
-        If the class has no annotated field, a field has a default other than None, a name that batches use
-        (``lengths``, ``offsets``, ...), or an annotation that is not a type, or an index points into an axis that no
-        field has.
+        If the class has no annotated field, a field has a name that batches use (``lengths``, ``offsets``, ...), an
+        annotation that is not a type, or a default that is not of its type, a field without a default follows one
+        with a default, or an index points into an axis that no field has.
 
     Examples
     --------
@@ -177,30 +185,80 @@ def example(cls: type[T]) -> type[T]:
     >>> Molecule(np.zeros((3, 16), np.float32), [0, 1], [1, 2], 0.5)
     Molecule(x: float32[3, 16], src: int64[2], dst: int64[2], y=0.5)
     """
-    fields: dict[str, FieldType] = {}
+    bases = [base for c in reversed(cls.__mro__[1:]) if (base := vars(c).get("__schema__")) is not None]
+    fields: dict[str, FieldType] = {n: t for base in bases for n, t in base.fields.items()}
     frame = user_frame()
+    own: dict[str, FieldType] = {}
     for name, kind in inspect.get_annotations(cls).items():
         if isinstance(kind, str) and frame is not None:
             kind = eval(kind, frame.f_globals, {**frame.f_locals, **vars(cls)})
-        fields[name] = as_field(kind, f"{cls.__name__}.{name}")
+        if ClassVar not in (kind, get_origin(kind)):
+            own[name] = as_field(kind, f"{cls.__name__}.{name}")
+    fields |= own
     if not fields:
         raise BatchError(at_user_line(f"example({cls.__name__}): it has no annotated field"))
     clash = fields.keys() & _RESERVED
     if clash:
         raise BatchError(at_user_line(f"{cls.__name__}.{clash.pop()}: batches have an attribute of that name"))
-    optional = frozenset(n for n in fields if n in vars(cls) and vars(cls)[n] is None)
-    if wrong := [n for n in fields if n in vars(cls) and n not in optional]:
-        raise BatchError(at_user_line(f"{cls.__name__}.{wrong[0]}: a field has no default, or None if optional"))
-    schema = Schema(cls.__name__, fields, optional)
-    if "__post_init__" in vars(cls):
-        raise BatchError(at_user_line(f"{cls.__name__}: the checks of an example take __post_init__"))
-    type.__setattr__(cls, "__post_init__", _check)
-    cls = dataclass(frozen=True, eq=False, repr=False)(cls)
-    if "__repr__" not in vars(cls):
+    given = {n: vars(cls)[n] for n in own if n in vars(cls)}
+    optional = {n for base in bases for n in base.optional}.difference(own) | {n for n, v in given.items() if v is None}
+    defaults = {n for base in bases for n in base.defaults}.difference(own) | given.keys() - optional
+    for name in defaults & given.keys():
+        if not isinstance(given[name], dataclasses.Field):
+            default = _Default.of(given[name], fields[name], f"{cls.__name__}.{name}: the default")
+            type.__setattr__(cls, name, dataclasses.field(default_factory=default.copy))
+    schema = Schema(cls.__name__, fields, frozenset(optional), defaults=frozenset(defaults))
+    type.__setattr__(cls, "__post_init__", _checks_of(cls))
+    try:
+        cls = dataclass(frozen=True, eq=False, repr=False)(cls)
+    except TypeError as error:  # a field without a default follows one with a default
+        raise BatchError(at_user_line(f"example({cls.__name__}): {error}")) from None
+    if "__repr__" not in vars(cls) and not bases:
         type.__setattr__(cls, "__repr__", _repr)
     object.__setattr__(schema, "cls", cls)
     _register(cls, schema.check())
     return cls
+
+
+@dataclass(frozen=True)
+class _Default:
+    """The default of a field: an array, or a number for all elements of an array whose size other fields know."""
+
+    value: Any
+
+    @classmethod
+    def of(cls, value: Any, t: FieldType, label: str) -> _Default:
+        """Return the default of a field, or raise if it is not of the field's type."""
+        array = _as_declared(value, t if np.ndim(value) else replace(t, shape=()), label)
+        if np.ndim(array) and any(n != size for n, size in zip(t.shape, array.shape, strict=True)):
+            raise ShapeError(at_user_line(f"{label}: expected {t}, got shape {list(array.shape)}. A number is a "
+                                          "default for all elements"))
+        return cls(array)
+
+    def copy(self) -> object:
+        return self
+
+    def array(self, t: FieldType, sizes: Mapping[Axis, int]) -> Any:
+        """Return the array of an example."""
+        if t.counts or not t.shape:
+            return self.value
+        return np.full([sizes[n] if isinstance(n, Axis) else n for n in t.shape], self.value, t.dtype)
+
+
+def _checks_of(cls: type) -> Callable[[Any], None]:
+    """Return the ``__post_init__`` of a class: the checks, and then those of the class itself."""
+    own: Callable[[Any], None] | None = vars(cls).get("__post_init__")
+    if own is None:
+        inherited: Callable[[Any], None] = getattr(cls, "__post_init__", _check)
+        return inherited
+    further = own
+
+    def check(self: Any) -> None:
+        _check(self)
+        if not any(is_traced(getattr(self, n)) for n in self.__schema__.fields):
+            further(self)
+
+    return check
 
 
 _RESERVED = frozenset(("schema", "lengths", "offsets", "segment_ids", "unbatch", "sizes"))
@@ -260,7 +318,10 @@ def check_example(schema: Schema, fields: Mapping[str, object],
         if value is None and name in schema.optional:
             values[name] = None
             continue
-        values[name] = array = _as_declared(value, t, label)
+        if isinstance(value, _Default) and not t.counts:
+            values[name] = value
+            continue
+        values[name] = array = _as_declared(value.value if isinstance(value, _Default) else value, t, label)
         for declared, n in [(t.counts, int(array))] if t.counts else zip(t.shape, array.shape, strict=True):
             if isinstance(declared, Axis):
                 if sizes.setdefault(declared, n) != n:
@@ -274,6 +335,8 @@ def check_example(schema: Schema, fields: Mapping[str, object],
     if missing:
         raise BatchError(at_user_line(f"{example}: the size of {missing[0]} is not known: all fields with it are None"))
     for name, t in schema.fields.items():
+        if isinstance(values[name], _Default):
+            values[name] = values[name].array(t, sizes)
         if t.target is not None and values[name] is not None:
             check_range(values[name], sizes[t.target], t, labels[name])
     return values, tuple(sizes[a] for a in schema.axes)

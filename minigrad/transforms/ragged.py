@@ -20,7 +20,7 @@ from ..defined_sizes import definitions
 from ..errors import BatchError, at_user_line
 from ..graph import CALLS, ArrayType, Graph, InAxes, Node, PyTree, full
 from ..ops.constants import iota
-from ..ops.elementwise import eq, where
+from ..ops.elementwise import cast_to, eq, where
 from ..ops.results import waiting
 from ..ops.sort import cumsum
 from ..primitive import move_axis, placeholder
@@ -399,7 +399,7 @@ def _local(rows: Rows, indices: Node, shape: Shape, symbol: Symbol, t: FieldType
     domain = rows.domain(shape)
     offset = rows.offset((Dim.of(symbol),))
     start = rows.of_owner(offset, domain) if domain else offset
-    local = indices - spread_rows(start, indices.shape)
+    local = indices - spread_rows(cast_to(start, indices.dtype), indices.shape)
     if t.null is None:
         return local
     null = full(t.null, indices.shape, indices.dtype)

@@ -312,3 +312,86 @@ def test_attributes_before_init_raise():
     for name in ("schema", "_fields", "x"):
         with pytest.raises(AttributeError):
             getattr(empty, name)
+
+
+# -- absent fields, indices of 32 bits ---------------------------------------------------------------------------
+
+
+@mg.example
+class Partial:
+    x: mg.f64[node]
+    y: mg.f64[()] = None
+    near: mg.index(node, null=-1)[node] = None
+
+
+def test_numbers_take_the_place_of_absent_fields():
+    examples = [Partial([1.0, 2.0], y=3.0), Partial([]), Partial([4.0], near=[0])]
+    batch = mg.batch(examples, fill={"y": np.nan, "near": -1})
+    np.testing.assert_array_equal(batch.y, [3, np.nan, np.nan])
+    np.testing.assert_array_equal(batch.near, [-1, -1, 2])
+    loss = mg.vmap(lambda g: np.where(np.isnan(g.y), 0.0, (np.sum(g.x) - g.y) ** 2) + np.sum(mg.gather(g.x, g.near)))
+    np.testing.assert_array_equal(loss(batch), [0, 0, 4])
+    whole = mg.batch([Partial([1.0])] * 2, fill={"y": 0})
+    assert whole.y.tolist() == [0, 0]
+    assert whole.near is None
+
+
+def test_numbers_for_other_fields_are_refused():
+    with pytest.raises(mg.BatchError, match=r"fill=\{'x': ...\}: Partial has no optional field.*near, y"):
+        mg.batch([Partial([1.0])], fill={"x": 0})
+    with pytest.raises(mg.BatchError, match=r"example 1: Partial.near\[0\] is 5: no such row"):
+        mg.batch([Partial([1.0], near=[0]), Partial([2.0])], fill={"near": 5})
+    with pytest.raises(mg.BatchError, match=r"fill=\{'y': number\} puts a number in its place"):
+        mg.batch([Partial([1.0], y=1.0), Partial([2.0])])
+
+
+@mg.example
+class Narrow:
+    x: mg.f64[node]
+    src: mg.index(node, dtype=np.int32)[edge]
+    up: mg.index(node, null=-1, dtype=mg.i32)[node]
+
+
+@mg.example
+class Wide:
+    x: mg.f64[node]
+    src: mg.index(node)[edge]
+    up: mg.index(node, null=-1)[node]
+
+
+def message_sum(w, g):
+    n = g.x.shape[0]
+    up = mg.gather(g.x, g.up)
+    return np.sum(np.tanh(g.x[g.src] * w)) + np.sum(mg.segment_sum(g.x ** 2, g.up, n, null=-1) * up) * w
+
+
+@pytest.mark.parametrize("sizes", [(3, 0, 1, 4), (0, 2), (2, 1, 0)])
+def test_indices_of_32_bits_equal_those_of_64(sizes):
+    rng = np.random.default_rng(0)
+    fields = [(rng.normal(size=n), rng.integers(0, n, 2 * n) if n else [], rng.integers(-1, n, n)) for n in sizes]
+    narrow, wide = (mg.batch([cls(*f) for f in fields]) for cls in (Narrow, Wide))
+    assert narrow.src.dtype == narrow.up.dtype == np.int32
+    np.testing.assert_array_equal(narrow.src, wide.src)
+    for a, b in zip(narrow, narrow[np.arange(len(narrow))[::-1]][::-1], strict=True):
+        same(a, b)
+    loss = mg.value_and_grad(mg.mean_loss(message_sum, in_axes=(None, 0)))
+    want = loss(0.6, wide)
+    for run in (loss, mg.compile(loss, backend="numpy"), mg.compile(loss, backend="native"),
+                mg.microbatch(loss, 2, in_axes=(None, 0)), mg.compile(mg.microbatch(loss, 1, in_axes=(None, 0)))):
+        np.testing.assert_allclose(run(0.6, narrow), want)
+    np.testing.assert_allclose(mg.vmap(message_sum, in_axes=(None, 0))(0.6, narrow),
+                               [message_sum(0.6, g) for g in narrow])
+    assert copy.deepcopy(narrow).src.dtype == pickle.loads(pickle.dumps(narrow)).src.dtype == np.int32
+    assert str(Narrow.__schema__.fields["up"]) == "index(node, null=-1, dtype=int32)[node]"
+
+
+def test_indices_of_32_bits_do_not_wrap():
+    @mg.example
+    class Large:
+        n: mg.count(node)
+        src: mg.index(node, dtype=np.int32)[edge]
+
+    with pytest.raises(mg.BatchError, match=r"Large.src is an index of int32, which has 2147483647 rows at most"):
+        mg.batch([Large(2**31, [0]), Large(2, [1])])
+    with pytest.raises(mg.BatchError, match="an index is of int64 or int32"):
+        mg.index(node, dtype=np.int16)

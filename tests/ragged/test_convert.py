@@ -91,6 +91,28 @@ def test_batches_of_data_are_batches_of_examples(torch):
         assert_same(from_pyg(a, Graph), b)
 
 
+@mg.example
+class Narrow:
+    x: mg.f32[node, 2]
+    src: mg.index(node, dtype=np.int32)[edge]
+    dst: mg.index(node, dtype=np.int32)[edge]
+    w: mg.f32[edge] = 1.0
+    y: mg.f32[()] = 0.5
+    z: mg.f32[node] = None
+
+
+def test_indices_of_32_bits_and_defaults(torch):
+    one = Narrow(np.ones((3, 2), np.float32), [0, 2], [1, 0])
+    data = to_pyg(one)
+    assert data.edge_index.dtype == torch.int64
+    data.validate()
+    assert_same(from_pyg(data, Narrow), one)
+    del data.w, data.y
+    assert_same(from_pyg(data, Narrow), one)
+    assert_same(from_pyg(to_pyg(Narrow(np.ones((3, 2), np.float32), [], [])), Narrow),
+                Narrow(np.ones((3, 2), np.float32), [], []))
+
+
 def test_round_trip_of_hetero_data(torch):
     from torch_geometric.data import Batch
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -56,8 +57,15 @@ def test_incomplete_schemas_are_refused():
         mg.example(type("A", (), {"__annotations__": {"x": float}}))
     with pytest.raises(mg.BatchError, match="batches have an attribute of that name"):
         mg.example(type("A", (), {"__annotations__": {"lengths": mg.f64[node]}}))
-    with pytest.raises(mg.BatchError, match="no default, or None"):
-        mg.example(type("A", (), {"__annotations__": {"x": mg.f64[node]}, "x": 3}))
+    with pytest.raises(mg.DtypeError, match="the default: dtype str32"):
+        mg.example(type("A", (), {"__annotations__": {"x": mg.f64[node]}, "x": "a"}))
+    with pytest.raises(mg.ShapeError, match=r"A.x: the default: expected f64\[2\], got shape \[3\]"):
+        mg.example(type("A", (), {"__annotations__": {"x": mg.f64[2]}, "x": [1.0, 2.0, 3.0]}))
+    with pytest.raises(mg.BatchError, match="follows default argument"):
+        mg.example(type("A", (), {"__annotations__": {"x": mg.f64[2], "y": mg.f64[2]}, "x": 0.0}))
+    cls = mg.example(type("A", (), {"__annotations__": {"x": mg.f64[node]}, "x": 3}))
+    with pytest.raises(mg.BatchError, match="the size of node is not known"):
+        cls()
 
 
 def test_annotations_may_be_strings():
@@ -103,3 +111,62 @@ def test_repr_of_an_example():
 
     printed = Printed(x=np.ones((2, 3), np.float32), n=2, y=0.5)
     assert repr(printed) == "Printed(x: float32[2, 3], n=2, y=0.5, z=None)"
+
+
+@mg.example
+class Weighted:
+    x: mg.f64[node, 2]
+    src: mg.index(node, dtype=np.int32)[edge]
+    w: mg.f64[edge] = 1.0
+    parent: mg.index(node, null=-1)[node] = -1
+    scale: mg.f64[2] = (1.0, 2.0)
+    y: mg.f64[()] = 0.5
+    LIMIT: ClassVar[float] = 3.0
+
+    def __post_init__(self):
+        if np.any(self.w > self.LIMIT):
+            raise ValueError("a weight is too large")
+
+    @property
+    def size(self):
+        return self.x.shape[0]
+
+    def energy(self):
+        return np.sum(self.x[self.src] * self.w[:, None] * self.scale) + self.y * self.size
+
+
+def test_defaults_fill_the_sizes_of_other_fields():
+    g = Weighted(np.ones((3, 2)), [0, 2])
+    assert g.w.tolist() == [1, 1]
+    assert g.parent.tolist() == [-1, -1, -1]
+    assert g.scale.tolist() == [1, 2]
+    assert g.y == 0.5
+    assert g.src.dtype == np.int32
+    other = Weighted(np.ones((3, 2)), [0, 2])
+    other.w[0] = 7
+    assert g.w[0] == 1
+    assert Weighted(np.ones((0, 2)), []).w.shape == (0,)
+
+
+def test_schemas_have_methods():
+    examples = [Weighted(np.full((n, 2), n + 1.0), np.arange(m)) for n, m in ((3, 2), (0, 0), (1, 1))]
+    batch = mg.batch(examples)
+    np.testing.assert_allclose(mg.vmap(Weighted.energy)(batch), [g.energy() for g in examples])
+    np.testing.assert_allclose(mg.vmap(lambda g: g.energy() * g.LIMIT)(batch), [3 * g.energy() for g in examples])
+    with pytest.raises(ValueError, match="too large"):
+        Weighted(np.ones((3, 2)), [0], [4.0])
+
+
+def test_subclasses_have_the_fields_of_their_base():
+    @mg.example
+    class Labelled(Weighted):
+        label: mg.i64[()] = 0
+
+    g = Labelled(np.ones((3, 2)), [0, 2], label=4)
+    assert list(Labelled.__schema__.fields) == [*Weighted.__schema__.fields, "label"]
+    assert (g.label, g.y, g.size) == (4, 0.5, 3)
+    with pytest.raises(ValueError, match="too large"):
+        Labelled(np.ones((3, 2)), [0], [4.0])
+    batch = mg.batch([g, Labelled(np.ones((1, 2)), [])])
+    assert batch.label.tolist() == [4, 0]
+    np.testing.assert_allclose(mg.vmap(Labelled.energy)(batch), [e.energy() for e in batch])

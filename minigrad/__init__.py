@@ -34,6 +34,7 @@ from .tracebacks import full_tracebacks
 from .traced_array import Array
 from .transforms import call as _call  # makes graphs callable
 from .transforms.array_types import bool_, dim, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
+from .transforms.batch_loss import batch_loss
 from .transforms.checkpoint import checkpoint, stop_gradient
 from .transforms.control import cond, fori_loop, scan, switch, while_loop
 from .transforms.custom import callback, custom_jvp, custom_vjp, primitive
@@ -78,15 +79,16 @@ if _TYPE_CHECKING:
 __all__ = [
     "Array", "ArrayType", "Audit", "Axis", "Batch", "BatchError", "CheckError", "DataLoader", "Dim", "DtypeError",
     "GradError", "Graph", "GraphError", "MinigradError", "Node", "Report", "ShapeError", "Sparse", "TraceError",
-    "Unsupported", "all_reduce", "audit", "autobatch", "axis", "batch", "bool_", "callback", "check_batching",
-    "check_grads", "check_primitive", "checkpoint", "compare", "compile", "cond", "count", "custom_jvp", "custom_vjp",
-    "debug_nans", "dim", "distribute", "example", "explore", "f16", "f32", "f64", "fori_loop", "from_networkx",
-    "from_pyg", "full_tracebacks", "gather", "get_num_threads", "grad", "hessian", "hvp", "i8", "i16", "i32", "i64",
-    "index", "jacobian", "jvp", "label", "mean_loss", "microbatch", "numpy", "numpy_code", "open_dataset", "optim",
-    "per_example", "per_example_grad", "primitive", "random", "register_dataclass", "renumber", "save_dataset",
-    "scan", "scope", "segment_max", "segment_mean", "segment_min", "segment_softmax", "segment_sum", "select",
-    "set_num_threads", "shared", "special", "stop_gradient", "switch", "to_networkx", "to_pyg", "trace", "u8", "u16",
-    "u32", "u64", "unroll", "value_and_grad", "vjp", "vmap", "where", "while_loop",
+    "Unsupported", "all_reduce", "audit", "autobatch", "axis", "batch", "batch_loss", "bool_", "callback",
+    "check_batching", "check_grads", "check_primitive", "checkpoint", "compare", "compile", "cond", "count",
+    "custom_jvp", "custom_vjp", "debug_nans", "dim", "distribute", "example", "explore", "f16", "f32", "f64",
+    "fori_loop", "from_networkx", "from_pyg", "full_tracebacks", "gather", "get_num_threads", "grad", "hessian",
+    "hvp", "i8", "i16", "i32", "i64", "index", "jacobian", "jvp", "label", "mean_loss", "microbatch", "numpy",
+    "numpy_code", "open_dataset", "optim", "per_example", "per_example_grad", "primitive", "random",
+    "register_dataclass", "renumber", "save_dataset", "scan", "scope", "segment_max", "segment_mean", "segment_min",
+    "segment_softmax", "segment_sum", "select", "set_num_threads", "shared", "special", "stop_gradient", "switch",
+    "to_networkx", "to_pyg", "trace", "u8", "u16", "u32", "u64", "unroll", "value_and_grad", "vjp", "vmap", "where",
+    "while_loop",
 ]
 
 

@@ -30,7 +30,6 @@ from .ops import (
     overflow,
     packed_scan,
     random,
-    recurrence,
     reduce,
     results,
     scatter,

@@ -128,8 +128,7 @@ def arange(start: ArrayLike, stop: ArrayLike | None = None, step: ArrayLike = 1,
     if stop is None:
         start, stop = 0, start
     if any(isinstance(v, Size) for v in (start, stop)) and (count := _steps(start, stop, step)) is not None:
-        steps = as_array(counted(count))
-        steps = steps if step == 1 else steps * step
+        steps = counted(count) if step == 1 else counted(count) * step
         steps = steps if isinstance(start, int) and start == 0 else steps + start
         return steps if dtype is None else steps.astype(dtype)
     ends: Any = [int(v) if isinstance(v, Size) else v for v in (start, stop, step)]
@@ -268,7 +267,7 @@ def _triangle(function: Callable[..., np.ndarray]) -> None:
         if x.ndim == 1:  # a row of each
             x = broadcast_node(x, (x.shape[0], x.shape[0]))
         sizes = x.shape[-2:]
-        if any(map(differs, sizes)):
+        if any(isinstance(n, Dim) for n in sizes):
             below = tri(shown(sizes[0]), shown(sizes[1]), k if name == "tril" else k - 1, bool)._node
             mask = below if name == "tril" else ew.logical_not(below)
         else:

@@ -17,10 +17,10 @@ from ..ops import shape as shapes
 from ..ops.constants import constant, known
 from ..ops.strict_index import checked, place
 from ..primitive import move_axis
-from ..sizes import Size
+from ..sizes import Size, shown, unwrap
 from ..symbolic import Dim, differs, divide, format_shape
 from ..traced_array import Array, ArrayLike, as_array, hooks
-from ..tracing import guard_equal_shapes, number
+from ..tracing import guard_equal, guard_equal_shapes, number
 from .arguments import as_axis, as_int, broadcast_node, broadcast_shapes, counted
 from .dispatch import any_traced, implements
 from .elementwise import clip, where
@@ -246,7 +246,7 @@ def _stepped(node: Node, axis: int, begin: int | Dim, count: int | Dim, step: in
     if step == 1:
         return shapes.section(node, axis, begin, count)
     start = Array(constant(np.int64(begin))) if isinstance(begin, int) else as_array(Size(begin))
-    index = checked(place, (as_array(counted(count)) * step + start)._node, node.shape[axis])
+    index = checked(place, (counted(count) * step + start)._node, node.shape[axis])
     return move_axis(gathering.gather(move_axis(node, axis, 0), index), 0, axis)
 
 
@@ -350,17 +350,28 @@ def extract(condition: ArrayLike, arr: ArrayLike) -> Array:
 # -- diagonals -----------------------------------------------------------------------------------------------
 
 
+def _above_below(offset: int | Size, name: str) -> tuple[int | Dim, int | Dim]:
+    """Return how far a diagonal lies above and below the main one; a symbolic size is none of a known sign."""
+    size = unwrap(offset)
+    if isinstance(size, Dim) and len({factor > 0 for _, factor in size.terms}) == 1:
+        return (size, 0) if size.terms[0][1] > 0 else (0, -size)
+    k = as_int(offset, name, "the offset")
+    return max(k, 0), max(-k, 0)
+
+
 @implements(np.diagonal)
-def diagonal(a: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
+def diagonal(a: ArrayLike, offset: int | Size = 0, axis1: int = 0, axis2: int = 1) -> Array:
     """Return the diagonal of two axes, as the last axis."""
     x = moveaxis(a, (axis1, axis2), (-2, -1))
+    above, below = _above_below(offset, "diagonal")
     n, m = x._node.shape[-2:]
-    if differs(n) and n == m:
-        places = counted(n - abs(offset)) - min(offset, 0)
-        return x[..., places, places + offset]
-    n, m = number(n), number(m)
-    rows = np.arange(max(0, min(n + min(offset, 0), m - max(offset, 0)))) - min(offset, 0)
-    return x[..., rows, rows + offset]
+    if isinstance(n, Dim) and guard_equal(n, m):
+        count = n - above - below
+    else:
+        above, below = number(above), number(below)
+        count = max(0, min(number(n) - below, number(m) - above))
+    rows = counted(count) + shown(below)
+    return x[..., rows, rows + shown(above - below)]
 
 
 @implements(np.trace)
@@ -371,13 +382,14 @@ def trace(a: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: 
 
 
 @implements(np.diag)
-def diag(v: ArrayLike, k: int = 0) -> Array:
+def diag(v: ArrayLike, k: int | Size = 0) -> Array:
     """Return the diagonal of a matrix, or the matrix of a diagonal."""
-    x, k = as_array(v), as_int(k, "diag", "k")
+    x = as_array(v)
     if x.ndim != 1:
         return diagonal(x, k)
+    k = as_int(k, "diag", "k")
     n = x._node.shape[0]
-    if differs(n):
+    if isinstance(n, Dim):
         place = counted(n + abs(k))
         column = concatenate([np.zeros(max(-k, 0), x.dtype), x, np.zeros(max(k, 0), x.dtype)])
         return where(place[:, None] + k == place, expand_dims(column, 1), as_array(0).astype(x.dtype))

@@ -268,7 +268,7 @@ def roll(a: ArrayLike, shift: ArrayLike, axis: Axes = None) -> Array:
     for s, a_ in zip(*(v * max(len(shifts), len(axes)) if len(v) == 1 else v for v in (shifts, axes)), strict=True):
         a_ = as_axis(a_, x.ndim, "roll")
         n = x._node.shape[a_]
-        if differs(n) or isinstance(s, Array):
+        if isinstance(n, Dim) or isinstance(s, Array):
             index = ((Array(iota(size=n)) if isinstance(n, Dim) else np.arange(n)) - s) % shown(n)
             x = moveaxis(moveaxis(x, a_, 0)[index], 0, a_)
             continue
@@ -334,7 +334,7 @@ def pad(array: ArrayLike, pad_width: object, mode: _Padding = "constant", *, con
         return x
     values = as_array(constant_values)
     if constant_of(values._node) == 0:
-        known = width * np.array([not differs(n) for n in x._node.shape], int).reshape(-1, 1)
+        known = width * [[not differs(n)] for n in x._node.shape]
         low_, high_ = (tuple(map(int, w)) for w in known.reshape(-1, 2).T)
         x = Array(shapes.pad(x._node, low=low_, high=high_, interior=(0,) * x.ndim))
         width = width - known

@@ -95,9 +95,13 @@ def expand_dims(a: ArrayLike, axis: int | Sequence[int]) -> Array:
 def squeeze(a: ArrayLike, axis: Axes = None) -> Array:
     """Drop axes of size 1."""
     x = as_array(a)._node
-    single = [not differs(n) and number(n) == 1 for n in x.shape]  # a ragged axis is one, also of a single row
-    axes = tuple(np.flatnonzero(single).tolist()) if axis is None else as_axes(axis, x.ndim, "squeeze")
-    if not all(single[i] for i in axes):
+
+    def single(i: int) -> bool:
+        n = x.shape[i]
+        return not differs(n) and number(n) == 1  # a ragged axis is one, also of a single row
+
+    axes = tuple(filter(single, range(x.ndim))) if axis is None else as_axes(axis, x.ndim, "squeeze")
+    if not all(map(single, axes)):
         raise ShapeError(at_user_line(f"squeeze({x.type}): axis {axis} is not of size 1"))
     return Array(shapes.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes)) if axes else x)
 

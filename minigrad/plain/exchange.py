@@ -28,7 +28,7 @@ from .functions import stand_in
 from .mutable_array import MutableArray, holds_traced, plain
 
 _PYTHON = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-_NUMBERS = (float, int, max, min)  # of Python's builtins
+_NUMBERS = (float, int, len, max, min)  # of Python's builtins
 _IMPORT = dis.opmap["IMPORT_NAME"]
 _LONGEST = 64  # elements of a list or a dict that are looked through
 

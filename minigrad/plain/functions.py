@@ -9,7 +9,7 @@ import builtins
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from types import ModuleType
 from typing import cast
 
@@ -178,6 +178,11 @@ def _extreme(of_numbers: Function, of_two: Function) -> Function:
     return extreme
 
 
+def _length(x: Sized) -> object:
+    """Return the length of an array; one of a symbolic size stays so."""
+    return x.shape[0] if isinstance(x, Array) and x.ndim else len(x)
+
+
 def _product(values: Iterable[object], *, start: object = 1) -> object:
     return functools.reduce(ours.multiply, values, start)
 
@@ -299,6 +304,8 @@ def _function(x: Function) -> StandIn | None:
     name = getattr(x, "__name__", "")
     if x is builtins.max or x is builtins.min:
         return StandIn(x, _extreme(x, ours.maximum if x is builtins.max else ours.minimum), name)
+    if x is builtins.len:
+        return StandIn(x, _length, name)
     try:
         writer, of_math = _WRITERS.get(x), _MATH.get(x)
     except TypeError:  # not hashable

@@ -20,7 +20,7 @@ from ..numpy.updates import At
 from ..sizes import Size
 from ..symbolic import Dim
 from ..traced_array import Array, as_array
-from ..tracing import guard_equal_shapes, number
+from ..tracing import Guards, guard_equal_shapes, number, thread
 from .elements import Either, Elements, known_shape
 
 Step: TypeAlias = Callable[[Either], Either]  # from a base to its view
@@ -94,13 +94,22 @@ class MutableArray(Array):
     def in_order(self) -> bool:
         """Return whether the elements surely lie in C's order."""
         if self._in_order is None:
-            self._in_order = self._root.in_order() and self.layout().flags.c_contiguous
+            self._in_order = self._root.in_order() and self.layout(lambda x: x.flags.c_contiguous)
         return self._in_order
 
-    def layout(self) -> np.ndarray:
-        """Return an ndarray with the strides that this one has in NumPy, if its root lies in C's order."""
-        step: Step = self._step or (lambda x: x)
-        return cast(np.ndarray, step(np.empty(known_shape(self._root.current()), bool)))
+    def layout(self, question: Callable[[np.ndarray], bool]) -> bool:
+        """Ask an ndarray with the strides that this one has in NumPy, if its root lies in C's order.
+
+        Symbolic sizes are those of the traced example, and stay symbolic. Without an example the answer is no.
+        """
+        trace, step = thread.trace, self._step or (lambda x: x)
+        before, trace.guards = trace.guards, Guards()
+        try:
+            return question(cast(np.ndarray, step(np.empty(known_shape(self._root.current()), bool))))
+        except ShapeError:
+            return False
+        finally:
+            trace.guards = before
 
     def _places(self) -> np.ndarray:
         places = cast(Elements, self._root._elements).places
@@ -381,8 +390,7 @@ def _is_view(base: MutableArray, step: Step, name: str) -> bool:
     if not base._root.in_order():
         base._root._unsure = name
         return True
-    layout = base.layout()
-    return np.may_share_memory(cast(np.ndarray, step(layout)), layout)
+    return base.layout(lambda x: np.may_share_memory(cast(np.ndarray, step(x)), x))
 
 
 def _is_basic(key: object) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import optree
 
 from .. import interpreters
-from ..errors import BatchError, at_user_line
+from ..errors import BatchError, ShapeError, at_user_line
 from ..graph import FORMS, Graph, InAxes, Node, PyTree, full
 from ..ops.mean import mean, split_mean
 from ..ops.reduce import sum_
@@ -22,6 +22,8 @@ from .vmap import batch_of, of_one
 
 if TYPE_CHECKING:
     from ..ragged.axes import Axis
+
+_OF_BATCH = "A loss that takes all examples at once is mg.batch_loss(f, in_axes)."
 
 
 @transform
@@ -57,7 +59,11 @@ def mean_loss(f: Callable[..., PyTree], in_axes: InAxes = 0, has_aux: bool = Fal
     np.float64(20.0)
     """
     def rewrite(call: Call) -> Graph:
-        batch = batch_of((call.args, call.kwargs), call, in_axes, 0)
+        try:
+            batch = batch_of((call.args, call.kwargs), call, in_axes, 0)
+        except ShapeError as error:
+            error.add_note(f"mean_loss({function_name(f)}) calls {function_name(f)} with one example. {_OF_BATCH}")
+            raise
         result: PyTree = optree.tree_unflatten(out_tree(batch), batch.outputs)
         pair = isinstance(result, tuple) and len(result) == 2
         if has_aux and not pair:
@@ -71,7 +77,7 @@ def mean_loss(f: Callable[..., PyTree], in_axes: InAxes = 0, has_aux: bool = Fal
                 f"batch it came out as {got}. "
                 + ("Say has_aux=True for (loss, aux)." if pair and not has_aux else
                    "Sum or average it within the example, and check that in_axes maps each argument that has a row per "
-                   "example.")))
+                   f"example. {_OF_BATCH}")))
         total = average(losses, "mean_loss")
         result = (total, aux) if has_aux else total
         outputs, tree = optree.tree_flatten(result)

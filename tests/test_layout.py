@@ -38,7 +38,8 @@ LAZY = {**dict.fromkeys(("IPython", "array_api_compat", "cairosvg", "cuda", "cup
 CORE = {"numpy", "opt_einsum", "optree", "rich"}
 # What is wholly about an extra: its modules import that at once, and are themselves imported inside functions only,
 # but for those that need nothing of it.
-ABOUT = {"minigrad.backends.native": "llvmlite", "minigrad.backends.cupy": "cupy"}
+ABOUT = {"minigrad.backends.native": "llvmlite", "minigrad.backends.cupy": "cupy",
+         "minigrad.distributed.dask": "dask"}
 BARE = {"minigrad.backends.native",
         *(f"minigrad.backends.native.{m}" for m in NATIVE),
         *(f"minigrad.backends.native.runtime.{m}" for m in ("cache", "cpus", "jit", "threads"))}

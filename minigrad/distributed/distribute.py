@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import optree
 
 from ..errors import BatchError, MinigradError, at_user_line
 from ..graph import InAxes, PyTree
 from ..ops.cuts import Span
 from ..progress import examples_bar, title_of
+from ..ragged.batch import is_batch
 from ..tracebacks import boundary
 from ..tracing import tracing
 from ..transforms.microbatch import Inherit, inherited
@@ -25,10 +28,15 @@ from .files import InFile, sent
 from .versions import SMALL, Versions
 from .worker import Kept, Part, run
 
+if TYPE_CHECKING:
+    from .dask import Collections
+
+Bar = AbstractContextManager[Callable[[int, int], None]]
+
 
 @boundary
-def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Executor], parts: int | None = None,
-               in_axes: InAxes | Inherit = Inherit.IN_AXES, timeout: float | None = None,
+def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Executor] | None = None,
+               parts: int | None = None, in_axes: InAxes | Inherit = Inherit.IN_AXES, timeout: float | None = None,
                progress: bool | str = False) -> Callable[..., PyTree]:
     """Return `f` computed part by part on the workers of an executor.
 
@@ -44,9 +52,11 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
         Of `concurrent.futures`, threads or processes; a ``dask.distributed.Client``; an
         ``mpi4py.futures.MPIPoolExecutor``; joblib's loky. Workers need minigrad, not the module of `f`: they run
         its graph, sent once to each. A function, such as loky's ``get_reusable_executor``, is called again when a pool
-        breaks, as one does whose process is killed, and the parts run once more.
+        breaks, as one does whose process is killed, and the parts run once more. Without an executor, Dask's own
+        scheduler runs the chunks of its collections.
     parts : int, optional
         The number of parts; by default that of the workers, or of the processors if the executor does not tell.
+        Collections of Dask have one part per chunk.
     in_axes : int, None, or a pytree of them
         The batch axis of each argument, as in `microbatch`.
     timeout : float, optional
@@ -60,6 +70,9 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
         Takes the arguments of `f`. Those that all parts share are sent to each worker once, and again when they have
         changed. An argument that is an array in a file (``np.load(path, mmap_mode="r")``) is not sent: workers open
         the file. Threads get no copies.
+
+        Dask arrays, data frames (arrays of their columns) and bags of examples are arguments too: each chunk is
+        computed where it lies. Results per example are then Dask arrays, which compute when they are asked for.
 
     Raises
     ------
@@ -79,7 +92,9 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
     if parts is not None and (isinstance(parts, bool) or not isinstance(parts, int) or parts < 1):
         raise BatchError(at_user_line(f"distribute({function_name(f)}): parts must be a positive int, got {parts!r}"))
     dividing = Dividing(f, inherited(f, in_axes), "distribute")
-    source, sending = Renewable(executor), _Sending()
+    source, sending = None if executor is None else Renewable(executor), _Sending()
+    collections = functools.cache(lambda: _collections(
+        dividing, inherited(f, in_axes), timeout, functools.partial(_bar, progress)))
 
     @functools.wraps(f)
     def distributed(*args: PyTree, **kwargs: PyTree) -> PyTree:
@@ -87,12 +102,35 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
             raise MinigradError(at_user_line(
                 f"distribute({function_name(f)}): it runs on an executor, and cannot be traced. Take the gradient "
                 "inside: distribute(grad(f), executor)"))
+        if _on_dask((args, kwargs)):
+            if parts is not None:
+                raise BatchError(at_user_line(f"distribute({dividing.name}): parts={parts}, but the parts are the "
+                                              "chunks of the arguments of Dask: rechunk or repartition these"))
+            return collections()(args, kwargs, None if source is None else source.executor)
+        if source is None:
+            raise MinigradError(at_user_line(f"distribute({dividing.name}): no executor, and no argument is a "
+                                             "collection of Dask: give an executor"))
         divided, leaves, sizes = dividing(args, kwargs)
         operands = divided.operands(leaves, sizes)
         results = _on_workers(divided, operands, source, parts, timeout, sending, progress)
         return divided.finish(leaves, divided.combined(results), sizes)
 
     return boundary(distributed)
+
+
+def _on_dask(tree: PyTree) -> bool:
+    """Return whether an argument is a collection of Dask."""
+    if "dask" not in sys.modules:
+        return False
+    from .dask import is_collection
+
+    return any(map(is_collection, optree.tree_leaves(tree, is_leaf=is_batch)))
+
+
+def _collections(dividing: Dividing, in_axes: InAxes, timeout: float | None, bar: Callable[[int], Bar]) -> Collections:
+    from .dask import Collections
+
+    return Collections(dividing, in_axes, timeout, bar)
 
 
 class _Sending:
@@ -167,7 +205,7 @@ def _on_workers(divided: Divided, operands: Values, source: Renewable, parts: in
             raise _of_part(divided, spans, k, error, timeout) from error
 
 
-def _bar(progress: bool | str, parts: int) -> AbstractContextManager[Callable[[int, int], None]]:
+def _bar(progress: bool | str, parts: int) -> Bar:
     """Return a progress bar of the parts; one that shows nothing if none is asked for."""
     return examples_bar(title_of(progress, "parts"), parts) if progress else nullcontext(lambda parts, examples: None)
 

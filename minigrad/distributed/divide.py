@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from types import EllipsisType
@@ -30,7 +30,7 @@ from ..ragged.batch import Batch, is_batch
 from ..symbolic import Dim, Symbol, value
 from ..transforms.microbatch import in_passes
 from ..transforms.symbolic_trace import trace_symbolic
-from ..transforms.trace import flatten_arguments, function_name, is_weak
+from ..transforms.trace import argument_names, flatten_arguments, function_name, is_weak
 
 _BOOL = np.dtype(bool)
 Values = list[np.ndarray]
@@ -41,10 +41,15 @@ class Program:
 
     def __init__(self, graph: Graph, numbers: Sequence[bool] = ()):
         used = set(reachable(graph.outputs))
+        self._graph = graph
         self.reads = [k for k, n in enumerate(graph.inputs) if n in used]  # the inputs that the outputs need
         kept = graph.replace(inputs=tuple(graph.inputs[k] for k in self.reads),
                              names=tuple(graph.names[k] for k in self.reads), in_tree=None)
-        self.entry = _entry(kept, numbers)
+        self.entry = entry_of(kept, numbers)
+
+    def of(self, outputs: Sequence[int]) -> Program:
+        """Return the program of some of the outputs, from the same inputs."""
+        return Program(self._graph.replace(outputs=tuple(self._graph.outputs[k] for k in outputs)))
 
     def __call__(self, values: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> Values:
         """Return the outputs, from the values of all inputs."""
@@ -53,7 +58,8 @@ class Program:
         return results
 
 
-def _entry(graph: Graph, numbers: Sequence[bool] = ()) -> Entry:
+def entry_of(graph: Graph, numbers: Sequence[bool] = ()) -> Entry:
+    """Return a graph as a program for the backend in use."""
     flags = tuple(numbers) or (False,) * len(graph.outputs)
     return Entry(graph, flags, (), backends.chosen(backends.AUTO), (), {})
 
@@ -99,7 +105,7 @@ class PartProgram(NamedTuple):
         places |= {own: (len(graph.inputs) + k, 0) for k, own in enumerate(unknown.values())}
         graph = graph.replace(inputs=(*graph.inputs, *(placeholder(ArrayType((n,), _BOOL)) for n in unknown.values())),
                               names=(*graph.names, *(f"rows{k}" for k in unknown)), in_tree=None)
-        return cls(_entry(graph), p["in_axes"], p["out_axes"],
+        return cls(entry_of(graph), p["in_axes"], p["out_axes"],
                    tuple(places[n] for n in (p["dim"], *(own for own, _ in p["packed"]))), tuple(unknown))
 
     @property
@@ -136,6 +142,8 @@ class Divided:
         The node of `chunked`.
     caller : str
         The name of the transform, for errors.
+    direct : dict of int to int
+        The outputs that are results of the parts as they are, and these results.
     """
 
     graph: Graph
@@ -145,11 +153,12 @@ class Divided:
     rows: Program
     after: Program
     caller: str
+    direct: dict[int, int]
 
     @functools.cached_property
     def body(self) -> bytes:
         """The pickled program of a part, for other processes."""
-        return _pickled(self.graph, self.here, self.caller)
+        return pickled(self.graph, self.here, self.caller)
 
     @functools.cached_property
     def key(self) -> str:
@@ -160,7 +169,7 @@ class Divided:
     def fingerprint(self) -> str:
         """A hash of the whole program, its constants included: processes that agree on it compute the same."""
         graph = self.graph.replace(in_tree=None, out_tree=None)
-        return blake2b(_pickled(graph, (graph, self.numbers), self.caller)).hexdigest()
+        return blake2b(pickled(graph, (graph, self.numbers), self.caller)).hexdigest()
 
     @functools.cached_property
     def own(self) -> dict[int, int]:
@@ -183,9 +192,17 @@ class Divided:
     def operands(self, leaves: Sequence[np.ndarray], sizes: Mapping[Symbol, int],
                  whole: Mapping[Symbol, int] | None = None) -> Values:
         """Return the operands of the parts: rows by the sizes of the leaves, shared ones by those of the batch."""
-        shared, rows = iter(self.shared(leaves, whole or sizes)), iter(self.rows(leaves, sizes))
-        return [np.asarray(leaves[self.own[i]], n.dtype) if i in self.own else next(shared if axis is None else rows)
+        shared, rows = iter(self.shared_operands(leaves, whole or sizes)), iter(self.rows(leaves, sizes))
+        return [next(shared) if axis is None else
+                np.asarray(leaves[self.own[i]], n.dtype) if i in self.own else next(rows)
                 for i, (n, axis) in enumerate(zip(self.node.inputs, self.node.params["in_axes"], strict=True))]
+
+    def shared_operands(self, leaves: Sequence[np.ndarray], whole: Mapping[Symbol, int]) -> Values:
+        """Return the operands that all parts share, in their order."""
+        computed = iter(self.shared(leaves, whole))
+        return [np.asarray(leaves[self.own[i]], n.dtype) if i in self.own else next(computed)
+                for i, (n, axis) in enumerate(zip(self.node.inputs, self.node.params["in_axes"], strict=True))
+                if axis is None]
 
     def spans(self, operands: Sequence[np.ndarray], number: int) -> list[Span]:
         """Return the begin and end of parts of nearly equal numbers of examples, none of them empty."""
@@ -219,17 +236,15 @@ class Divided:
         return [next(sums) if axis is None else np.concatenate([values[k] for values in results], axis=axis)
                 for k, axis in enumerate(axes)]
 
-    def summed(self, results: Sequence[Values]) -> Values:
+    def summed(self, results: Iterable[Values]) -> Values:
         """Return the sums of all parts from those of each part, added up in their order."""
         p = self.node.params
         dtypes = [o.dtype for o, axis in zip(p["graph"].outputs, p["out_axes"], strict=True) if axis is None]
-        out = []
-        for dtype, terms in zip(dtypes, zip(*results, strict=True), strict=True):
-            chains: Chains[np.ndarray] = Chains(operator.add)
-            for term in terms:
-                chains.take(np.array(term, accumulator(dtype)))
-            out.append(np.asarray(chains.total(), dtype))
-        return out
+        chains: list[Chains[np.ndarray]] = [Chains(operator.add) for _ in dtypes]
+        for terms in results:
+            for chain, term, dtype in zip(chains, terms, dtypes, strict=True):
+                chain.take(np.array(term, accumulator(dtype)))
+        return [np.asarray(chain.total(), dtype) for chain, dtype in zip(chains, dtypes, strict=True)]
 
     def zeros(self) -> Values:
         """Return the results of a part without examples."""
@@ -239,11 +254,15 @@ class Divided:
     def finish(self, leaves: Sequence[np.ndarray], results: Sequence[np.ndarray], sizes: Mapping[Symbol, int]
                ) -> PyTree:
         """Return the function's result."""
-        values: list[object] = [
-            x.item() if number else x if x.ndim else x[()]
-            for x, number in zip(self.after([*leaves, *results], sizes), self.numbers, strict=True)]
+        return self.result(dict(enumerate(self.after([*leaves, *results], sizes))), {})
+
+    def result(self, values: Mapping[int, np.ndarray], others: Mapping[int, PyTree]) -> PyTree:
+        """Return the function's result from its outputs: arrays, and others, which stay as they are."""
+        outputs: list[PyTree] = [others[k] if k in others else values[k].item() if number else
+                                 values[k] if values[k].ndim else values[k][()]
+                                 for k, number in enumerate(self.numbers)]
         assert self.graph.out_tree is not None
-        return optree.tree_unflatten(self.graph.out_tree, values)
+        return optree.tree_unflatten(self.graph.out_tree, outputs)
 
 
 def _symbol(n: int | Dim) -> Symbol:
@@ -273,10 +292,11 @@ def divide(graph: Graph, numbers: tuple[bool, ...], caller: str) -> Divided:
     results = {n: by_index[n.params["index"]] for n in graph.nodes if n.prim is proj and n.inputs[0] is node}
     after = Graph((*graph.inputs, *stand_in), tuple(interpreters.substitute(graph.outputs, results)),
                   (*graph.names, *(f"part{k}" for k in by_index)), name=graph.name)
-    return Divided(graph, numbers, node, shared, rows, Program(after), caller)
+    direct = {k: stand_in.index(o) for k, o in enumerate(after.outputs) if o in stand_in}
+    return Divided(graph, numbers, node, shared, rows, Program(after), caller, direct)
 
 
-def _pickled(graph: Graph, program: object, caller: str) -> bytes:
+def pickled(graph: Graph, program: object, caller: str) -> bytes:
     """Return the pickle of a program that holds `graph` or a graph within it."""
     try:
         return pickle.dumps(program, protocol=5)
@@ -318,7 +338,7 @@ class Dividing:
 
     def __init__(self, f: Callable[..., PyTree], in_axes: InAxes, caller: str):
         self._f, self._in_axes = f, in_axes
-        self._name, self._caller = function_name(f), caller
+        self.name, self._caller = function_name(f), caller
         self._known: dict[object, list[Divided]] = {}
 
     def __call__(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]
@@ -335,6 +355,12 @@ class Dividing:
         divided = self._traced(_with_examples(args, self._in_axes), kwargs)
         self._known.setdefault(key, []).append(divided)
         return divided, arrays, _sizes(divided, arrays)
+
+    def names(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> list[str]:
+        """Return a name for each argument, and each leaf of a pytree of them; a batch is one leaf."""
+        tree: PyTree = (args, kwargs)
+        marked: PyTree = optree.tree_map(lambda x: 0, tree, is_leaf=is_batch)
+        return list(argument_names(self._f, *marked))
 
     def _traced(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> Divided:
         numbers: tuple[bool, ...] = ()

@@ -1,0 +1,81 @@
+"""The scheduler of Dask that computes for an executor."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+import dask
+from dask.delayed import Delayed
+
+from ...errors import MinigradError
+from ...graph import PyTree
+from ..executors import DaskClient, Executor, in_process
+
+
+class Scheduler:
+    """The scheduler of Dask that computes for an executor.
+
+    A client is its own; other executors are the pool of a local scheduler. Without an executor it is the client that is
+    current, or Dask's local scheduler.
+    """
+
+    def __init__(self, executor: Executor | None, timeout: float | None, name: str):
+        distributed = sys.modules.get("distributed")
+        self.client = executor if isinstance(executor, DaskClient) else None
+        self._timeout, self._name = timeout, name
+        self._options: dict[str, object] = {}
+        if executor is None and distributed is not None:
+            try:
+                self.client = distributed.default_client()
+            except ValueError:
+                self.client = None
+        elif executor is not None and self.client is None:
+            self._options = {"scheduler": executor} if in_process(executor) else {
+                "scheduler": "processes", "pool": executor}
+
+    @property
+    def pickles(self) -> bool:
+        """Whether programs travel to other processes."""
+        return self.client is not None or "pool" in self._options
+
+    def kept(self, x: Delayed) -> Delayed:
+        """Return a value that stays on the cluster."""
+        if self.client is None:
+            return x
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):  # it is sent once
+            return self.client.persist(x)
+
+    def is_kept(self, x: Delayed) -> bool:
+        """Return whether a value that was kept is still on the cluster."""
+        if self.client is None:
+            return True
+        futures = sys.modules["distributed"].futures_of(x)
+        return all(f.client is self.client and f.status in ("finished", "pending") for f in futures)
+
+    def values(self, tasks: Sequence[Delayed]) -> Iterator[PyTree]:
+        """Yield the results of tasks, in their order."""
+        if self.client is None:
+            yield from dask.compute(*tasks, **self._options)
+            return
+        futures = self.client.compute(list(tasks))
+        try:
+            for k in range(len(futures)):
+                try:
+                    yield futures[k].result(self._timeout)
+                except Exception as error:
+                    if isinstance(error, MinigradError) or type(error) is IndexError:
+                        raise
+                    why = (f"no result in {self._timeout} s" if isinstance(error, TimeoutError)
+                           else f"{type(error).__name__}: {error}")
+                    raise MinigradError(f"{self._name}: chunk {k} of {len(futures)}: {why}") from error
+                futures[k] = None  # the cluster may forget it
+        except BaseException:
+            self.client.cancel([f for f in futures if f is not None])
+            raise
+
+    def value(self, x: PyTree) -> PyTree:
+        """Return the value of a collection."""
+        if self.client is not None:
+            return self.client.compute(x).result(self._timeout)
+        return dask.compute(x, **self._options)[0]

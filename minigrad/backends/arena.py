@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 ALIGN = 64  # bytes
-SPARE = 8  # memory that has to grow grows by one part in so many more
+SPARE = 8  # layouts that have to grow grow by one part in so many more
 
 
 def allocate(pieces: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
@@ -65,7 +65,7 @@ class Arena:
         self.memory = np.empty(nbytes + ALIGN, np.uint8)
         self.start = -self.memory.ctypes.data % ALIGN
         self.address = self.memory.ctypes.data + self.start
-        self.spaces: dict[object, tuple[object, ...]] = {}  # the items that programs have made in it, by sizes
+        self.spaces: dict[object, tuple[object, ...]] = {}  # the items that its program has made in it, by sizes
 
     def array(self, shape: Sequence[int], dtype: np.dtype, offset: int) -> np.ndarray:
         """Return the memory from an offset on as an array."""
@@ -73,17 +73,10 @@ class Arena:
 
 
 class ArenaPool:
-    """Arenas that no run uses now: batches of ever new sizes share them.
+    """Arenas that no run uses now: batches of ever new sizes share them."""
 
-    Parameters
-    ----------
-    spare : bool
-        Whether memory that has to grow becomes larger than it has to be.
-    """
-
-    def __init__(self, spare: bool = True) -> None:
+    def __init__(self) -> None:
         self._free: deque[Arena] = deque()
-        self._spare = spare
 
     def borrow(self, nbytes: int) -> Arena:
         """Return memory for a run, which gives it back."""
@@ -94,7 +87,7 @@ class ArenaPool:
         if arena.size >= nbytes:
             return arena
         del arena  # before there is a larger one
-        return Arena(nbytes + (nbytes // SPARE if self._spare else 0))
+        return Arena(nbytes)
 
     def give_back(self, arena: Arena) -> None:
         self._free.append(arena)

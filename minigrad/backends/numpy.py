@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
@@ -18,22 +19,22 @@ from ..passes.schedule import Plan, schedule
 from ..symbolic import Dim, Symbol, value
 from . import numpy_text as nt
 from . import workspace
-from .arena import ALIGN, Arena, ArenaPool
+from .arena import ALIGN, Arena
 from .numpy_source import Printer
 from .numpy_text import MANAGED
 from .parts import in_parts
 from .peak import Piece, peak, type_bytes
-from .pools import Bounded, Pools
+from .pools import Bounded
 from .protocol import Executable
 from .subgraph import KINDS, NodePrograms, has_budget, has_two_sizes
 
-KEPT = 8  # the most sets of sizes with a workspace of their own
+KEPT = 8  # the most sets of sizes with items of their own, in memory that all sizes share
 LAYOUTS = 256  # the most layouts, for sets of rounded sizes
-SPACES = 2  # sets of sizes with items in memory that all sizes share: passes of full length, and the last one
+SPACES = 2  # the same for passes: those of full length, and the last one
 
 
-def _held(graph: Graph, shared: bool) -> Executable:
-    return in_parts(graph, lambda part, *host_values: Program(part, shared))
+def _held(graph: Graph, exact: bool) -> Executable:
+    return in_parts(graph, lambda part, *host_values: Program(part, exact))
 
 
 class Program:
@@ -42,8 +43,8 @@ class Program:
     Parameters
     ----------
     graph : Graph
-    shared : bool
-        Whether all sizes share one arena, of the exact size that the largest needs.
+    exact : bool
+        Whether the arena is no larger than the largest sizes need; otherwise similar sizes may share a layout.
 
     Attributes
     ----------
@@ -53,11 +54,11 @@ class Program:
         The groups and the buffers, in words.
     """
 
-    def __init__(self, graph: Graph, shared: bool = False):
+    def __init__(self, graph: Graph, exact: bool = False):
         graph = fuse_index_checks(graph)
         self._plan: Plan = schedule(graph, MANAGED)
         printed = Printer(self._plan).print()
-        self._held = {n: KINDS[n.prim](n, partial(_held, shared=shared or has_budget(n) or has_two_sizes(n)))
+        self._held = {n: KINDS[n.prim](n, partial(_held, exact=exact or has_budget(n) or has_two_sizes(n)))
                       for n in graph.nodes if n.prim in KINDS}
         self.source = "\n\n".join([printed.text, *(text for held in self._held.values() for text in held.sources())])
         self._items, self._arguments = printed.items, printed.arguments
@@ -65,12 +66,11 @@ class Program:
         exec(compile(printed.text, f"<minigrad {printable(graph.name)}>", "exec"), names)
         self._main: Callable[..., list[np.ndarray]] = names["main"]
         self._symbols = printed.symbols
-        self._pools: Pools[tuple[int, ...], tuple[object, ...]] = Pools(KEPT)
         self._grows = workspace.grows(self._plan)
+        self._exact, self._most = exact, SPACES if exact else KEPT
         self._layouts: Bounded[tuple[int, ...], workspace.Layout] = Bounded(LAYOUTS)
-        self._shared = shared
-        self._arenas = ArenaPool(spare=not shared)
-        self._latest: tuple[int, ...] | None = None  # sizes of the latest run that kept no workspace
+        self._arenas: deque[Arena] = deque()  # those that no run uses now
+        self._latest: tuple[int, ...] | None = None  # the sizes that were prepared last
 
     def __call__(self, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> list[np.ndarray]:
         """Run the program.
@@ -87,23 +87,19 @@ class Program:
             The caller's own: they share no memory with the inputs, the program, or each other.
         """
         key = tuple([sizes[s] for s in self._symbols])
-        if self._shared:
-            return self._run_shared(key, arrays, sizes)
-        pool = self._pools.get(key)
-        if pool is None:
-            if len(self._pools) >= KEPT and self._grows and key != self._latest:
-                self._latest = key
-                return self._run_once(arrays, sizes)
-            pool = self._pools[key]
-        try:
-            space = pool.pop()
+        try:  # as in `_free_arena`; a call of it is a hundredth of a small program
+            arena = self._arenas.pop()
         except IndexError:
-            layout = workspace.Layout(self._plan, self._items, sizes)
-            space = self._space(sizes, layout, Arena(layout.total))
+            arena = Arena(0)
+        space = arena.spaces.get(key)
+        if space is None:
+            self._arenas.append(arena)
+            del arena  # so that it goes where it is too small
+            arena, space = self._prepared(key, sizes)
         try:
             return self._run(arrays, sizes, space)
         finally:
-            pool.append(space)
+            self._arenas.append(arena)
 
     def _run(self, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int], space: tuple[object, ...]
              ) -> list[np.ndarray]:
@@ -113,36 +109,31 @@ class Program:
         except (IndexError, ValueError) as error:
             raise explain(error, self._plan.graph, arrays, sizes) from None
 
-    def _run_once(self, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> list[np.ndarray]:
-        """Run with sizes that may not come again, as of ragged batches.
+    def _free_arena(self) -> Arena:
+        """Return memory that no other run uses."""
+        try:
+            return self._arenas.pop()
+        except IndexError:
+            return Arena(0)
 
-        The memory is shared with runs of other sizes.
+    def _prepared(self, key: tuple[int, ...], sizes: Mapping[Symbol, int]) -> tuple[Arena, tuple[object, ...]]:
+        """Return memory for a run, and the items made in it.
+
+        They are kept for sizes that may come again. Those of ragged batches seldom do.
         """
-        layout = self._layout(sizes)
-        arena = self._arenas.borrow(layout.total)
-        try:
-            return self._run(arrays, sizes, self._space(sizes, layout, arena))
-        finally:
-            self._arenas.give_back(arena)
-
-    def _run_shared(self, key: tuple[int, ...], arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]
-                    ) -> list[np.ndarray]:
-        """Run in the memory that runs of all sizes share."""
-        layout = self._layouts.get(key) or self._layouts.keep(key, workspace.Layout(self._plan, self._items, sizes))
-        arena = self._arenas.borrow(layout.total)
-        try:
-            space = arena.spaces.get(key)
-            if space is None:
-                while len(arena.spaces) >= SPACES:
-                    del arena.spaces[next(iter(arena.spaces))]
-                space = arena.spaces[key] = self._space(sizes, layout, arena)
-            return self._run(arrays, sizes, space)
-        finally:
-            self._arenas.give_back(arena)
-
-    def _space(self, sizes: Mapping[Symbol, int], layout: workspace.Layout, arena: Arena) -> tuple[object, ...]:
-        space = workspace.Workspace(self._plan, sizes, self._held, layout, arena)
-        return space.make(self._items, self._arguments)
+        arena = self._free_arena()
+        keep = not self._grows or self._exact or len(arena.spaces) < self._most or key == self._latest
+        layout = workspace.Layout(self._plan, self._items, sizes) if keep else self._layout(sizes)
+        self._latest = key
+        if arena.size < layout.total:
+            del arena  # before there is a larger one
+            arena = Arena(layout.total)
+        space = workspace.Workspace(self._plan, sizes, self._held, layout, arena).make(self._items, self._arguments)
+        if keep:
+            while len(arena.spaces) >= self._most:
+                del arena.spaces[next(iter(arena.spaces))]
+            arena.spaces[key] = space
+        return arena, space
 
     def _layout(self, sizes: Mapping[Symbol, int]) -> workspace.Layout:
         """Return a layout for these sizes, which slightly smaller sizes share."""

@@ -196,7 +196,8 @@ def test_programs_free_their_memory_and_keep_few_workspaces():
     for b in range(1, 30):
         sizes = {size.symbol: b}
         program(arrays_for(graph, sizes), sizes)
-    assert len(program._pools) <= 8
+    (arena,) = program._arenas
+    assert len(arena.spaces) <= 8
     gone = weakref.ref(program)
     del program
     gc.collect()

@@ -34,11 +34,12 @@ def test_similar_sizes_share_layouts_and_memory(monkeypatch):
     for got, wanted in results:  # the caller's own: later runs have not touched them
         close(got, wanted)
     assert len(made) < 120
-    assert len(program._arenas._free) == 1
+    (arena,) = program._arenas
     latest = dict(sizes)
-    for _ in range(3):  # sizes that come again have a workspace of their own
+    for _ in range(3):  # sizes that come again have items of their own
         close(program(arrays, latest), wanted)
-    assert tuple(latest[s] for s in program._symbols) in program._pools
+    assert tuple(latest[s] for s in program._symbols) in arena.spaces
+    assert [*program._arenas] == [arena], "all sizes share its memory"
 
 
 @pytest.mark.parametrize("n", [*range(70), 1000, 12345, 2**40 + 1])

@@ -42,8 +42,8 @@ KEPT = 64  # sets of sizes with executables
 FEW = 8  # the same, for programs whose executables keep memory
 
 
-def _held(graph: Graph, own_outputs: bool, shared: bool) -> Executable:
-    return in_parts(graph, lambda part, *host_values: Program(part, own_outputs, shared))
+def _held(graph: Graph, own_outputs: bool, exact: bool) -> Executable:
+    return in_parts(graph, lambda part, *host_values: Program(part, own_outputs, exact))
 
 
 class Program:
@@ -54,8 +54,8 @@ class Program:
     graph : Graph
     own_outputs : bool
         As of `legalize`.
-    shared : bool
-        Whether all sizes share one arena, of the exact size that the largest needs.
+    exact : bool
+        Whether the arena is no larger than the largest sizes need; otherwise similar sizes may share a layout.
 
     Attributes
     ----------
@@ -72,11 +72,11 @@ class Program:
         Why Python runs a step.
     """
 
-    def __init__(self, graph: Graph, own_outputs: bool = False, shared: bool = False):
+    def __init__(self, graph: Graph, own_outputs: bool = False, exact: bool = False):
         self._graph = legalize(graph, own_outputs)
         graph = fuse_index_checks(self._graph)
         self.plan = schedule(graph, MANAGED | steps.STEPS.keys(), rows)
-        self.held = {n: KINDS[n.prim](n, partial(_held, own_outputs=n.prim is scan, shared=shared or has_budget(n)))
+        self.held = {n: KINDS[n.prim](n, partial(_held, own_outputs=n.prim is scan, exact=exact or has_budget(n)))
                      for n in graph.nodes if n.prim in KINDS}
         self.bodies = {n: body for n, held in self.held.items()
                        if n.prim is scan and isinstance(body := held.programs[0][1], Program)}
@@ -88,10 +88,10 @@ class Program:
         self.kernels, self._addresses = self._compiled()
         self._symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
         self.launch_plan: LaunchPlan = LaunchPlan(self.plan, self.ways, self.kernels, {
-            n: body.launch_plan for n, body in self.bodies.items()}, exact=shared)
-        self._single = shared and self.launch_plan.keeps  # whether executables for other sizes make room for a new one
+            n: body.launch_plan for n, body in self.bodies.items()}, exact=exact)
+        self._single = exact and self.launch_plan.keeps  # whether executables for other sizes make room for a new one
         self._pools: Pools[tuple[int, ...], BoundProgram | Empty] = Pools(FEW if self.launch_plan.keeps else KEPT)
-        self.arenas = ArenaPool(spare=not shared)
+        self.arenas = ArenaPool()
 
     # -- code ----------------------------------------------------------------------------------------
 

@@ -7,24 +7,28 @@ gather from the packed dataset.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import queue
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+import optree
 
+from ..budgets import bytes_of, bytes_text, longest
 from ..errors import BatchError, at_user_line
 from ..graph import PyTree
 from ..locks import Lock
 from ..progress import examples_bar, title_of
 from ..tracebacks import boundary, for_user
 from .axes import Axis
-from .dataset import Dataset, as_dataset, sizes_of
+from .dataset import Arrays, Dataset, Table, as_dataset, sizes_of
 
 Item = TypeVar("Item")
+SPARE = 8  # programs for batches of ever new sizes may keep memory for sizes larger by one part in so many
 
 
 class DataLoader:
@@ -44,7 +48,11 @@ class DataLoader:
         The largest memory of a batch, as returned by `measure`.
     measure : callable, optional
         ``measure(batch)`` returns bytes, and does not decrease with the number of examples:
-        ``lambda batch: step.workspace_bytes(params, batch)`` is the workspace of a compiled `step`.
+        ``lambda batch: step.memory(params, batch)`` is the memory of a call of a compiled `step`.
+    memory : int or str, optional
+        In place of `max_bytes`: the memory of an epoch, in bytes or as ``"500 MB"``: that of all batches which exist at
+        a time (the current one, the next, and those of `prefetch`), and that of `measure` where it is given. With
+        `shard`, that of each rank. Examples of equal size have batches of equal length.
     shuffle : bool
         Whether to draw a new order for each epoch.
     seed : int, optional
@@ -89,16 +97,19 @@ class DataLoader:
     @boundary
     def __init__(self, dataset: object, batch_size: int | None = None, *,
                  max_rows: Mapping[Axis | str, int] | None = None, max_bytes: int | None = None,
-                 measure: Callable[[PyTree], int] | None = None, shuffle: bool = False, seed: int | None = None,
+                 measure: Callable[[PyTree], int] | None = None, memory: int | str | None = None,
+                 shuffle: bool = False, seed: int | None = None,
                  shard: tuple[int, int] | None = None, drop_last: bool = False, bucket: int | None = None,
                  prefetch: int = 0, progress: bool | str = False):
         _check_positive(batch_size=batch_size, max_bytes=max_bytes, bucket=bucket,
                         **{f"max_rows of {axis}": rows for axis, rows in (max_rows or {}).items()})
-        if batch_size is None and not max_rows and max_bytes is None:
-            raise BatchError(at_user_line("DataLoader: give batch_size, max_rows or max_bytes"))
-        if (max_bytes is None) != (measure is None):
+        if batch_size is None and not max_rows and max_bytes is None and memory is None:
+            raise BatchError(at_user_line("DataLoader: give batch_size, max_rows or max_bytes, or memory"))
+        if max_bytes is not None and memory is not None:
+            raise BatchError(at_user_line("DataLoader: give max_bytes or memory, not both"))
+        if memory is None and (max_bytes is None) != (measure is None):
             raise BatchError(at_user_line("DataLoader: max_bytes and measure go together: measure(batch) returns the "
-                                          "bytes that max_bytes limits, such as step.workspace_bytes(params, batch)"))
+                                          "bytes that max_bytes limits, such as step.memory(params, batch)"))
         if prefetch < 0:
             raise BatchError(at_user_line(f"DataLoader: prefetch, the number of batches computed ahead, must not be "
                                           f"negative, got {prefetch}"))
@@ -109,6 +120,9 @@ class DataLoader:
         self.dataset = as_dataset(dataset)
         self.batch_size, self.max_rows, self.drop_last = batch_size, dict(max_rows or {}), drop_last
         self.max_bytes, self.measure = max_bytes, measure
+        self.memory = None if memory is None else bytes_of(memory, "DataLoader")
+        self._equal = isinstance(self.dataset, (Arrays, Table))  # examples of one size
+        self._length: int | None = None  # of batches of such examples within `memory`
         self.shuffle, self.bucket, self.prefetch, self.progress = shuffle, bucket, prefetch, progress
         self.shard = shard
         self.seed = secrets.randbits(128) if seed is None else seed
@@ -121,13 +135,33 @@ class DataLoader:
             _check_each_fits(counts, rows, axis)
         self._rows = sum(sizes.values(), np.zeros(len(self.dataset), np.int64))
 
-    @property
-    def _fits(self) -> Callable[[np.ndarray], bool] | None:
-        """The test of whether examples fit into `max_bytes`, if there is such a limit."""
-        measure, limit = self.measure, self.max_bytes
-        if measure is None or limit is None:
-            return None
-        return lambda examples: measure(self.dataset[examples]) <= limit
+    def _cost(self, examples: np.ndarray) -> int:
+        """Return the bytes of a batch, as limited by `memory` or `max_bytes`."""
+        if self.memory is None:
+            return self._measured(self.dataset[examples])
+        world = self.shard[1] if self.shard else 1
+        shares = [_share(examples, rank, world) for rank in range(world)]
+        if self._equal:
+            shares = [max(shares, key=len)]
+        # From one batch to the next, the user holds both, beside those computed ahead. For ever new sizes, a program
+        # may keep memory for somewhat larger ones.
+        program = 1 if self._equal else 1 + 1 / SPARE
+        return max((2 + self.prefetch) * bytes_of_arrays(batch) + int(program * self._measured(batch))
+                   for batch in map(self.dataset.__getitem__, filter(len, shares)))
+
+    def _measured(self, batch: PyTree) -> int:
+        return 0 if self.measure is None else self.measure(batch)
+
+    def _cut(self, examples: np.ndarray) -> tuple[list[np.ndarray], bool]:
+        """Cut the order of an epoch into batches; return whether the last one is full, too."""
+        most = self.max_bytes if self.memory is None else self.memory
+        if most is None:
+            return cut(examples, self.batch_size, self._limits)
+        if self.memory is None or not self._equal:
+            return cut(examples, self.batch_size, self._limits, self._cost, most)
+        if self._length is None and len(examples):
+            self._length = _fitting(self._cost, most, examples[:self.batch_size])
+        return cut(examples, self._length)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}
@@ -139,11 +173,12 @@ class DataLoader:
         limits = [f"batch_size={self.batch_size}"] if self.batch_size else []
         limits += [f"{axis}: {rows}" for axis, rows in self.max_rows.items()]
         limits += [f"max_bytes={self.max_bytes}"] if self.max_bytes else []
+        limits += [f"memory={bytes_text(self.memory)}"] if self.memory else []
         limits += [f"shard={self.shard}"] if self.shard else []
         return f"<DataLoader of {len(self.dataset)} examples, {', '.join(limits)}>"
 
     def __len__(self) -> int:
-        """Return the number of batches of the next epoch; with `max_rows` or `max_bytes` it depends on the order."""
+        """Return the number of batches of the next epoch; limits of rows or bytes make it depend on the order."""
         return len(self.batches(self.epoch))
 
     def __iter__(self) -> Iterator[PyTree]:
@@ -178,7 +213,7 @@ class DataLoader:
     def _plan(self, epoch: int) -> list[np.ndarray]:
         rng = np.random.default_rng([self.seed, epoch]) if self.shuffle else None
         examples = order(self._rows, rng, self.bucket)
-        parts, full = cut(examples, self.batch_size, self._limits, self._fits)
+        parts, full = self._cut(examples)
         if self.drop_last and not full:
             parts.pop()
         if self.bucket and rng is not None:  # or sizes would grow and shrink through the epoch
@@ -235,7 +270,7 @@ def order(rows: np.ndarray, rng: np.random.Generator | None = None, bucket: int 
 
 
 def cut(examples: np.ndarray, batch_size: int | None = None, limits: Sequence[tuple[np.ndarray, int]] = (),
-        fits: Callable[[np.ndarray], bool] | None = None) -> tuple[list[np.ndarray], bool]:
+        cost: Callable[[np.ndarray], int] | None = None, most: int = 0) -> tuple[list[np.ndarray], bool]:
     """Cut `examples` into consecutive batches, each as long as the limits allow.
 
     Parameters
@@ -245,8 +280,10 @@ def cut(examples: np.ndarray, batch_size: int | None = None, limits: Sequence[tu
         The largest number of examples of a batch.
     limits : sequence of (ndarray of int, int)
         The size of each example of the dataset, and the largest sum of sizes of a batch.
-    fits : callable, optional
-        ``fits(examples)`` returns whether these examples, and so any part of them, may be one batch.
+    cost : callable, optional
+        ``cost(examples)`` returns bytes, no more for a part of the examples.
+    most : int
+        The largest cost of a batch, in bytes.
 
     Returns
     -------
@@ -272,28 +309,37 @@ def cut(examples: np.ndarray, batch_size: int | None = None, limits: Sequence[tu
         stop = min(n, start + (batch_size or n))
         for total, limit in running:
             stop = min(stop, int(np.searchsorted(total, total[start] + limit, side="right")) - 1)
-        if fits is not None and stop > start:
-            guess = _longest(fits, examples[start:stop], guess)
-            stop = start + guess
         if stop == start:
             raise BatchError(at_user_line(f"DataLoader: example {examples[start]} alone exceeds the limits of a batch"))
+        if cost is not None:
+            guess = _fitting(cost, most, examples[start:stop], guess)
+            stop = start + guess
         parts.append(examples[start:stop])
         full = stop - start == batch_size or any(total[stop] - total[start] == limit for total, limit in running)
         start = stop
     return parts, full
 
 
-def _longest(fits: Callable[[np.ndarray], bool], examples: np.ndarray, guess: int) -> int:
-    """Return the number of first examples that fit; the search starts at `guess`."""
-    most = len(examples)
-    good, bad, k = 0, most + 1, min(guess, most)
-    while good + 1 < bad:
-        if fits(examples[:k]):
-            good = k
-        else:
-            bad = k
-        k = min(2 * good, most) if bad > most else (good + bad) // 2
-    return good
+def _fitting(cost: Callable[[np.ndarray], int], most: int, examples: np.ndarray, guess: int = 1) -> int:
+    """Return the number of first examples whose cost is at most `most`; the search starts at `guess`."""
+    number = longest(lambda k: cost(examples[:k]), most, len(examples), guess)
+    if not number:
+        raise BatchError(at_user_line(f"DataLoader: example {examples[0]} alone exceeds the limits of a batch: it "
+                                      f"needs {cost(examples[:1]):,} bytes, and {most:,} are allowed"))
+    return number
+
+
+def bytes_of_arrays(batch: PyTree) -> int:
+    """Return the bytes of the arrays and data frames of a batch."""
+    leaves: list[Any] = optree.tree_leaves(batch)
+    return sum(int(np.sum(x.memory_usage())) if hasattr(x, "memory_usage") else _bytes_of(np.asarray(x))
+               for x in leaves)
+
+
+def _bytes_of(x: np.ndarray) -> int:
+    """Return the bytes of an array, those that it repeats once."""
+    elements: int = math.prod(n for n, stride in zip(x.shape, x.strides, strict=True) if stride)
+    return elements * x.itemsize
 
 
 def ahead(make: Callable[[int], Item], count: int, depth: int) -> Iterator[Item]:

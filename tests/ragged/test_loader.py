@@ -8,8 +8,11 @@ import pickle
 import select
 import signal
 import threading
+import time
+import tracemalloc
 
 import numpy as np
+import optree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -202,7 +205,7 @@ def test_cut_and_order_by_their_definition(counts, limit, batch_size, bucket, se
     examples = order(counts, None if seed is None else np.random.default_rng(seed), bucket)
     np.testing.assert_array_equal(np.sort(examples), np.arange(len(counts)))
     if by_measure:
-        parts, full = cut(examples, batch_size, fits=lambda some: counts[some].sum() <= limit)
+        parts, full = cut(examples, batch_size, cost=lambda some: counts[some].sum(), most=limit)
         full = full or counts[parts[-1]].sum() == limit
     else:
         parts, full = cut(examples, batch_size, [(counts, limit)])
@@ -375,6 +378,88 @@ def test_an_interrupted_shard_continues_at_its_epoch():
     epochs = [[b.tolist() for b in one] for one in (loader, again, anew)]
     assert epochs[0] == epochs[1] == epochs[2]
     assert repr(loader) == "<DataLoader of 12 examples, batch_size=5, shard=(1, 2)>"
+
+
+# -- memory --------------------------------------------------------------------------------------------------
+
+WORD = mg.axis("word")
+
+
+def peak_of_epoch(loader, use=None):
+    """Return the peak of memory while an epoch runs; its plan is made before."""
+    loader.batches(0)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for batch in loader:
+            if use is not None:
+                use(batch)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def strings(n):
+    rng = np.random.default_rng(0)
+    return mg.batch([rng.normal(size=(k, 8)) for k in rng.integers(1, 40, n)], mg.f64[WORD, 8])
+
+
+@pytest.mark.parametrize("prefetch", [0, 3])
+@pytest.mark.parametrize("data", [np.ones((50_000, 16)), strings(6000)], ids=["dense", "ragged"])
+def test_measured_memory_of_batches_is_the_memory_given(data, prefetch):
+    loader = DataLoader(data, memory="2 MB", prefetch=prefetch, shuffle=True, seed=0)
+
+    def use(batch):
+        optree.tree_leaves(batch)  # an array of segment ids belongs to it
+        time.sleep(0.002)
+
+    peak = peak_of_epoch(loader, use)
+    reached = (prefetch + 1) / (prefetch + 2) if prefetch else 1  # unless the thread is as fast as the hand-over
+    assert 0.9 * reached * 2e6 < peak < 1.1 * 2e6
+    assert sum(map(len, loader.batches(0))) == len(data)
+    assert "memory=2 MB" in repr(loader)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize("data", [np.ones((30_000, 8)), strings(3000)], ids=["dense", "ragged"])
+def test_measured_memory_of_batches_and_their_program_is_the_memory_given(data, backend):
+    if backend == "native":
+        pytest.importorskip("llvmlite")
+    w = np.random.default_rng(0).normal(size=(8, 32))
+    step = mg.compile(mg.value_and_grad(mg.mean_loss(lambda w, x: np.sum(np.tanh(x @ w) ** 2), (None, 0))), backend)
+    loader = DataLoader(data, memory="4 MB", measure=lambda batch: step.memory(w, batch))
+    sizes = {len(examples) for examples in loader.batches(0)}
+    first = loader.dataset[loader.batches(0)[0][:3]]
+    step(w, first)  # code that a process makes once
+    fresh = step.like(step.__wrapped__)  # without a workspace
+    fresh.build(w, first)
+    peak = peak_of_epoch(loader, lambda batch: fresh(w, batch))
+    assert 0.9 * 4e6 < peak < 1.1 * 4e6
+    if isinstance(data, np.ndarray):
+        assert len(sizes) == 2  # the last batch is shorter
+
+
+def test_memory_of_shards_is_that_of_a_rank():
+    one = DataLoader(np.ones((5000, 16)), memory="200 KB")
+    ranks = [DataLoader(np.ones((5000, 16)), memory="200 KB", shard=(rank, 3)) for rank in range(3)]
+    most = len(one.batches(0)[0])
+    assert most == 200_000 // (2 * 16 * 8)
+    assert [len(rank.batches(0)[0]) for rank in ranks] == [most] * 3
+    assert sum(len(part) for rank in ranks for part in rank.batches(0)) == 5000
+
+
+@pytest.mark.parametrize(("data", "which"), [(np.ones((10, 100)), "example 0"), (strings(30), r"example \d+")])
+def test_an_example_above_the_memory_is_refused_with_both_numbers(data, which):
+    with pytest.raises(mg.BatchError, match=rf"{which} alone exceeds.*needs [\d,]+ bytes, and 1,000 are allowed"):
+        list(DataLoader(data, memory="1 KB"))
+
+
+@pytest.mark.parametrize("bad", ["5 apples", 0, -1, 1.5])
+def test_bad_memory_is_refused(bad):
+    with pytest.raises(mg.BatchError, match=r"DataLoader: memory must be a positive number of bytes"):
+        DataLoader(X, memory=bad)
+    with pytest.raises(mg.BatchError, match="max_bytes or memory, not both"):
+        DataLoader(X, max_bytes=5, measure=len, memory=5)
 
 
 # -- what is refused ---------------------------------------------------------------------------------------

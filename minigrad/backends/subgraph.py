@@ -25,7 +25,6 @@ from ..ops.cuts import Span, by_memory, by_number, sizes_of, spans_between, symb
 from ..ops.loops import scan, while_
 from ..ops.packed_scan import packed_scan
 from ..ops.packed_scan import run as run_packed
-from ..ops.packed_steps import Packed
 from ..ops.subgraph import part, signature
 from ..primitive import ArrayNamespace, Primitive
 from ..symbolic import Dim, Symbol, size_of, value
@@ -254,15 +253,13 @@ class PackedScan(NodePrograms):
     def bind(self, sizes: Sizes) -> Evaluation:
         p = self.node.params
         body = specialise(p["body"], sizes)
-        packed = tuple((n, value(whole, sizes), None if steps is None else value(steps, sizes))
-                       for n, whole, steps in p["packed"])
         shapes = [shape for shape, _ in _array_specs(self.node, sizes)]
-        return partial(run_packed, self.xp, partial(self._call, sizes, packed), shapes, body=body, counts=p["counts"],
-                       packed=packed, reverse=p["reverse"])
+        return partial(run_packed, self.xp, partial(self._call, sizes), shapes, body=body, counts=p["counts"],
+                       packed=p["packed"], reverse=p["reverse"])
 
-    def _call(self, sizes: Sizes, packed: Packed, operands: Sequence[np.ndarray], own: Sizes, examples: np.ndarray
+    def _call(self, sizes: Sizes, operands: Sequence[np.ndarray], own: Sizes, examples: np.ndarray
               ) -> Sequence[np.ndarray]:
-        with part(packed[0][0], examples):
+        with part(self.node.params["packed"][0][0], examples):
             return self._program(operands, {**sizes, **own})
 
 

@@ -21,6 +21,8 @@ from ..ops.checks import picked
 from ..ops.constants import iota
 from ..ops.index import counting_indices, unexpanded
 from ..ops.loops import keeps_ended
+from ..ops.packed_scan import rows_of
+from ..ops.packed_steps import inside
 from ..ops.segments import segment_ids
 from ..ops.selection import flatnonzero
 from ..ops.shape import concatenate
@@ -537,7 +539,8 @@ def _of_scan(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tu
     roles = signature(node)
     if reading.cut.crosses((node.params["length"],)):
         raise Mixes(node, "it goes along the batch axis")
-    _check_operands(reading, node, operand_roles)
+    reading.refuse_positions(node, node.inputs[roles.n_shared:])  # a step may index rows by a shared operand
+    _check_late(node, operand_roles)
 
     def widen(start: list[Roles]) -> tuple[list[Roles], list[Role]]:
         out = _inside(reading, node, node.params["body"], start)
@@ -549,6 +552,28 @@ def _of_scan(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tu
     if roles.ends(out)[0] != roles.carry(start):
         out[0] = WHOLE
     return _only_sums(node, out)
+
+
+def _of_packed_scan(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:
+    """Return the roles of a packed scan's results: values with rows in a step have them, and others are sums."""
+    roles, body, packed = signature(node), node.params["body"], node.params["packed"]
+    _check_operands(reading, node, operand_roles)
+    if operand_roles[0] is SHARED:
+
+        def widen(start: list[Roles]) -> tuple[list[Roles], list[Role]]:
+            out = _inside(reading, node, body, start)
+            return [ROWS if ROWS in pair else r for r, *pair in zip(
+                start, start, [SHARED] * roles.n_shared + out[:roles.n_carry], strict=False)] + start[
+                    roles.n_shared + roles.n_carry:], out
+
+        return _only_sums(node, fixed_point(widen, list(operand_roles))[1])
+    for own, operand, role in zip(body.inputs, node.inputs, operand_roles, strict=True):
+        if role is SUM:
+            raise _statistic(node)
+        if role is ROWS and (rows_of(own.types[0], inside(packed)) is None
+                             or reading.facts_of(operand).layout - reading.cut.straight(operand.types[0])):
+            raise Mixes(node, "an operand has the batch axis beside that of the rows")
+    return tuple(SUM if rows_of(o.types[0], inside(packed)) is None else ROWS for o in body.outputs)
 
 
 def _of_chunked(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:
@@ -602,5 +627,6 @@ def _either(ways: Sequence[Role], outputs: Sequence[Node]) -> Role:
 
 
 _Held = Callable[[Reading, Node, Sequence[Roles]], Roles]
-_HELD: dict[str, _Held] = {"checkpoint": _of_graph, "custom": _of_graph, "scan": _of_scan, "while": _of_while,
+_HELD: dict[str, _Held] = {"checkpoint": _of_graph, "custom": _of_graph, "scan": _of_scan,
+                           "packed_scan": _of_packed_scan, "while": _of_while,
                            "chunked": _of_chunked, "switch": _of_switch, "callback": _of_callback}

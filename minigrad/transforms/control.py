@@ -10,6 +10,7 @@ import optree
 from ..errors import ShapeError, TraceError, at_user_line, format_structure
 from ..graph import ArrayType, Graph, Node, PyTree
 from ..numpy.arguments import checked_cast
+from ..numpy.creation import arange
 from ..ops import branches as branching
 from ..ops import loops
 from ..ops.control import parts
@@ -339,8 +340,8 @@ def fori_loop(lower: Array | int | np.integer, upper: Array | int | np.integer,
               body: Callable[[Array, PyTree], PyTree], init: PyTree) -> PyTree:
     """Run ``state = body(i, state)`` for i from `lower` to `upper`.
 
-    With plain ints for bounds it is a `scan`, which every derivative goes through; with traced bounds, a
-    `while_loop`.
+    With plain ints or sizes for bounds it is a `scan`, which every derivative goes through; with traced bounds, a
+    `while_loop`. A size may differ from example to example: ``mg.fori_loop(0, x.shape[0], body, init)``.
 
     Parameters
     ----------
@@ -363,6 +364,9 @@ def fori_loop(lower: Array | int | np.integer, upper: Array | int | np.integer,
         _, _, state = while_loop(lambda s: s[0] < s[1], lambda s: (s[0] + 1, s[1], body(s[0], s[2])),
                                  (as_array(lower).astype(_INDEX), as_array(upper).astype(_INDEX), init))
         return state
-    steps = np.arange(int(lower), max(int(upper), int(lower)))
+    if isinstance(lower, Size) or isinstance(upper, Size):
+        steps = arange(lower, upper)
+    else:
+        steps = np.arange(int(lower), max(int(upper), int(lower)))
     return scan(lambda state, i: (body(i, state), None), init, steps)[0]
 

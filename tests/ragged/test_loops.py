@@ -85,11 +85,24 @@ PROGRAMS = {
                                       mg.numpy.arange(s.x.shape[0]))[0].sum(),
     "index in steps": lambda w, s: mg.scan(lambda c, i: (np.tanh(c + w @ mg.numpy.take(s.x, i, axis=0)), None), s.y,
                                            mg.numpy.arange(s.x.shape[0]))[0].sum(),
+    "number of rows": lambda w, s: mg.fori_loop(0, s.x.shape[0], lambda i, c: np.tanh(w @ c + i), s.y).sum(),
+    "rows but two": lambda w, s: mg.fori_loop(1, s.x.shape[0] + 2, lambda i, c: np.tanh(w @ c + i), s.y).sum(),
     "checkpoint": lambda w, s: mg.scan(mg.checkpoint(lambda c, r: (np.tanh(w @ c + r), None)), s.y, s.x)[0].sum(),
     "no carry": lambda w, s: mg.scan(lambda c, r: (None, np.tanh(w @ r)), None, s.x)[1].sum(),
     "unused state": lambda w, s: mg.scan(lambda c, r: (c + 1.0, w @ r), 0.0, s.x)[1].sum(),
     "fixed steps in ragged ones": lambda w, s: mg.scan(
         lambda c, r: (mg.fori_loop(0, 3, lambda i, c: np.tanh(w @ c + r), c), None), s.y, s.x)[0].sum(),
+}
+
+
+# Loops along fixed axes, whose steps use ragged values.
+BESIDE = {
+    "closure": lambda w, s: mg.scan(lambda c, r: (np.tanh(c + np.sum(s.x @ (w @ r))), c), 0.5, w)[0],
+    "ragged state": lambda w, s: mg.scan(lambda c, r: (np.tanh(c * r[0] + s.x @ r), np.sum(c)), s.x[:, 0], w)[0].sum(),
+    "ragged stack": lambda w, s: mg.scan(lambda c, r: (c, np.tanh(c * s.x[:, 0] * r[0])), s.y[0], w)[1].sum(),
+    "ragged slices": lambda w, s: mg.scan(lambda c, r: (c + np.sum(np.tanh(r) * w[0, 0]), r * c), 0.1, s.x.T)[1].sum(),
+    "index": lambda w, s: mg.fori_loop(0, 4, lambda i, h: np.tanh(h @ w) + i * s.x, s.x).sum(),
+    "mapped by steps": lambda w, s: mg.scan(lambda c, r: (c * w[0, 0] + np.sum(s.key), None), 0.0, w)[0],
 }
 
 
@@ -113,13 +126,13 @@ def check(f, examples):
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=list(SIZES))
-@over(PROGRAMS)
+@over(PROGRAMS | BESIDE)
 def test_scans_over_ragged_axes_equal_the_loop(name, f, sizes):
     check(f, sentences(sizes))
 
 
 @pytest.mark.parametrize("backend", ["numpy", "native"])
-@over(PROGRAMS)
+@over(PROGRAMS | BESIDE)
 def test_one_program_for_all_batches(name, f, backend):
     step = mg.compile(mg.value_and_grad(mg.mean_loss(f, in_axes=(None, 0))), backend=backend)
     for sizes in SIZES.values():
@@ -136,6 +149,16 @@ def test_hessian_equals_the_loop(name, f):
     examples = sentences(SIZES["mixed"])
     have = mg.hessian(mg.mean_loss(f, in_axes=(None, 0)))(W, mg.batch(examples))
     close(have, np.mean([mg.hessian(f)(W, e) for e in examples], axis=0))
+
+
+@over(PROGRAMS | BESIDE)
+def test_microbatches_equal_the_whole_batch(name, f):
+    examples, axes = sentences(SIZES["empty middle"] + SIZES["mixed"]), (None, 0)
+    batch = mg.batch(examples)
+    for whole in (mg.mean_loss(f, axes), mg.per_example_grad(f, in_axes=axes), mg.grad(mg.mean_loss(f, axes))):
+        for size in (1, 3, 100):
+            close(mg.microbatch(whole, size, axes)(W, batch), whole(W, batch))
+            close(mg.compile(mg.microbatch(whole, size, axes))(W, batch), whole(W, batch))
 
 
 def test_ragged_states_are_a_batch():

@@ -33,8 +33,9 @@ def merge_scans(graph: Graph) -> Graph:
     """Replace each scan by another one over the same inputs that has all of its results."""
     groups: dict[object, list[Node]] = {}
     for n in graph.nodes:
-        if n.prim.name == "scan":
-            groups.setdefault((n.inputs, *(n.params[k] for k in ("counts", "length", "reverse"))), []).append(n)
+        if n.prim.name in ("scan", "packed_scan"):
+            others = tuple(v for k, v in n.params.items() if k != "body")
+            groups.setdefault((n.prim, n.inputs, others), []).append(n)
     replacements: dict[Node, Replacement] = {}
     for group in groups.values():
         group.sort(key=lambda n: len(n.types))

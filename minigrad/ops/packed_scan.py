@@ -203,8 +203,8 @@ def _kept(xs: Sequence[Node], body: Graph, counts: tuple[int, int], packed: Pack
     known = dict.fromkeys((*roles.split(inputs)[0], *roles.split(inputs)[2]))
     forward = {n for n in interpreters.dependent(body.outputs, inputs[roles.n_shared:])
                if isinstance(n.type, TupleType) or _row_axis(n, symbols) is not None}
-    axes = {n: a for n in residuals(forward, back, cotangents)
-            if n not in known and (a := _row_axis(n, symbols)) is not None}
+    kept = [n for n in residuals(forward, back, cotangents) if n not in known]
+    axes = {n: a for n in _dearest(kept, forward, known) if (a := _row_axis(n, symbols)) is not None}
     more = [move_axis(n, a, 0) for n, a in axes.items()]
     ahead = packed_scan(*xs, body=body.replace(outputs=(*body.outputs, *more), out_names=()), counts=counts,
                         packed=packed, reverse=reverse)
@@ -212,6 +212,23 @@ def _kept(xs: Sequence[Node], body: Graph, counts: tuple[int, int], packed: Pack
     fresh = {n: placeholder(n.types[0]) for n in known}
     fresh |= {n: move_axis(o, 0, a) for o, (n, a) in zip(own, axes.items(), strict=True)}
     return fresh, own, parts(ahead)[len(body.outputs):]
+
+
+def _dearest(kept: Sequence[Node], forward: set[Node], known: Mapping[Node, None]) -> list[Node]:
+    """Return the kept values without those that a little arithmetic on others gives: memory costs more than it."""
+    left = dict.fromkeys(kept)
+
+    def is_given(n: Node) -> bool:
+        return n in left or n in known or n not in forward or is_cheap(n)
+
+    def is_cheap(n: Node) -> bool:
+        cheap = n.prim.kind == "elementwise" and "(" not in n.prim.kernel  # no call of a function
+        return cheap and all(map(is_given, n.inputs))
+
+    for n in sorted(kept, key=lambda n: n.serial, reverse=True):
+        if is_cheap(n):
+            del left[n]
+    return list(left)
 
 
 def _row_axis(n: Node, symbols: set[Symbol]) -> int | None:

@@ -81,6 +81,8 @@ def _is_invariant_work(loop: Loop, n: Node) -> bool:
     """
     if loop.varies(n) or n in loop.shared or n.prim.kind in ("view", "leaf") or isinstance(n.type, TupleType):
         return False
+    if not loop.is_fixed(n):
+        return False
     operands = [i for i in reachable([n]) if i in loop.shared]
     return bool(operands) and elements(n) <= elements(*operands)
 
@@ -90,7 +92,7 @@ def _is_ready(loop: Loop, n: Node, ready: set[Node]) -> bool:
 
     A value that follows is not larger than the product.
     """
-    if n in loop.carried or n not in loop.sliced or n in loop.slices or isinstance(n.type, TupleType):
+    if not loop.keeps_steps(n) or n not in loop.sliced or n in loop.slices or isinstance(n.type, TupleType):
         return False
     varying = [i for i in n.inputs if i in loop.sliced]
     if n.prim is einsum:

@@ -1,4 +1,8 @@
-"""The record of one scan that a pass moves work out of, and the walk over all scans of a graph."""
+"""The record of one scan that a pass moves work out of, and the walk over all scans of a graph.
+
+Work moves out of a packed scan, too (`PackedLoop`): a value of all steps is that of one step, with the rows of all
+steps in place of those of the examples that run. So it may move where it keeps rows apart.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .. import interpreters
+from ..axes import PARALLEL, axis_rule
+from ..defined_sizes import symbols_of_node
 from ..graph import Graph, Node, TupleType, held_graphs, reachable
+from ..ops.constants import full
 from ..ops.control import barrier, parts
 from ..ops.loops import scan
+from ..ops.packed_scan import packed_scan
+from ..ops.packed_steps import inside, of_batch, of_steps
 from ..ops.results import waits_for_check
-from ..ops.subgraph import signature, with_graphs
-from ..primitive import placeholder
+from ..ops.subgraph import apply_graph, signature, with_graphs
+from ..primitive import broadcast_leading, input_, placeholder
+from ..symbolic import Dim, Symbol, symbols
 from ..tracing import made_by
 from .factorize import elements
 from .keep_index_checks import keep_index_checks
@@ -50,15 +60,33 @@ class Loop:
         self.shared, self.starts, self.slices = map(
             dict, self.roles.split(list(zip(self.body.inputs, node.inputs, strict=True))))
         self.outputs = list(self.body.outputs)
-        self.length, self.reverse = node.params["length"], node.params["reverse"]
+        self.reverse: bool = node.params["reverse"]
         self.moved: list[str] = []
         self.update()
+
+    @property
+    def length(self) -> int | Dim | None:
+        """The number of steps, if all examples have the same."""
+        length: int | Dim | None = self.node.params.get("length")
+        return length
 
     def update(self) -> None:
         """Find the dependences of the step's values."""
         self.nodes = reachable(self.outputs)
         self.carried = set(interpreters.dependent(self.outputs, list(self.starts)))
         self.sliced = set(interpreters.dependent(self.outputs, list(self.slices)))
+
+    def keeps_steps(self, n: Node) -> bool:
+        """Return whether values of all steps can be computed at once, from slices and shared operands."""
+        return n not in self.carried
+
+    def is_fixed(self, n: Node) -> bool:
+        """Return whether a value of shared operands can be computed once, outside."""
+        return not self.varies(n)
+
+    def is_repeated(self, n: Node) -> bool:
+        """Return whether a stacked result is a value of shared operands, once for each step."""
+        return not self.varies(n)
 
     def users(self) -> dict[Node, list[Node]]:
         """Return the readers of each value of the step."""
@@ -96,10 +124,16 @@ class Loop:
         room = _WIDER * elements(*(i for i in way if i in self.slices))
         return all(not isinstance(i.type, TupleType) and not waits_for_check(i) and elements(i) <= room for i in way)
 
+    def repeated(self, n: Node) -> Node:
+        """Return a value of shared operands, once for each step."""
+        assert self.length is not None
+        return broadcast_leading(self.outer(n), self.length)
+
     def at_all_steps(self, nodes: Sequence[Node], steps: dict[Node, Node] | None = None) -> list[Node]:
         """Return values of all steps from the slices and from `steps`."""
         known = self.slices | (steps or {})
         inner = {n: placeholder(n.type) for n in known}
+        assert self.length is not None
         results = interpreters.batch(interpreters.substitute(nodes, inner), self.shared,
                                      {inner[n]: outer for n, outer in known.items()}, self.length)
         return [interpreters.broadcast_unmapped(n, has_axis, self.length) for n, has_axis in results]
@@ -113,10 +147,91 @@ class Loop:
             return []
         body = Graph(inputs, outputs, names=tuple(names.get(n, f"ahead{i}") for i, n in enumerate(inputs)),
                      name=self.body.name)
-        params = {"body": body, "counts": (len(self.shared), len(self.starts)), "length": self.length,
-                  "reverse": self.reverse}
+        params = self.node.params | {"body": body, "counts": (len(self.shared), len(self.starts))}
         outer = (*self.shared.values(), *self.starts.values(), *self.slices.values())
         return parts(interpreters.retyped(self.node, outer, params))
+
+
+class PackedLoop(Loop):
+    """One packed scan, taken apart.
+
+    Attributes
+    ----------
+    symbols : set of Symbol
+        The sizes inside a step.
+    """
+
+    def __init__(self, node: Node):
+        self.symbols = inside(node.params["packed"])
+        super().__init__(node)
+
+    def update(self) -> None:
+        """Find the dependences of the step's values, and the values that keep rows apart."""
+        super().update()
+        rows = {n for n in self.shared if self.has_rows(n)}
+        self._apart = self._keeping({*self.shared, *self.slices} - rows)
+        self._of_examples = self._keeping(set(self.shared))
+
+    def has_rows(self, n: Node) -> bool:
+        """Return whether a value has the rows of the running examples."""
+        return any(map(self.is_rows, n.shape))
+
+    def is_rows(self, size: int | Dim) -> bool:
+        """Return whether a size is one of the rows of the running examples."""
+        return not symbols((size,)).isdisjoint(self.symbols)
+
+    def _keeping(self, known: set[Node]) -> set[Node]:
+        """Return the values that depend on `known` alone, each row of a value on the same row of others."""
+        apart = set(known)
+        for n in self.nodes:
+            if n not in self.starts and n.prim is not input_ and apart.issuperset(n.inputs) and self._is_apart(n):
+                apart.add(n)
+        return apart
+
+    def _is_apart(self, n: Node) -> bool:
+        if isinstance(n.type, TupleType) or waits_for_check(n):
+            return False
+        if n.prim.kind == "leaf":
+            return n.prim is full or self.symbols.isdisjoint(symbols_of_node(n))
+        if not any(map(self.has_rows, (n, *n.inputs))):
+            return True
+        rule = axis_rule(n)
+        return rule is not None and all(
+            f.kind is PARALLEL for axes, i in zip((*rule.operands, *rule.results), (*n.inputs, n), strict=True)
+            for axis, size in zip(axes, i.shape, strict=True) if self.is_rows(size)
+            for f in axis)
+
+    def keeps_steps(self, n: Node) -> bool:
+        return n in self._apart
+
+    def is_fixed(self, n: Node) -> bool:
+        """Return whether a value of shared operands can be computed once, for all examples."""
+        return n in self._of_examples
+
+    def is_repeated(self, n: Node) -> bool:
+        return n in self._apart and not self.varies(n) and self.has_rows(n)
+
+    def outer(self, n: Node) -> Node:
+        (result,) = self._outside([n], self.shared, of_batch(self.node.params["packed"]))
+        return result
+
+    def repeated(self, n: Node) -> Node:
+        (result,) = self.at_all_steps([n])
+        return result
+
+    def at_all_steps(self, nodes: Sequence[Node], steps: dict[Node, Node] | None = None) -> list[Node]:
+        shared = {n: outer for n, outer in self.shared.items() if not self.has_rows(n)}
+        return self._outside(nodes, shared | self.slices | (steps or {}), of_steps(self.node.params["packed"]))
+
+    def _outside(self, nodes: Sequence[Node], known: Mapping[Node, Node], sizes: Mapping[Symbol, int | Dim]
+                 ) -> list[Node]:
+        """Return values with other sizes, from the `known` ones."""
+        inner = {n: placeholder(n.types[0]) for n in known}
+        graph = Graph(tuple(inner.values()), tuple(interpreters.substitute(nodes, inner)))
+        return apply_graph(interpreters.specialise(graph, sizes), list(known.values()))
+
+
+LOOPS = {scan: Loop, packed_scan: PackedLoop}
 
 
 def rewrite_scans(graph: Graph, name: str, rewritten: Callable[[Loop], list[Node] | None]) -> Graph:
@@ -152,11 +267,11 @@ def _rewritten(graph: Graph, name: str, rewritten: Callable[[Loop], list[Node] |
             return None
         params = with_graphs(node.params, inside)
         new = interpreters.rebuilt(node, inputs, None if params == node.params else params)
-        if new.prim is not scan:
+        if new.prim not in LOOPS:
             return new
         with made_by(name) as working_on:
             working_on(new)
-            loop = Loop(new)
+            loop = LOOPS[new.prim](new)
             if loop.length == 0 or any(n.prim is barrier and not waits_for_check(n) for n in loop.nodes):
                 return new
             results = rewritten(loop)

@@ -12,7 +12,6 @@ from collections.abc import Collection
 from ..graph import Graph, Node, constant_of
 from ..ops.results import waits_for_check
 from ..ops.shape import concatenate, reshape, section
-from ..primitive import broadcast_leading
 from .dead_code import dead_code
 from .scan_loop import Loop, holds_graphs, rewrite_scans
 from .simplify import simplify
@@ -28,12 +27,12 @@ def shrink_scan(graph: Graph) -> Graph:
 def _shrunk(loop: Loop) -> list[Node] | None:
     carries, stacked = list(loop.starts), dict.fromkeys(loop.stacked)
     shifted = _shifted_stacks(loop, stacked)
-    outside = [n for n in stacked if n in loop.slices or not loop.varies(n)]
+    outside = [n for n in stacked if n in loop.slices or loop.is_repeated(n)]
     inside = [n for n in stacked if n not in shifted and n not in outside]
     spared = len(loop.stacked) - len(inside)
     if spared:
         loop.note(spared, "stack that was there already", "stacks that were there already")
-    only_checks = not carries and all(_is_light_check(loop, n) for n in inside)
+    only_checks = not carries and loop.length is not None and all(_is_light_check(loop, n) for n in inside)
     if only_checks and inside:
         loop.note(len(inside), "check of all steps at once", "checks of all steps at once")
     if not loop.moved:
@@ -41,7 +40,7 @@ def _shrunk(loop: Loop) -> list[Node] | None:
     values = loop.at_all_steps(inside) if only_checks else loop.rebuilt(range(len(carries)), inside)
     steps = dict(zip(inside, values[len(carries):], strict=True))
     for n in outside:
-        steps[n] = loop.slices[n] if n in loop.slices else broadcast_leading(loop.outer(n), loop.length)
+        steps[n] = loop.slices[n] if n in loop.slices else loop.repeated(n)
     for n, after in shifted.items():
         steps[n] = _shift(loop, loop.starts[n], steps[after])
     return [*values[:len(carries)], *(steps[n] for n in loop.stacked)]
@@ -59,7 +58,7 @@ def _shifted_stacks(loop: Loop, stacked: Collection[Node]) -> dict[Node, Node]:
 def _shift(loop: Loop, start: Node, after: Node) -> Node:
     """Return the values before each step from those after it."""
     first = reshape(start, shape=(1, *start.shape))
-    others = section(after, 0, int(loop.reverse), loop.length - 1)
+    others = section(after, 0, int(loop.reverse), after.shape[0] - 1)
     return concatenate(*((others, first) if loop.reverse else (first, others)), axis=0)
 
 

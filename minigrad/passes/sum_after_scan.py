@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ..graph import PRIMITIVES, Graph, Node, TupleType
+from .. import interpreters
+from ..axes import REDUCE, axis_rule
+from ..graph import PRIMITIVES, Graph, Node, TupleType, reachable
 from ..ops.differences import is_difference, sign
 from ..ops.einsum import LETTERS, einsum, parse
 from ..ops.elementwise import add, sub
-from ..primitive import broadcast_leading, is_linear
+from ..primitive import is_linear
 from .factorize import elements
-from .scan_loop import Loop, rewrite_scans
+from .scan_loop import Loop, PackedLoop, rewrite_scans
 
 _MORE = 2.0  # the largest size of new stacks, relative to all that a loop reads and stacks already
 
@@ -31,6 +33,8 @@ def sum_after_scan(graph: Graph) -> Graph:
 
 
 def _summed_after(loop: Loop) -> list[Node] | None:
+    if isinstance(loop, PackedLoop):
+        return _packed_summed_after(loop)
     carries = list(loop.starts)
     users = loop.users()
     terms = {i: t for i, c in enumerate(carries) if (t := _terms(loop, users, i, c)) is not None}
@@ -128,7 +132,7 @@ class _Needs:
         return needs if multiplies or elements(*needs) <= elements(n) else self.of_steps(n)
 
     def of_steps(self, n: Node) -> list[Node]:
-        if n not in self.loop.carried or n in self.stacked:
+        if self.loop.keeps_steps(n) or n in self.stacked:
             return []
         if n.prim.kind in ("elementwise", "view") and n not in self.loop.starts and not isinstance(
                 n.inputs[0].type, TupleType):
@@ -158,7 +162,7 @@ class _Total:
     def _sum(self, n: Node) -> Node:
         loop = self.loop
         if not loop.varies(n):
-            return PRIMITIVES["sum"](broadcast_leading(loop.outer(n), loop.length), axes=(0,))
+            return PRIMITIVES["sum"](loop.repeated(n), axes=(0,))
         if n.prim is einsum and not _linear(loop, n):
             return self._product(n)
         if n in self.steps or not _linear(loop, n):
@@ -179,3 +183,67 @@ class _Total:
         if n not in self.steps:
             (self.steps[n],) = self.loop.at_all_steps([n], self.steps)
         return self.steps[n]
+
+
+# -- packed scans ------------------------------------------------------------------------------------------
+#
+# A result without rows is a sum over the steps already. It is the same sum over the rows of all steps, if these are
+# added up by one contraction or reduction of each term.
+
+
+def _packed_summed_after(loop: PackedLoop) -> list[Node] | None:
+    carries, results = list(loop.starts), loop.stacked
+    stacked = dict.fromkeys(n for n in results if loop.has_rows(n))
+    room = _MORE * elements(*loop.slices, *stacked)
+    chosen: list[Node] = []
+    new: list[Node] = []
+    for products in (True, False):
+        for n in dict.fromkeys(results):
+            if n in chosen or loop.has_rows(n) or n.dtype == np.float16 or not loop.varies(n):
+                continue
+            needs = _Needs(loop, {*stacked, *new})
+            more = _of_packed_sum(loop, needs, n)
+            if more is not None and (needs.products if products else not more) and elements(*new, *more) <= room:
+                chosen.append(n)
+                new += more
+    if not chosen:
+        return None
+    loop.note(len(chosen), "sum after it", "sums after it")
+    inside = [n for n in (*dict.fromkeys(results), *new) if n not in chosen]
+    values = loop.rebuilt(range(len(carries)), inside)
+    steps = dict(zip(inside, values[len(carries):], strict=True))
+    sums = _packed_totals(loop, chosen, {n: v for n, v in steps.items() if loop.has_rows(n) and n not in loop.slices})
+    return [*values[:len(carries)], *((steps | sums)[n] for n in results)]
+
+
+def _of_packed_sum(loop: PackedLoop, needs: _Needs, n: Node) -> list[Node] | None:
+    """Return the values to stack for the sum of a value without rows over the steps, or None if it is no such sum."""
+    if isinstance(n.type, TupleType) or not n.inputs:
+        return None
+    if any(map(loop.has_rows, n.inputs)):
+        if not _adds_rows(loop, n):
+            return None
+        needs.products = needs.products or n.prim is einsum
+        return list(dict.fromkeys(m for i in n.inputs for m in needs.of_steps(i)))
+    if n.prim.linear != "jointly" or is_difference(n) or not all(map(loop.varies, n.inputs)):
+        return None
+    terms = [_of_packed_sum(loop, needs, i) for i in n.inputs]
+    return None if None in terms else list(dict.fromkeys(m for term in terms if term is not None for m in term))
+
+
+def _adds_rows(loop: PackedLoop, n: Node) -> bool:
+    """Return whether a value is the sum of one term for each row of its operands with rows; others stay."""
+    rule = axis_rule(n)
+    if rule is None or any(loop.varies(i) and not loop.has_rows(i) for i in n.inputs):
+        return False
+    rows = [axis for axes, i in zip(rule.operands, n.inputs, strict=True) if loop.has_rows(i)
+            for axis, size in zip(axes, i.shape, strict=True) if loop.is_rows(size)]
+    return (len(rows) == sum(map(loop.has_rows, n.inputs)) and len({*rows}) == 1
+            and all(f.kind is REDUCE and f.by == "add" for f in rows[0]))
+
+
+def _packed_totals(loop: PackedLoop, sums: Sequence[Node], steps: dict[Node, Node]) -> dict[Node, Node]:
+    """Return sums over the steps: the same nodes with the rows of all steps."""
+    rows = dict.fromkeys(i for n in reachable(sums) if not loop.has_rows(n) for i in n.inputs if loop.has_rows(i))
+    inner = dict(zip(rows, loop.at_all_steps([*rows], steps), strict=True))
+    return dict(zip(sums, interpreters.substitute(sums, loop.shared | inner), strict=True))

@@ -38,7 +38,8 @@ Section = tuple[slice, ...] | None  # the part of an array that one chunk takes;
 Chunk = tuple[list[Section], list[Section], dict[Symbol, int]]  # parts of the operands and results, and the sizes
 
 
-def _array_specs(node: Node, sizes: Sizes) -> list[ArraySpec]:
+def array_specs(node: Node, sizes: Sizes) -> list[ArraySpec]:
+    """Return the shape and dtype of each result of a node."""
     return [(tuple(value(n, sizes) for n in t.shape), t.dtype) for t in node.types]
 
 
@@ -105,7 +106,7 @@ class Chunks(NodePrograms):
     def bind(self, sizes: Sizes) -> Evaluation:
         total = value(self.node.params["total"], sizes)
         known = None if self.node.params["packed"] else self._chunks(sizes, total, ())
-        return partial(self._run, known, sizes, total, _array_specs(self.node, sizes))
+        return partial(self._run, known, sizes, total, array_specs(self.node, sizes))
 
     # -- memory ------------------------------------------------------------------------------------------------
 
@@ -227,7 +228,7 @@ class Scan(NodePrograms):
         self._program = self.add("at each step", node.params["body"])
 
     def bind(self, sizes: Sizes) -> Evaluation:
-        return partial(self._run, sizes, value(self.node.params["length"], sizes), _array_specs(self.node, sizes))
+        return partial(self._run, sizes, value(self.node.params["length"], sizes), array_specs(self.node, sizes))
 
     def _run(self, sizes: Sizes, length: int, specs: list[ArraySpec], *xs: np.ndarray) -> tuple[np.ndarray, ...]:
         roles = self._roles
@@ -253,7 +254,7 @@ class PackedScan(NodePrograms):
     def bind(self, sizes: Sizes) -> Evaluation:
         p = self.node.params
         body = specialise(p["body"], sizes)
-        shapes = [shape for shape, _ in _array_specs(self.node, sizes)]
+        shapes = [shape for shape, _ in array_specs(self.node, sizes)]
         return partial(run_packed, self.xp, partial(self._call, sizes), shapes, body=body, counts=p["counts"],
                        packed=p["packed"], reverse=p["reverse"])
 
@@ -303,7 +304,7 @@ class Switch(NodePrograms):
     def bind(self, sizes: Sizes) -> Evaluation:
         if not self._counts:
             return partial(self._one, sizes)
-        return partial(self._each, sizes, _array_specs(self.node, sizes))
+        return partial(self._each, sizes, array_specs(self.node, sizes))
 
     def _one(self, sizes: Sizes, index: np.ndarray, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
         program = self._branches[min(max(int(index), 0), len(self._branches) - 1)]

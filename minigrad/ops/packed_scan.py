@@ -216,19 +216,12 @@ def _kept(xs: Sequence[Node], body: Graph, counts: tuple[int, int], packed: Pack
 
 def _dearest(kept: Sequence[Node], forward: set[Node], known: Mapping[Node, None]) -> list[Node]:
     """Return the kept values without those that a little arithmetic on others gives: memory costs more than it."""
-    left = dict.fromkeys(kept)
-
-    def is_given(n: Node) -> bool:
-        return n in left or n in known or n not in forward or is_cheap(n)
-
-    def is_cheap(n: Node) -> bool:
-        cheap = n.prim.kind == "elementwise" and "(" not in n.prim.kernel  # no call of a function
-        return cheap and all(map(is_given, n.inputs))
-
-    for n in sorted(kept, key=lambda n: n.serial, reverse=True):
-        if is_cheap(n):
-            del left[n]
-    return list(left)
+    left, cheap = dict.fromkeys(kept), set(known)
+    for n in sorted(forward, key=lambda n: n.serial):
+        if n.prim.kind == "elementwise" and "(" not in n.prim.kernel and all(  # no call of a function
+                i in left or i in cheap or i not in forward for i in n.inputs):
+            cheap.add(n)
+    return [n for n in kept if n not in cheap]
 
 
 def _row_axis(n: Node, symbols: set[Symbol]) -> int | None:

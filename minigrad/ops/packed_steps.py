@@ -29,6 +29,10 @@ class Steps:
 
     Attributes
     ----------
+    lengths : ndarray
+        The steps of each example.
+    length : int
+        The largest of them.
     order : ndarray
         The examples, the longest first.
     active : ndarray
@@ -43,7 +47,7 @@ class Steps:
         self.order = np.argsort(-steps, kind="stable")
         self.length = int(steps.max(initial=0))
         self.active = len(steps) - np.cumsum(np.bincount(steps, minlength=1))[:self.length]
-        self._steps = steps
+        self.lengths = steps
         self._rows = {s: np.concatenate([[0], np.cumsum(n[self.order])]) for s, n in self._each.items()}
         units = np.concatenate([[0], np.cumsum(self.active)])  # one for each step of each example, step by step
         self._units = units
@@ -56,7 +60,7 @@ class Steps:
 
     def count(self, n: Size) -> np.ndarray:
         """Return the rows of each example along an axis that has `n` inside a step."""
-        total = np.zeros_like(self._steps)
+        total = np.zeros_like(self.lengths)
         for monomial, factor in monomials(n):
             (symbol,) = monomial
             total = total + factor * self._each[symbol]
@@ -73,7 +77,7 @@ class Steps:
     def sliced(self, n: Size) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of a value of all steps, step by step, and the first one of each step."""
         rows = self.count(n)
-        total = rows * self._steps
+        total = rows * self.lengths
         examples = self.order[self._rank]
         own = rows[examples]
         starts = (np.cumsum(total) - total)[examples] + self._time * own

@@ -217,7 +217,7 @@ def _packed_summed_after(loop: PackedLoop) -> list[Node] | None:
 
 
 def _of_packed_sum(loop: PackedLoop, needs: _Needs, n: Node) -> list[Node] | None:
-    """Return the values to stack for the sum of a value without rows over the steps, or None if it is no such sum."""
+    """Return the values to stack for the sum of a value without rows over the steps, or None if it is not a sum."""
     if isinstance(n.type, TupleType) or not n.inputs:
         return None
     if any(map(loop.has_rows, n.inputs)):

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import interpreters, passes
 from minigrad.argument_sizes import argument_sizes
-from minigrad.graph import Graph
+from minigrad.graph import PRIMITIVES, ArrayType, Graph
+from minigrad.ops.einsum import einsum
+from minigrad.ops.packed_scan import packed_scan
+from minigrad.passes.scan_loop import PackedLoop
+from minigrad.primitive import placeholder
+from minigrad.symbolic import Dim
 
 from .scan_programs import PROGRAMS, SCANS, XB, XS, C, U, W, compiled_graph, loops, same_values
 
@@ -100,3 +105,37 @@ def test_random_loops(case):
         interpreters.evaluate(after.check(), arrays, sizes), interpreters.evaluate(graph, arrays, sizes), strict=True
     ):
         np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-8 * max(1.0, np.abs(want).max(initial=0)))
+
+
+# -- packed scans ------------------------------------------------------------------------------------------
+
+
+def packed_loop():
+    """Return the loop h <- tanh(h W + x V + s), with the shift s of each example."""
+    n = Dim.new("running")
+    length, w, v, s, h, x = (placeholder(ArrayType(shape, np.dtype(d))) for shape, d in (
+        ((n,), "i8"), ((2, 2), "f8"), ((3, 2), "f8"), ((n, 2), "f8"), ((n, 2), "f8"), ((n, 3), "f8")))
+    product = einsum(x, v, subscripts="nx,xh->nh")
+    shifted = product + s
+    new = PRIMITIVES["tanh"](einsum(h, w, subscripts="nh,hk->nk") + shifted)
+    body = Graph((length, w, v, s, h, x), (new,))
+    outer = [placeholder(ArrayType(shape, np.dtype(d))) for shape, d in (
+        ((4,), "i8"), ((2, 2), "f8"), ((3, 2), "f8"), ((4, 2), "f8"), ((4, 2), "f8"), ((6, 3), "f8"))]
+    node = packed_scan(*outer, body=body, counts=(4, 1), packed=((n, 4, 6),), reverse=False)
+    return PackedLoop(node), product, shifted, s
+
+
+def test_values_of_all_steps_have_the_rows_of_all_steps():
+    loop, product, shifted, s = packed_loop()
+    assert loop.keeps_steps(product)
+    assert not loop.keeps_steps(shifted)  # a value of each example has no rows for its steps
+    assert not loop.keeps_steps(s)
+    (rows,) = loop.at_all_steps([product])
+    assert rows.shape == (6, 2)
+
+
+def test_values_of_each_example_are_fixed():
+    loop, product, _, s = packed_loop()
+    assert loop.is_fixed(s)
+    assert not loop.is_fixed(product)
+    assert loop.outer(s * s).shape == (4, 2)

@@ -166,3 +166,20 @@ def test_ragged_states_are_a_batch():
     states = mg.vmap(lambda s: recurrent(W, s.x)[1])(mg.batch(examples))
     for have, e in zip(states.unbatch(), examples, strict=True):
         close(have, recurrent(W, e.x)[1])
+
+
+def test_products_of_all_words_are_one_product():
+    """The product of the words with a matrix comes before the loop, and the gradients of matrices after it."""
+    v = W[::-1]
+
+    def loss(w, s):
+        return mg.scan(lambda h, x: (np.tanh(w["w"] @ h + w["v"] @ x), None), s.y, s.x)[0].sum()
+
+    step = mg.compile(mg.grad(mg.mean_loss(loss, in_axes=(None, 0))))
+    examples = sentences(SIZES["empty middle"])
+    have = step({"w": W, "v": v}, mg.batch(examples))
+    for name in have:
+        close(have[name], np.mean([mg.grad(loss)({"w": W, "v": v}, e)[name] for e in examples], axis=0))
+    notes = " ".join(stage.note for stage in step.stages)
+    assert "1 product over all steps before it" in notes
+    assert "2 sums after it" in notes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 
 import numpy as np
@@ -13,11 +13,13 @@ from ...ops.block_einsum import block_einsum
 from ...ops.constants import const, full, size_
 from ...ops.einsum import einsum
 from ...ops.loops import scan
+from ...ops.packed_scan import packed_scan
 from ...ops.subgraph import symbols_of
 from ...passes.fuse_index_checks import fuse_index_checks
 from ...passes.lower_einsum import canonical
 from ...passes.record import Stage
 from ...passes.schedule import Step, schedule
+from ...primitive import Primitive
 from ...symbolic import Symbol, value
 from .. import numpy as numpy_backend
 from ..arena import ALIGN, ArenaPool
@@ -27,11 +29,12 @@ from ..parts import in_parts
 from ..peak import Piece, peak, type_bytes
 from ..pools import Pools
 from ..protocol import Executable
-from ..subgraph import KINDS, has_budget
+from ..subgraph import KINDS, NodePrograms, has_budget
 from .bound_program import BoundProgram, Empty
 from .codegen.kernel import Kernel, kernel, rows, unable, written
 from .codegen.kernel_key import KernelKey, kernel_key
 from .kernels import gemm, steps
+from .packed_scan import NativePackedScan
 from .plan.launch_plan import LaunchPlan
 from .plan.legalize import legalize
 from .runtime import threads
@@ -39,6 +42,7 @@ from .runtime.cache import generated, object_codes
 from .runtime.jit import load
 
 KEPT = 64  # sets of sizes with executables
+NATIVE_KINDS: dict[Primitive, Callable[..., NodePrograms]] = {**KINDS, packed_scan: NativePackedScan}
 FEW = 8  # the same, for programs whose executables keep memory
 
 
@@ -76,8 +80,9 @@ class Program:
         self._graph = legalize(graph, own_outputs)
         graph = fuse_index_checks(self._graph)
         self.plan = schedule(graph, MANAGED | steps.STEPS.keys(), rows)
-        self.held = {n: KINDS[n.prim](n, partial(_held, own_outputs=n.prim is scan, exact=exact or has_budget(n)))
-                     for n in graph.nodes if n.prim in KINDS}
+        self.held = {n: NATIVE_KINDS[n.prim](n, partial(_held, own_outputs=n.prim in (scan, packed_scan),
+                                                        exact=exact or has_budget(n)))
+                     for n in graph.nodes if n.prim in NATIVE_KINDS}
         self.bodies = {n: body for n, held in self.held.items()
                        if n.prim is scan and isinstance(body := held.programs[0][1], Program)}
         self.why: dict[int, str] = {}
@@ -86,7 +91,7 @@ class Program:
         self._keys = [kernel_key(self.plan, step) if way == "kernel" else None
                       for step, way in zip(self.plan.steps, self.ways, strict=True)]
         self.kernels, self._addresses = self._compiled()
-        self._symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
+        self.symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
         self.launch_plan: LaunchPlan = LaunchPlan(self.plan, self.ways, self.kernels, {
             n: body.launch_plan for n, body in self.bodies.items()}, exact=exact)
         self._single = exact and self.launch_plan.keeps  # whether executables for other sizes make room for a new one
@@ -174,7 +179,7 @@ class Program:
         list of numpy.ndarray
             The caller's own: they share no memory with the inputs, the program, or each other.
         """
-        key = (threads.get_num_threads(), *[sizes[s] for s in self._symbols])
+        key = (threads.get_num_threads(), *[sizes[s] for s in self.symbols])
         if self._single and key not in self._pools:
             self._release()
         pool = self._pools[key]

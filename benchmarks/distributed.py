@@ -1,17 +1,21 @@
 """A mean gradient on the workers of executors: the overhead of a part, two processes against two threads, bytes sent.
 
 The small batch shows the cost of a part: sending, waiting, adding up. The large one shows when that pays. Workers run
-one thread each; one process with two threads is the reference. A second table reads a file of rows in parts, which
-workers open.
+one thread each; one process with two threads is the reference. Ranks of MPI do the same in `benchmarks.ranks`. A pass
+over a file of 10⁸ rows returns the norms of per-example gradients and the mean gradient, beside passes that add its
+numbers up, and that only copy them into memory. ``--quick`` takes 10⁶ rows; MINIGRAD_BENCH_DIR is the file's folder.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import os
 import pickle
-import resource
+import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -22,10 +26,13 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from minigrad.distributed.distribute import Executor as AnyExecutor
+from minigrad.distributed.executors import Executor as AnyExecutor
+from minigrad.distributed.executors import submit
+from minigrad.distributed.files import InFile, Reader, sent
+from minigrad.ragged.dataset import Growing
 from minigrad.report import digits
 
-from . import harness
+from . import harness, ranks
 
 AXES = (None, 0, 0)
 GRADIENT = mg.value_and_grad(mg.mean_loss(digits.loss, in_axes=AXES))
@@ -34,8 +41,6 @@ ROWS, QUICK_ROWS, COLUMNS = 100_000_000, 1_000_000, 32
 
 def one_thread() -> None:
     """Leave one thread to a worker."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = "1"
     mg.set_num_threads(1)
 
 
@@ -84,13 +89,12 @@ def bytes_sent(params: Any, images: np.ndarray, labels: np.ndarray, parts: int =
 
 
 def rows_of(path: Path, rows: int) -> np.ndarray:
-    """Write a file of random rows, and return it, not read yet."""
-    out = np.lib.format.open_memmap(path, "w+", np.float32, (rows, COLUMNS))
-    rng = np.random.default_rng(0)
-    for k in range(0, rows, 1 << 20):
-        out[k:k + (1 << 20)] = rng.standard_normal((min(1 << 20, rows - k), COLUMNS), np.float32)
-    out.flush()
-    del out
+    """Write a file of random rows, which repeat after a million, and return it, not read yet."""
+    block = np.random.default_rng(0).standard_normal((1_000_000, COLUMNS), np.float32)
+    growing = Growing(path, block[:0])
+    for k in range(0, rows, len(block)):
+        growing.append(block[:rows - k])
+    growing.close()
     array: np.ndarray = np.load(path, mmap_mode="r")
     return array
 
@@ -100,33 +104,136 @@ def linear(w: Any, row: Any) -> Any:
     return (np.dot(w, row[:-1]) - row[-1]) ** 2
 
 
-def large_file(rows: int) -> dict[str, float]:
-    """Return the time of the mean gradient over a file in parts, beside a pass that only adds its numbers up."""
-    with tempfile.TemporaryDirectory(dir=os.environ.get("MINIGRAD_BENCH_DIR")) as folder, processes() as executor:
-        x = rows_of(Path(folder) / "rows.npy", rows)
-        parts = max(4, rows // 500_000)
-        step = mg.distribute(mg.value_and_grad(mg.mean_loss(linear, in_axes=(None, 0))), executor, parts)
-        w = np.ones(COLUMNS - 1, np.float32)
-        step(w, x[:1000])
-        seconds, read = [], []
-        for _ in range(2):
+def statistics(w: Any, x: Any) -> Any:
+    """Return the norm of each row's gradient, and the mean gradient."""
+    axes = (None, 0)
+    return mg.per_example.norms(linear, in_axes=axes)(w, x), mg.grad(mg.mean_loss(linear, in_axes=axes))(w, x)
+
+
+def large_file(rows: int, dask_too: bool) -> dict[str, dict[str, float]]:
+    """Return the figures of one pass over a file in parts, for each executor."""
+    makers: dict[str, Callable[[], AnyExecutor]] = {
+        "one process, two threads": lambda: ThreadPoolExecutor(2), "two processes": processes}
+    if dask_too:
+        makers["Dask, two workers"] = dask
+    threads = mg.get_num_threads()
+    with tempfile.TemporaryDirectory(dir=os.environ.get("MINIGRAD_BENCH_DIR")) as folder:
+        path = Path(folder) / "rows.npy"
+        x, found = rows_of(path, rows), {}
+        for name, make in makers.items():
+            executor = make()
+            mg.set_num_threads(1)
+            try:
+                found[name] = one_pass(executor, path, x)
+            finally:
+                mg.set_num_threads(threads)
+                (executor.close if hasattr(executor, "close") else executor.shutdown)()
+        return found
+
+
+def one_pass(executor: AnyExecutor, path: Path, x: np.ndarray, rounds: int = 2) -> dict[str, float]:
+    """Return the figures of an executor: of the statistics, a sum, and a read of the same parts in turns."""
+    parts, w = max(4, len(x) // 500_000), np.ones(COLUMNS - 1, np.float32)
+    step = mg.distribute(statistics, executor, parts, in_axes=(None, 0), progress=f"{len(x):,} rows")
+    mean = mg.distribute(mg.grad(mg.mean_loss(linear, in_axes=(None, 0))), executor, parts)
+    for f in (step, mean):
+        f(w, x[:8000])  # compiles
+    seconds: dict[str, list[float]] = {"statistics": [], "mean gradient": [], "sum": [], "read": []}
+    peak = 0.0
+    for _ in range(rounds):
+        for name, call in (("sum", lambda: of_parts(executor, add_up, path, parts)),
+                           ("read", lambda: of_parts(executor, read, path, parts)),
+                           ("mean gradient", lambda: mean(w, x))):
             start = time.perf_counter()
-            list(executor.map(functools.partial(_add_up, Path(folder) / "rows.npy"), range(parts), [parts] * parts))
-            read.append(time.perf_counter() - start)
+            call()
+            seconds[name].append(time.perf_counter() - start)
+        with Watch() as watch:
             start = time.perf_counter()
-            _, gradient = step(w, x)
-            seconds.append(time.perf_counter() - start)
+            norms, gradient = step(w, x)
+            seconds["statistics"].append(time.perf_counter() - start)
+        peak = max(peak, watch.peak)
+        assert norms.shape == (len(x),)
+        del norms
         assert np.isfinite(gradient).all()
-        return {"rows": rows, "bytes": x.nbytes, "seconds": min(seconds), "rows per second": rows / min(seconds),
-                "of the bandwidth of reading": min(read) / min(seconds),
-                "peak GB of this process, with the pages of the file": resource.getrusage(
-                    resource.RUSAGE_SELF).ru_maxrss / 1e6}
+    best = {name: min(s) for name, s in seconds.items()}
+    return {"rows": len(x), "bytes": x.nbytes, "seconds": best["statistics"],
+            "rows per second": len(x) / best["statistics"], "GB per second": x.nbytes / best["statistics"] / 1e9,
+            "of a pass that adds up": best["sum"] / best["statistics"],
+            "of a pass that reads": best["read"] / best["statistics"],
+            "mean gradient alone, of a pass that adds up": best["sum"] / best["mean gradient"],
+            "peak GB of a process, without pages of files": peak / 1e9}
 
 
-def _add_up(path: Path, part: int, parts: int) -> float:
+def of_parts(executor: AnyExecutor, work: Callable[..., Any], path: Path, parts: int) -> None:
+    """Do some work on each part of a file."""
+    call = functools.partial(work, path, parts)
+    for future in [submit(executor, call, k) for k in range(parts)]:
+        future.result()
+
+
+def add_up(path: Path, parts: int, part: int) -> float:
+    """Return the sum of a part of a file, mapped into memory."""
     x = np.load(path, mmap_mode="r")
     n = len(x)
     return float(x[n * part // parts:n * (part + 1) // parts].sum(dtype=np.float32))
+
+
+def read(path: Path, parts: int, part: int) -> None:
+    """Copy a part of a file into memory, a block at a time."""
+    x = np.load(path, mmap_mode="r")
+    n, step = len(x), 1 << 14
+    section = sent(x[n * part // parts:n * (part + 1) // parts])
+    assert isinstance(section, InFile)
+    reader = Reader(section)
+    for begin in range(0, section.shape[0], step):
+        reader[begin:min(begin + step, section.shape[0])]
+    reader.close()
+
+
+class Watch:
+    """The largest memory of this process and of its children, each without the pages of files, in bytes."""
+
+    def __init__(self) -> None:
+        self.peak = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        own = os.getpid()
+        children = [int(p) for task in Path(f"/proc/{own}/task").iterdir()
+                    for p in (task / "children").read_text().split()] if Path("/proc").exists() else []
+        while not self._ended.wait(0.02):
+            self.peak = max([self.peak, *map(_anonymous, [own, *children])])
+
+
+def _anonymous(process: int) -> float:
+    """Return the bytes of a process's memory that belong to no file; 0 for one that has ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0.0
+    return next((1024.0 * int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")), 0.0)
+
+
+def on_ranks(quick: bool) -> dict[str, Any] | None:
+    """Return the figures of two ranks of MPI; None without it."""
+    runs = Path(sys.executable).with_name("mpirun")
+    if not runs.exists():
+        return None
+    environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    command = [str(runs), "--oversubscribe", "-n", "2", sys.executable, "-m", "benchmarks.ranks"]
+    out = subprocess.run([*command, *(["--quick"] if quick else [])], capture_output=True, text=True, check=True,
+                         env=environment, cwd=Path(__file__).parents[1])
+    found: dict[str, Any] = json.loads(out.stdout.splitlines()[-1])
+    return found
 
 
 def run(quick: bool) -> harness.Result:
@@ -153,8 +260,20 @@ def run(quick: bool) -> harness.Result:
     finally:
         for executor in made.values():
             (executor.close if hasattr(executor, "close") else executor.shutdown)()
-    return harness.Result(cases, [], {"bytes of a step": bytes_sent(params, images, labels),
-                                      "a file of rows": large_file(QUICK_ROWS if quick else ROWS)})
+    more = on_ranks(quick)
+    cases += [] if more is None else [ranks.case(data) for data in more["races"]]
+    file = large_file(QUICK_ROWS if quick else ROWS, "Dask, two workers" in made)
+    best = file["one process, two threads"]
+    targets = [harness.Target("norms and mean gradient of a file of rows, of the speed of a pass that adds it up",
+                              best["of a pass that adds up"], 0.7),
+               harness.Target("memory of a pass over 12.8 GB, in GB", None if quick else
+                              max(f["peak GB of a process, without pages of files"] for f in file.values()), 1.0,
+                              at_least=False),
+               harness.Target("bytes that a rank receives in a step, over the least", None if more is None else
+                              more["bytes of a step"]["received over least"], 1.01, at_least=False)]
+    notes = {"bytes of a step": bytes_sent(params, images, labels), "a file of rows": file}
+    return harness.Result(cases, targets, notes if more is None else {
+        **notes, "bytes of a step on ranks": more["bytes of a step"], "messages of two ranks": more["links"]})
 
 
 if __name__ == "__main__":

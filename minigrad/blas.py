@@ -11,9 +11,12 @@ import ctypes
 import functools
 import importlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+
+from .locks import Lock
 
 # Prefix, suffix and the bits of an integer, the likelier first.
 _SPELLINGS = (("scipy_", "64_", 64), ("", "64_", 64), ("", "_64", 64), ("scipy_", "", 32), ("", "", 32),
@@ -173,3 +176,56 @@ def _solves(blas: Blas, dtype: np.dtype) -> bool:
             if not np.array_equal(solve_triangular(blas, matrix, triangle @ expected, lower), expected):
                 return False
     return True
+
+
+@functools.cache
+def _thread_functions() -> tuple[Callable[[], int], Callable[[int], None]] | None:
+    """Return the functions that get and set the number of threads of an OpenBLAS; None for other libraries."""
+    try:
+        library = ctypes.CDLL(_extension())
+    except (ImportError, OSError):
+        return None
+    for prefix, suffix, _ in _SPELLINGS:
+        try:
+            get, put = (getattr(library, f"{prefix}openblas_{verb}_num_threads{suffix}") for verb in ("get", "set"))
+        except AttributeError:  # no such function
+            continue
+        get.restype, put.argtypes, put.restype = ctypes.c_int, [ctypes.c_int], None
+        return get, put
+    return None
+
+
+class _Limit:
+    """The limit of those blocks that run now, and the number of threads before the first."""
+
+    def __init__(self) -> None:
+        self.lock, self.blocks, self.before = Lock(), 0, 0
+
+
+_limit = _Limit()
+
+
+@contextmanager
+def limited(threads: int) -> Iterator[None]:
+    """Run a block of code with at most some threads of BLAS, as far as NumPy's is an OpenBLAS.
+
+    The number belongs to the process. Of blocks that overlap, the first sets it, and the last sets it back.
+    """
+    functions = _thread_functions()
+    if functions is None:
+        yield
+        return
+    get, put = functions
+    with _limit.lock:
+        _limit.blocks += 1
+        if _limit.blocks == 1:
+            _limit.before = get()
+            if threads < _limit.before:
+                put(threads)
+    try:
+        yield
+    finally:
+        with _limit.lock:
+            _limit.blocks -= 1
+            if not _limit.blocks and get() != _limit.before:
+                put(_limit.before)

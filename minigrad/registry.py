@@ -30,6 +30,7 @@ from .ops import (
     overflow,
     packed_scan,
     random,
+    recurrence,
     reduce,
     results,
     scatter,

@@ -1,6 +1,8 @@
 """NumPy's BLAS: functions that do not multiply, and builds without one."""
 
+import contextlib
 import ctypes
+import threading
 
 import numpy as np
 import pytest
@@ -76,3 +78,57 @@ def test_triangular_systems_of_any_layout(n, k, dtype, lower):
     flat = np.broadcast_to(np.full((1, 1), 2, dtype), (n, n))
     np.testing.assert_allclose(blas.solve_triangular(found, flat, b[0], lower), np.linalg.solve(
         np.tril(flat) if lower else np.triu(flat), b[0]), rtol=1e-4 if dtype == "f4" else 1e-12, atol=1e-6)
+
+
+def blas_threads():
+    functions = blas._thread_functions()
+    if functions is None:
+        pytest.skip("NumPy's BLAS is no OpenBLAS")
+    return functions
+
+
+def test_threads_are_limited_while_a_block_runs():
+    get, put = blas_threads()
+    before = get()
+    try:
+        put(3)
+        with contextlib.suppress(KeyError), blas.limited(1):
+            assert get() == 1
+            with blas.limited(1):
+                pass
+            assert get() == 1, "an inner block does not end the limit"
+            raise KeyError
+        assert get() == 3
+        with blas.limited(8):
+            assert get() == 3, "a limit does not raise the number"
+    finally:
+        put(before)
+
+
+def test_blocks_of_threads_that_overlap():
+    get, put = blas_threads()
+    before, entered, left = get(), threading.Event(), threading.Event()
+
+    def first():
+        with blas.limited(1):
+            entered.set()
+            assert left.wait(30)
+
+    try:
+        put(3)
+        thread = threading.Thread(target=first)
+        thread.start()
+        assert entered.wait(30)
+        with blas.limited(1):
+            left.set()
+            thread.join()
+            assert get() == 1, "the last block sets the number back"
+        assert get() == 3
+    finally:
+        put(before)
+
+
+def test_a_blas_without_such_functions_is_left_alone(monkeypatch):
+    monkeypatch.setattr(blas, "_thread_functions", lambda: None)
+    with blas.limited(1) as nothing:
+        assert nothing is None

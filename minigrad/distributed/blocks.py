@@ -10,6 +10,8 @@ from types import EllipsisType
 
 import numpy as np
 
+from .. import blas
+from ..backends.native.runtime.threads import get_num_threads
 from ..ops.accumulators import Chains, accumulator
 from ..ops.control import section_of
 from ..ops.cuts import Span, spans_between
@@ -25,8 +27,15 @@ def run_in_blocks(program: PartProgram, operands: Sequence[np.ndarray | InFile],
     """Return the results of a part, whose examples begin with `first` of the whole batch.
 
     The number of blocks depends on the bytes of the operands, so the bits are those of any worker, for arrays in
-    memory and in files.
+    memory and in files. BLAS has as many threads as `set_num_threads` allows to programs: two workers that have all
+    cores each would wait for each other.
     """
+    with blas.limited(get_num_threads()):
+        return _in_blocks(program, operands, first)
+
+
+def _in_blocks(program: PartProgram, operands: Sequence[np.ndarray | InFile], first: int) -> Values:
+    """Return the results of a part, in as many blocks as `_blocks` says."""
     operands = [sent(x) if isinstance(x, np.ndarray) else x for x in operands]
     total = program.examples(operands)
     number = min(total, _blocks(program, operands))

@@ -229,12 +229,14 @@ class Divided:
         return out
 
     def combined(self, results: Sequence[Values]) -> Values:
-        """Return the results of all parts: sums added up in the order of the parts, rows end to end."""
+        """Return the results of all parts: sums added up in the order of the parts, rows end to end.
+
+        A part's rows are given up when they are copied: the results of all examples are in memory once.
+        """
         axes = self.node.params["out_axes"]
         sums = iter(self.summed([[v for v, axis in zip(values, axes, strict=True) if axis is None]
                                  for values in results]))
-        return [next(sums) if axis is None else np.concatenate([values[k] for values in results], axis=axis)
-                for k, axis in enumerate(axes)]
+        return [next(sums) if axis is None else _end_to_end(results, k, axis) for k, axis in enumerate(axes)]
 
     def summed(self, results: Iterable[Values]) -> Values:
         """Return the sums of all parts from those of each part, added up in their order."""
@@ -263,6 +265,18 @@ class Divided:
                                  for k, number in enumerate(self.numbers)]
         assert self.graph.out_tree is not None
         return optree.tree_unflatten(self.graph.out_tree, outputs)
+
+
+def _end_to_end(results: Sequence[Values], k: int, axis: int) -> np.ndarray:
+    """Join result `k` of all parts along an axis, which takes the place of each."""
+    like = results[0][k]
+    ends = np.cumsum([0, *(values[k].shape[axis] for values in results)])
+    out = np.empty((*like.shape[:axis], ends[-1], *like.shape[axis + 1:]), like.dtype)
+    for values, begin, end in zip(results, ends[:-1], ends[1:], strict=True):
+        index: tuple[slice | EllipsisType, ...] = (*(slice(None),) * axis, slice(begin, end), ...)
+        out[index] = values[k]
+        values[k] = out
+    return out
 
 
 def _symbol(n: int | Dim) -> Symbol:

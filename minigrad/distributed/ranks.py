@@ -1,4 +1,4 @@
-"""What the ranks of a communicator tell each other: numbers, errors, and sums in the order of the ranks."""
+"""Messages between the ranks of a communicator: numbers, errors, and sums in the order of the ranks."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ class Ranks:
              ) -> list[np.ndarray]:
         """Return the sums of all ranks' values, added up in the order of the ranks, or raise the error of one.
 
-        Each rank adds up a share of the numbers, and sends it to all: so it sends and receives at most twice their
-        bytes, whatever the number of ranks.
+        Each rank adds up a share of the numbers, and sends it to all. For sums of N bytes, it receives less than 2 N
+        bytes.
 
         Parameters
         ----------

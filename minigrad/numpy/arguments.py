@@ -13,7 +13,7 @@ from ..errors import DtypeError, IntegerRangeError, ShapeError, at_user_line
 from ..graph import ArrayType, Node
 from ..ops import overflow
 from ..ops.broadcast import broadcast_along
-from ..ops.constants import constant, iota, size_scalar
+from ..ops.constants import iota, size_scalar
 from ..ops.control import barrier
 from ..ops.elementwise import cast_to
 from ..ops.segments import nonempty
@@ -170,9 +170,9 @@ def as_ints(values: object, name: str, parameter: str) -> np.ndarray:
     return integers.astype(np.int64)
 
 
-def counted(n: int | Dim) -> Array:
-    """Return the integers below a size, symbolic or not."""
-    return Array(iota(size=n) if isinstance(n, Dim) else constant(np.arange(n)))
+def counted(n: int | Dim) -> Array | np.ndarray:
+    """Return the integers below a size, traced if it is symbolic."""
+    return Array(iota(size=n)) if isinstance(n, Dim) else np.arange(n)
 
 
 def at_least_rows(x: Array, n: int | Dim, least: int, name: str) -> Array:

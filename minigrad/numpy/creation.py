@@ -128,7 +128,8 @@ def arange(start: ArrayLike, stop: ArrayLike | None = None, step: ArrayLike = 1,
     if stop is None:
         start, stop = 0, start
     if any(isinstance(v, Size) for v in (start, stop)) and (count := _steps(start, stop, step)) is not None:
-        steps = counted(count) if step == 1 else counted(count) * step
+        steps = as_array(counted(count))
+        steps = steps if step == 1 else steps * step
         steps = steps if isinstance(start, int) and start == 0 else steps + start
         return steps if dtype is None else steps.astype(dtype)
     ends: Any = [int(v) if isinstance(v, Size) else v for v in (start, stop, step)]

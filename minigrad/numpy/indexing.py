@@ -246,7 +246,7 @@ def _stepped(node: Node, axis: int, begin: int | Dim, count: int | Dim, step: in
     if step == 1:
         return shapes.section(node, axis, begin, count)
     start = Array(constant(np.int64(begin))) if isinstance(begin, int) else as_array(Size(begin))
-    index = checked(place, (counted(count) * step + start)._node, node.shape[axis])
+    index = checked(place, (as_array(counted(count)) * step + start)._node, node.shape[axis])
     return move_axis(gathering.gather(move_axis(node, axis, 0), index), 0, axis)
 
 
@@ -366,12 +366,11 @@ def diagonal(a: ArrayLike, offset: int | Size = 0, axis1: int = 0, axis2: int = 
     above, below = _above_below(offset, "diagonal")
     n, m = x._node.shape[-2:]
     if isinstance(n, Dim) and guard_equal(n, m):
-        count = n - above - below
-    else:
-        above, below = number(above), number(below)
-        count = max(0, min(number(n) - below, number(m) - above))
-    rows = counted(count) + shown(below)
-    return x[..., rows, rows + shown(above - below)]
+        places = counted(n - above - below) + shown(below)
+        return x[..., places, places + shown(above - below)]
+    above, below = number(above), number(below)
+    rows = np.arange(max(0, min(number(n) - below, number(m) - above))) + below
+    return x[..., rows, rows + above - below]
 
 
 @implements(np.trace)

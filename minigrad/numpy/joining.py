@@ -334,7 +334,7 @@ def pad(array: ArrayLike, pad_width: object, mode: _Padding = "constant", *, con
         return x
     values = as_array(constant_values)
     if constant_of(values._node) == 0:
-        known = width * [[not differs(n)] for n in x._node.shape]
+        known = width * np.array([not differs(n) for n in x._node.shape], int).reshape(-1, 1)
         low_, high_ = (tuple(map(int, w)) for w in known.reshape(-1, 2).T)
         x = Array(shapes.pad(x._node, low=low_, high=high_, interior=(0,) * x.ndim))
         width = width - known

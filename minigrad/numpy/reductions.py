@@ -16,9 +16,10 @@ from ..ops import sort as ordering
 from ..ops.accumulators import accumulator
 from ..ops.constants import size_scalar
 from ..ops.mean import mean as mean_
+from ..ops.recurrence import cumulative_product, has_previous, previous, product, recurrence
 from ..ops.shape import concatenate, reshape, section
 from ..primitive import Primitive
-from ..symbolic import Dim, Shape, size_of
+from ..symbolic import Dim, Shape, differs, size_of
 from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import number
 from .arguments import Axes, as_axes, as_axis, broadcast_node, broadcast_shapes, checked_cast, given, masks, one_axis
@@ -131,6 +132,9 @@ def prod(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: N
     x = whole = _masked(ew.cast_to(x, dtype_of(dtype)), where, 1)
     axes = as_axes(axis, x.ndim, "prod")
     for a_ in reversed(axes):
+        if differs(x.shape[a_]):
+            x = product(x, a_)
+            continue
         while (n := number(x.shape[a_])) > 1:
             half, odd = divmod(n, 2)
             halves = slice_along(x, a_, 0, half) * slice_along(x, a_, half, 2 * half)
@@ -283,6 +287,18 @@ ASSOCIATIVE = (np.add, np.multiply, np.maximum, np.minimum, np.fmax, np.fmin, np
 _EXTREMES = {np.maximum: ordering.cummax, np.minimum: ordering.cummin, np.fmax: ordering.cumfmax,
              np.fmin: ordering.cumfmin}
 _OF_NUMBERS = {np.fmax: np.maximum, np.fmin: np.minimum}  # of dtypes without NaN
+_ANY_SIZE: dict[np.ufunc, Callable[[Array, int], Array]] = {
+    np.add: lambda x, axis: Array(ordering.cumsum(x._node, axis=axis)),
+    np.multiply: lambda x, axis: Array(cumulative_product(x._node, axis)),
+    np.logaddexp: lambda x, axis: _cumulative_logsumexp(x, axis),
+    np.hypot: lambda x, axis: TABLE[np.sqrt](cumsum(x * x, axis)),
+    np.logical_and: lambda x, axis: Array(ordering.cummin(x._node, axis=axis)),
+    np.logical_or: lambda x, axis: Array(ordering.cummax(x._node, axis=axis)),
+    np.logical_xor: lambda x, axis: cumsum(x, axis) % 2 == 1}
+_REDUCED: dict[np.ufunc, Callable[[Array, tuple[int, ...]], Array]] = {
+    np.add: sum_, np.multiply: prod, np.maximum: max_, np.minimum: min_, np.logical_and: all_, np.logical_or: any_,
+    np.logical_xor: lambda x, axes: sum_(x, axes) % 2 == 1, np.logaddexp: lambda x, axes: _logsumexp(x, axes),
+    np.hypot: lambda x, axes: Array(ew.norm_of(sum_(x * x, axes)._node))}
 _NAN_LEFT_OUT = {np.fmax: np.nanmax, np.fmin: np.nanmin}
 
 
@@ -292,11 +308,12 @@ def accumulate_by_doubling(ufunc: np.ufunc, x: Node, axis: int) -> Node:
     Each step doubles the reach. Extremes have a primitive: in pairs, three equal elements would share a cotangent
     as 1/4, 1/4 and 1/2.
     """
-    combine, n, reach = TABLE[ufunc], number(x.shape[axis]), 1
     if ufunc in _EXTREMES:
-        x = x if x.shape[axis] is n else slice_along(x, axis, 0, n)
         cumulate = _EXTREMES[ufunc if x.type.floating else _OF_NUMBERS.get(ufunc, ufunc)]
-        return cumulate(x, axis=axis)
+        return cumulate(x if differs(x.shape[axis]) else slice_along(x, axis, 0, number(x.shape[axis])), axis=axis)
+    if differs(x.shape[axis]) and ufunc in _ANY_SIZE:
+        return _ANY_SIZE[ufunc](Array(x), axis)._node
+    combine, n, reach = TABLE[ufunc], number(x.shape[axis]), 1
     while reach < n:
         later = combine(Array(slice_along(x, axis, reach, n)), Array(slice_along(x, axis, 0, n - reach)))._node
         x = concatenate(slice_along(x, axis, 0, reach), later, axis=axis)
@@ -307,12 +324,17 @@ def accumulate_by_doubling(ufunc: np.ufunc, x: Node, axis: int) -> Node:
 def reduce_by_halving(ufunc: np.ufunc, x: Node, axes: tuple[int, ...]) -> Node:
     """Return the reduction by an associative ufunc over axes, by halving."""
     combine = TABLE[ufunc]
-    if ufunc in _NAN_LEFT_OUT and all(number(x.shape[a]) for a in axes):
+    if ufunc in _REDUCED and any(differs(x.shape[a]) for a in axes):
+        return _REDUCED[ufunc](Array(x), axes)._node
+    if ufunc in _NAN_LEFT_OUT and all(differs(n) or number(n) for n in (x.shape[a] for a in axes)):
         return TABLE[_NAN_LEFT_OUT[ufunc]](Array(x), axes)._node
     for a in sorted(axes, reverse=True):
         n = number(x.shape[a])
-        if not n:
+        if not n and ufunc.identity is None:
             raise ShapeError(at_user_line(f"np.{ufunc.__name__}.reduce of an empty axis of {x.type}"))
+        if not n:
+            x = full(ufunc.identity, tuple(m for i, m in enumerate(x.shape) if i != a), x.dtype)
+            continue
         while n > 1:
             half, odd = divmod(n, 2)
             halves = combine(Array(slice_along(x, a, 0, half)), Array(slice_along(x, a, half, 2 * half)))._node
@@ -354,6 +376,29 @@ def _typed(ufunc: np.ufunc, x: ArrayLike, dtype: DTypeLike | None) -> Array:
 
 for _ufunc in ASSOCIATIVE:
     _enter_ufunc(_ufunc)
+
+
+def _cumulative_logsumexp(x: Array, axis: int) -> Array:
+    """Return the running logarithm of sums along an axis of any size, relative to the maximum so far."""
+    top = Array(ew.stop_gradient(ordering.cummax(x._node, axis=axis)))
+    last = Array(previous(top._node, axis))
+    level = TABLE[np.where](np.isfinite(top), top, 0.0)
+    decay = TABLE[np.exp](TABLE[np.where](np.isfinite(last), last - level, 0.0))
+    goes_on = has_previous(x._node, axis)
+    sums = recurrence(TABLE[np.exp](x - level)._node, decay._node, goes_on, axis=axis, reverse=False)
+    return _log(Array(sums), level)
+
+
+def _logsumexp(x: Array, axes: tuple[int, ...]) -> Array:
+    top = Array(ew.stop_gradient(max_(x, axes, keepdims=True, initial=-np.inf)._node))
+    level = TABLE[np.where](np.isfinite(top), top, 0.0)
+    return _log(sum_(TABLE[np.exp](x - level), axes), level.reshape(sum_(level, axes).shape))
+
+
+def _log(sums: Array, level: Array) -> Array:
+    """Return the logarithm of sums of exponentials less a level: the slope of no sum is 0."""
+    none = sums == 0
+    return TABLE[np.where](none, -np.inf, TABLE[np.log](TABLE[np.where](none, 1.0, sums)) + level)
 
 
 @implements(name="cumulative_logsumexp")

@@ -5,32 +5,36 @@ A *segment* is the rows of one example. Segments follow each other, and `ids` nu
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 
 from ..axes import POINTWISE, subscripts
-from ..combiners import ADD
+from ..combiners import ADD, FMAX, FMIN, MAX, MIN
 from ..families import discrete, linear
-from ..graph import PRIMITIVES, ArrayType, Node
-from ..primitive import FIRST, ArrayNamespace, Primitive, Sample, broadcast_operands, fail, on_host
-from ..symbolic import Dim, size_of
+from ..graph import ArrayType, Node
+from ..primitive import (
+    FIRST,
+    ArrayNamespace,
+    Combiner,
+    Primitive,
+    Sample,
+    fail,
+    require_float,
+)
+from ..symbolic import Dim
 from .accumulators import running
 from .broadcast import broadcast_along
-from .constants import iota, size_scalar
-from .elementwise import cast_to
+from .constants import size_scalar
+from .elementwise import maximum, minimum
 from .reduce import require_number
 from .refusals import first_where, require_ints
+from .segment_rows import each, fits, in_one, rank
 from .shape import reshape
+from .sort import mean_tangent, running_extreme, shared_cotangent
 
 _INT = np.dtype(np.int64)
-
-
-def _rank(n: int | Dim, shape: tuple[int | Dim, ...]) -> Node:
-    """Return the position of each example in a batch, broadcast to `shape`."""
-    return broadcast_along(iota(size=n), shape, tuple(range(1, len(shape))))
 
 
 # -- segment ids ----------------------------------------------------------------------------------------------
@@ -47,7 +51,7 @@ def _ids_batch(batch: int | Dim, mapped: Sequence[bool], lengths: Node, *, size:
     n = lengths.shape[1]
     flat = segment_ids(reshape(lengths, shape=(batch * n,)), size=batch * size)
     ids = reshape(flat, shape=(batch, size))
-    return ids - _rank(batch, ids.shape) * broadcast_along(size_scalar(n, _INT), ids.shape, (0, 1))
+    return ids - rank(batch, ids.shape) * broadcast_along(size_scalar(n, _INT), ids.shape, (0, 1))
 
 
 segment_ids = discrete(
@@ -94,32 +98,6 @@ nonempty = discrete(
 # -- along a segment -----------------------------------------------------------------------------------------
 
 
-def _fits(name: str, x: ArrayType, ids: ArrayType) -> ArrayType:
-    require_ints(name, ids)
-    if ids.ndim != 1 or not x.ndim or x.shape[0] != ids.shape[0]:
-        raise fail(name, "the ids do not fit the rows", x, ids)
-    return x
-
-
-def _each(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, work: Callable[[np.ndarray], np.ndarray], dtype: object
-          ) -> np.ndarray:
-    """Apply `work` to the rows of every segment."""
-    ids = on_host(ids)
-    if not len(ids):
-        return xp.zeros(x.shape, dtype=dtype)
-    ends = [0, *(np.flatnonzero(ids[1:] != ids[:-1]) + 1).tolist(), len(ids)]
-    return xp.concat([work(x[a:b, ...]) for a, b in itertools.pairwise(ends)], axis=0)
-
-
-def _in_one(name: str, size: int | Dim, mapped: Sequence[bool], x: Node, ids: Node, **params: object) -> Node:
-    """Batch the operation called `name` within segments: the batch is packed."""
-    x, ids = broadcast_operands((x, ids), mapped, size)
-    # Ids of neighbours are different where their examples are.
-    own = cast_to(ids, _INT) * broadcast_along(size_scalar(size, _INT), ids.shape, (0, 1)) + _rank(size, ids.shape)
-    flat = reshape(x, shape=(size_of(x.shape[:2]), *x.shape[2:]))
-    return reshape(PRIMITIVES[name](flat, reshape(own, shape=(size_of(ids.shape),)), **params), shape=x.shape)
-
-
 def _cumsum_eval(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, *, reverse: bool) -> np.ndarray:
     # Segment by segment: a difference of cumulative sums would cancel digits and spread nan to later segments.
     def work(part: np.ndarray) -> np.ndarray:
@@ -127,28 +105,57 @@ def _cumsum_eval(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, *, reverse:
         part = running(xp, part, 0)
         return xp.flip(part, axis=0) if reverse else part
 
-    return _each(xp, x, ids, work, x.dtype)
+    return each(xp, x, ids, work, x.dtype)
 
 
 segment_cumsum: Primitive = linear(
     "segment_cumsum",
-    lambda x, ids, *, reverse: require_number("segment_cumsum", _fits("segment_cumsum", x, ids)), _cumsum_eval,
+    lambda x, ids, *, reverse: require_number("segment_cumsum", fits("segment_cumsum", x, ids)), _cumsum_eval,
     lambda g, x, ids, *, reverse: segment_cumsum(g, ids, reverse=not reverse),
-    partial(_in_one, "segment_cumsum"),
+    partial(in_one, "segment_cumsum"),
     axes=subscripts("row|1 ..., row|1 -> row|1 ..."), combiner=ADD, params={"reverse": bool},
     samples=lambda: [Sample((np.random.default_rng(0).normal(size=(6, 2)), np.array([0, 0, 1, 1, 1, 3])),
                             {"reverse": r}) for r in (False, True)])
 
 
+def _cumulative_extreme(name: str, by: Combiner, pair: Primitive, ignores_nan: bool = False) -> Primitive:
+    """Declare the cumulative maximum or minimum of each segment: equal elements share each cotangent."""
+    evaluate = running_extreme(by, pair, ignores_nan)
+
+    def type_rule(x: ArrayType, ids: ArrayType) -> ArrayType:
+        if ignores_nan:
+            require_float(name, x)
+        return fits(name, x, ids)
+
+    return Primitive(
+        name, type_rule, lambda xp, x, ids: each(xp, x, ids, lambda part: evaluate(xp, part, axis=0), x.dtype),
+        lambda g, out, x, ids: [shared_cotangent(g, out, x, 0, ids), None],
+        lambda ts, out, x, ids: mean_tangent(ts[0], out, x, 0, ids), partial(in_one, name),
+        axes=subscripts("row|1 ..., row|1 -> row|1 ..."), combiner=by,
+        samples=lambda: [Sample((np.random.default_rng(4).permutation(18.0 * np.arange(1, 13)).reshape(6, 2) / 40,
+                                 np.array([0, 0, 1, 1, 1, 3])))])
+
+
+segment_cummax = _cumulative_extreme("segment_cummax", MAX, maximum)
+segment_cummin = _cumulative_extreme("segment_cummin", MIN, minimum)
+segment_cumfmax = _cumulative_extreme("segment_cumfmax", FMAX, maximum, ignores_nan=True)
+segment_cumfmin = _cumulative_extreme("segment_cumfmin", FMIN, minimum, ignores_nan=True)
+
+
 def _argsort_eval(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    if xp is np and x.ndim == 1:  # one sort by (segment, value), without a loop over segments
+        rows = np.arange(len(ids))
+        first = np.r_[True, ids[1:] != ids[:-1]][:len(ids)]
+        return np.lexsort((x, np.cumsum(first))) - np.maximum.accumulate(np.where(first, rows, 0))
+
     def work(part: np.ndarray) -> np.ndarray:
         return np.argsort(part, axis=0, kind="stable") if xp is np else xp.argsort(part, axis=0)
 
-    return _each(xp, x, ids, work, xp.int64)
+    return each(xp, x, ids, work, xp.int64)
 
 
 segment_argsort: Primitive = discrete(  # counted from the first row of the segment
-    "segment_argsort", lambda x, ids: ArrayType(_fits("segment_argsort", x, ids).shape, _INT), _argsort_eval,
-    batch=partial(_in_one, "segment_argsort"),
+    "segment_argsort", lambda x, ids: ArrayType(fits("segment_argsort", x, ids).shape, _INT), _argsort_eval,
+    batch=partial(in_one, "segment_argsort"),
     axes=subscripts("row|1 ..., row|1 -> row|1 ..."),
     samples=lambda: [Sample((np.array([2.0, 1.0, 3.0, 5.0, 4.0, 0.5]), np.array([0, 0, 1, 1, 1, 3])), order=0)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -13,10 +13,12 @@ from ..combiners import ADD, FMAX, FMIN, MAX, MIN
 from ..families import discrete, linear
 from ..graph import ArrayType, Node, full, zeros_like
 from ..primitive import ArrayNamespace, Combiner, Primitive, Sample, require_float
+from ..symbolic import differs
 from ..tracing import number
 from . import elementwise as ew
 from .accumulators import accumulator, running
 from .index import take_along_axis
+from .recurrence import has_previous, previous, sums_of_runs
 from .reduce import require_number
 from .shape import concatenate, flip, require_axes, section
 
@@ -48,6 +50,29 @@ def _cumulative_extreme(name: str, by: Combiner, pair: Primitive, ignores_nan: b
             require_float(name, t)
         return require_axes(name, t, axis)
 
+    evaluate = running_extreme(by, pair, ignores_nan)
+
+    def vjp(g: Node, out: Node, x: Node, *, axis: int) -> list[Node]:
+        if differs(x.shape[axis]):
+            return [shared_cotangent(g, out, x, axis)]
+        hit, count = _attained(out, x, axis)
+        share = ew.cast_to(g, count.dtype) / count
+        share, reached = (flip(y, axes=(axis,)) for y in (share, out))
+        total = flip(_sums_in_runs(share, reached, axis), axes=(axis,))
+        return [ew.where(hit, ew.cast_to(total, x.dtype), zeros_like(x))]
+
+    def jvp(ts: Sequence[Node], out: Node, x: Node, *, axis: int) -> Node:
+        if differs(x.shape[axis]):
+            return mean_tangent(ts[0], out, x, axis)
+        hit, count = _attained(out, x, axis)
+        moved = ew.cast_to(ew.where(hit, ts[0], zeros_like(x)), count.dtype)
+        return ew.cast_to(_sums_in_runs(moved, out, axis) / count, x.dtype)
+
+    return Primitive(name, type_rule, evaluate, vjp, jvp, axes=along("axis", ORDERED), combiner=by, samples=_samples)
+
+
+def running_extreme(by: Combiner, pair: Primitive, ignores_nan: bool) -> Callable[..., np.ndarray]:
+    """Return the evaluation of a cumulative maximum or minimum along an axis."""
     def combined(xp: ArrayNamespace, later: np.ndarray, earlier: np.ndarray) -> np.ndarray:
         best: np.ndarray = pair.eval(xp, later, earlier)
         if not ignores_nan:
@@ -65,19 +90,29 @@ def _cumulative_extreme(name: str, by: Combiner, pair: Primitive, ignores_nan: b
             reach *= 2
         return x
 
-    def vjp(g: Node, out: Node, x: Node, *, axis: int) -> list[Node]:
-        hit, count = _attained(out, x, axis)
-        share = ew.cast_to(g, count.dtype) / count
-        share, reached = (flip(y, axes=(axis,)) for y in (share, out))
-        total = flip(_sums_in_runs(share, reached, axis), axes=(axis,))
-        return [ew.where(hit, ew.cast_to(total, x.dtype), zeros_like(x))]
+    return evaluate
 
-    def jvp(ts: Sequence[Node], out: Node, x: Node, *, axis: int) -> Node:
-        hit, count = _attained(out, x, axis)
-        moved = ew.cast_to(ew.where(hit, ts[0], zeros_like(x)), count.dtype)
-        return ew.cast_to(_sums_in_runs(moved, out, axis) / count, x.dtype)
 
-    return Primitive(name, type_rule, evaluate, vjp, jvp, axes=along("axis", ORDERED), combiner=by, samples=_samples)
+def _hits(out: Node, x: Node, axis: int, *ids: Node) -> tuple[Node, Node, Node]:
+    """Return the masks of elements that continue a run of extremes and that attain it, and their number so far."""
+    same = ew.logical_and(ew.eq(out, previous(out, axis, *ids)), has_previous(out, axis, *ids))
+    hit = ew.eq(x, out)
+    count = sums_of_runs(ew.cast_to(hit, accumulator(x.dtype)), same, axis, *ids)
+    return same, hit, ew.maximum(count, full(1, count.shape, count.dtype))
+
+
+def shared_cotangent(g: Node, out: Node, x: Node, axis: int, *ids: Node) -> Node:
+    """Return the cotangent of `x`, in which equal elements share each one; `ids` name segments of the rows."""
+    same, hit, count = _hits(out, x, axis, *ids)
+    total = sums_of_runs(ew.cast_to(g, count.dtype) / count, same, axis, *ids, reverse=True)
+    return ew.where(hit, ew.cast_to(total, x.dtype), zeros_like(x))
+
+
+def mean_tangent(t: Node, out: Node, x: Node, axis: int, *ids: Node) -> Node:
+    """Return the tangent of `out`: the mean of those of the elements that attain it."""
+    same, hit, count = _hits(out, x, axis, *ids)
+    moved = ew.cast_to(ew.where(hit, t, zeros_like(x)), count.dtype)
+    return ew.cast_to(sums_of_runs(moved, same, axis, *ids) / count, x.dtype)
 
 
 def _attained(out: Node, x: Node, axis: int) -> tuple[Node, Node]:

@@ -31,12 +31,23 @@ from ..ops.einsum import LETTERS, contract, einsum, parse
 from ..ops.elementwise import cast, cast_to, eq, isnan, logical_not, logical_or, lt, where
 from ..ops.index import counts_along, gather, scatter_add
 from ..ops.mean import mean
+from ..ops.recurrence import recurrence, segment_recurrence, segment_shift, shift
 from ..ops.reduce import argmax, argmin, max_, min_, min_or_largest, sum_
 from ..ops.scatter import scatter_max, scatter_min
-from ..ops.segments import checked_index, nonempty, segment_argsort, segment_cumsum, segment_ids
+from ..ops.segments import (
+    checked_index,
+    nonempty,
+    segment_argsort,
+    segment_cumfmax,
+    segment_cumfmin,
+    segment_cummax,
+    segment_cummin,
+    segment_cumsum,
+    segment_ids,
+)
 from ..ops.selection import defined_size, flatnonzero
 from ..ops.shape import concatenate, flip, reshape, transpose
-from ..ops.sort import argsort, cumsum
+from ..ops.sort import argsort, cumfmax, cumfmin, cummax, cummin, cumsum
 from ..ops.strict_index import place
 from ..primitive import Combiner, Primitive, broadcast_leading, placeholder
 from ..symbolic import Dim, Shape, Symbol, size_of
@@ -47,6 +58,7 @@ _INT = np.dtype(np.int64)
 EVERY = -1  # the serial from which nodes are batched: a held graph may contain constants of any age
 Inputs = tuple[Node, ...]
 Rule = Callable[["Batching", Node, Inputs], Node]
+SegmentForm = Callable[["Batching", Domain, Node, Sequence[Node]], Node]
 
 
 @dataclass(eq=False)
@@ -336,6 +348,8 @@ def _concatenate(b: Batching, node: Node, xs: Inputs) -> Node:
     preceding: int | Dim = 0  # rows of the operands so far
     end = full(0, (b.rows.size,), _INT)  # of the operands so far in each example
     for old in node.inputs:
+        if old.shape[axis] == 0:
+            continue
         x = b.batched.get(old, old)
         if not b.rows.ragged(old.shape[axis]):  # of fixed size: as many rows in each example
             if len(ragged) > 1:
@@ -485,12 +499,38 @@ def _flatnonzero(b: Batching, node: Node, xs: Inputs) -> Node:
 
 
 def _ordered(b: Batching, node: Node, xs: Inputs) -> Node:
-    """Apply the segment form along the last ragged axis: in a block each row is a segment."""
-    domain = b.rows.domain(node.shape)
-    if node.params["axis"] != _places(b.rows, node.shape)[0][-1]:
-        raise refuse(node, "it runs along the first of two ragged axes", "Transpose the block first")
-    ids = b.rows.within(domain, tuple(range(len(domain) - 1))) if len(domain) > 1 else b.rows.owner(domain)
-    return segment_argsort(xs[0], ids) if node.prim is argsort else segment_cumsum(xs[0], ids, reverse=False)
+    """Apply the segment form along a ragged axis, which is made the last one: in a block each line is a segment."""
+    domain, k = b.rows.domain(node.shape), _places(b.rows, node.shape)[0].index(node.params["axis"])
+    last = len(domain) - 1
+    if k == last:
+        return _SEGMENT_FORMS[node.prim](b, domain, node, xs)
+    order = [i for i in range(len(domain)) if i != k] + [k]
+    moved = tuple(domain[i] for i in order)
+
+    def rows(source: Domain, to: Domain, order: Sequence[int]) -> Node:
+        return b.rows.row(to, [b.rows.coordinate(source, i) for i in order], b.rows.owner(source))
+
+    there = rows(moved, domain, [order.index(i) for i in range(len(domain))])
+    out = _SEGMENT_FORMS[node.prim](b, moved, node, [gather(x, there) for x in xs])
+    return gather(out, rows(domain, moved, order))
+
+
+def _line(b: Batching, domain: Domain) -> Node:
+    """Return the segment ids of the rows of a domain along its last axis."""
+    return b.rows.within(domain, tuple(range(len(domain) - 1))) if len(domain) > 1 else b.rows.owner(domain)
+
+
+def _by_segment(prim: Primitive, **own: bool) -> SegmentForm:
+    """Return the form of an operation along an axis that `prim` computes within segments, with its other parameters."""
+    return lambda b, domain, node, xs: prim(
+        *xs, _line(b, domain), **own, **{p: v for p, v in node.params.items() if p != "axis"})
+
+
+_SEGMENT_FORMS: dict[Primitive, SegmentForm] = {
+    argsort: _by_segment(segment_argsort), cumsum: _by_segment(segment_cumsum, reverse=False),
+    cummax: _by_segment(segment_cummax), cummin: _by_segment(segment_cummin), cumfmax: _by_segment(segment_cumfmax),
+    cumfmin: _by_segment(segment_cumfmin), shift: _by_segment(segment_shift),
+    recurrence: _by_segment(segment_recurrence)}
 
 
 # -- batches of batches --------------------------------------------------------------------------------------
@@ -503,10 +543,11 @@ def _segment_ids(b: Batching, node: Node, xs: Inputs) -> Node:
 
 
 def _segments(b: Batching, node: Node, xs: Inputs) -> Node:
-    # The batch is the last digit of the new ids.
-    ids = xs[1] * broadcast_along(size_scalar(b.rows.size, _INT), xs[1].shape, (0,)) + b.rows.owner(
-        b.rows.domain(node.inputs[1].shape))
-    return node.prim(xs[0], ids, **node.params)
+    # The batch is the last digit of the new ids, which are the last operand.
+    *values, ids = xs
+    ids = ids * broadcast_along(size_scalar(b.rows.size, _INT), ids.shape, (0,)) + b.rows.owner(
+        b.rows.domain(node.inputs[-1].shape))
+    return node.prim(*values, ids, **node.params)
 
 
 def _inner_block_einsum(b: Batching, node: Node, xs: Inputs) -> Node:
@@ -592,9 +633,11 @@ RULES: dict[Primitive, Rule] = {
     size_: lambda b, node, xs: cast_to(b.rows.value((node.params["size"],)), node.dtype),
     expand: _expand, mean: _mean, argmax: _arg, argmin: _arg, einsum: _einsum, reshape: _reshape, transpose: _view,
     concatenate: _concatenate, flip: _view, gather: _gather, scatter_add: _scatter, scatter_max: _scatter,
-    scatter_min: _scatter, in_range: _in_range, flatnonzero: _flatnonzero, cumsum: _ordered, argsort: _ordered,
-    segment_ids: _segment_ids, segment_cumsum: _segments, segment_argsort: _segments,
-    block_einsum: _inner_block_einsum, checkpoint: _checkpoint, chunked: _checkpoint, custom: _custom}
+    scatter_min: _scatter, in_range: _in_range, flatnonzero: _flatnonzero, segment_ids: _segment_ids,
+    **dict.fromkeys(_SEGMENT_FORMS, _ordered),
+    **dict.fromkeys((segment_cumsum, segment_argsort, segment_cummax, segment_cummin, segment_cumfmax, segment_cumfmin,
+                     segment_shift, segment_recurrence), _segments), block_einsum: _inner_block_einsum,
+    checkpoint: _checkpoint, chunked: _checkpoint, custom: _custom}
 _ALONG = {ORDERED: ("it runs along a ragged axis", "Run it along another axis, or write it with cumsum and gathers"),
           PERMUTED: ("it moves elements along a ragged axis", "Move them along another axis, or index the rows with "
                      "an array of positions")}

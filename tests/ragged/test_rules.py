@@ -5,7 +5,6 @@ import pytest
 
 import minigrad as mg
 import minigrad.numpy as mnp
-from minigrad.graph import PRIMITIVES
 from minigrad.ops.checks import in_range
 from minigrad.ops.control import barrier
 from minigrad.traced_array import Array
@@ -151,6 +150,25 @@ ANY = {  # programs that hold for examples without rows, too
     "size as a number": lambda g: np.sum(g.x) / (1.0 + g.x.shape[0] ** 2) - g.x.shape[0] * g.y + abs(g.x.shape[0] - 2),
     "size in a row": lambda g: np.where(g.x > 0, g.x.shape[0], -g.x.shape[0]) * g.x,
     "division of sizes": lambda g: sum(divmod(g.x.shape[0], 3)) * g.y + divmod(7, g.x.shape[0] + 1)[1],
+    "product": lambda g: np.prod(g.x, axis=0),
+    "product of all": lambda g: np.prod(g.x, initial=2.0),
+    "products of pairs": lambda g: np.prod(1 + g.x[:, 0][:, None] * g.x[:, 1][None, :], axis=0),
+    "product of zeros": lambda g: np.prod(np.maximum(g.x, 0), axis=0),
+    "running product": lambda g: np.cumprod(g.x, axis=0),
+    "running product of all": lambda g: np.cumprod(g.x),
+    "running maximum": lambda g: np.maximum.accumulate(g.x, axis=0),
+    "running minimum": lambda g: np.minimum.accumulate(np.round(g.x), axis=0) * g.x,
+    "running maximum of ties": lambda g: np.fmax.accumulate(np.maximum(g.x, 0), axis=0),
+    "running logsumexp": lambda g: np.logaddexp.accumulate(10 * g.x, axis=0),
+    "running length": lambda g: np.hypot.accumulate(1 + np.exp(g.x), axis=0),
+    "running truth": lambda g: np.logical_or.accumulate(g.x > 0.5, axis=0) * g.x,
+    "parity": lambda g: np.logical_xor.reduce(g.x > 0, axis=0) * np.sum(g.x, axis=0),
+    "sum of exponentials": lambda g: np.exp(np.logaddexp.reduce(g.x, axis=0)),
+    "length of all": lambda g: np.hypot.reduce(np.exp(g.x), axis=0),
+    "running sum of a block, down": lambda g: np.cumsum(g.x[:, 0][:, None] - g.x[:, 1][None, :], axis=0),
+    "running product of a block, down": lambda g: np.cumprod(1 - g.x[:, 0][:, None] * g.x[:, 1][None, :] / 9, axis=0),
+    "running maximum of a block": lambda g: np.maximum.accumulate(g.x[:, 0][:, None] - g.x[:, 1][None, :], axis=1),
+    "sort of a block, down": lambda g: np.sort(g.x[:, 0][:, None] - g.x[:, 1][None, :], axis=0),
     "convolution of the size": lambda g: mnp.conv(g.x.T, KERNEL, padding=2) if not isinstance(g.x, np.ndarray)
     else np.einsum("fck,cnk->fn", KERNEL, np.lib.stride_tricks.sliding_window_view(
         np.pad(g.x.T, ((0, 0), (2, 2))), 3, axis=1)),
@@ -376,10 +394,35 @@ def test_missing_rows_raise_when_the_program_runs():
         mg.vmap(lambda g: g.x[:2].sum())(mg.batch(molecules([(3, 1), (1, 0)])))
 
 
-@pytest.mark.parametrize("name", ["cummax", "cummin", "cumfmax", "cumfmin"])
-def test_running_extremes_along_a_ragged_axis_are_refused(name):
-    with pytest.raises(mg.Unsupported, match=f"{name}.*runs along a ragged axis. Run it along another axis"):
-        mg.vmap(lambda g: Array(PRIMITIVES[name](g.x._node, axis=0)))(mg.batch(molecules([(3, 1)])))
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize("ufunc", [np.maximum, np.minimum, np.fmax, np.fmin, np.multiply])
+def test_running_extremes_stop_nan_at_the_example(ufunc, backend):
+    values = [[1.0, np.nan, 3.0, 2.0], [], [5.0, -0.0, 0.0], [np.nan], [np.nan, np.inf, -np.inf]]
+    examples = [np.stack([v, v[::-1]], axis=1) for v in map(np.array, values)]
+    program = mg.compile(mg.vmap(lambda x: ufunc.accumulate(x, axis=0)), backend=backend)
+    for h, x in zip(program(mg.batch(examples, mg.f64[node, 2])).unbatch(), examples, strict=True):
+        np.testing.assert_array_equal(h, ufunc.accumulate(x, axis=0))
+
+
+def test_equal_rows_share_the_cotangent_of_a_running_extreme():
+    examples = [np.array([2.0, 2.0, 2.0, 1.0, 3.0]), np.array([]), np.array([1.0, 1.0])]
+    gradients = mg.per_example_grad(lambda x: np.sum(np.maximum.accumulate(x)))(mg.batch(examples, mg.f64[node]))
+    third = 2 / 3  # of the third place and the fourth, whose extreme three elements share
+    for h, want in zip(gradients.unbatch(), ([1.5 + third, 0.5 + third, third, 0, 1], [], [1.5, 0.5]), strict=True):
+        np.testing.assert_allclose(h, want)
+
+
+def test_hessians_of_products_with_zeros_along_a_ragged_axis():
+    examples = [np.array([2.0, 0.0, 3.0]), np.array([]), np.array([0.0, 0.0]), np.array([4.0])]
+    want = [[7.0, 7.0 + 4.0, 4.0], [], [2.0, 2.0], [0.0]]  # of x + x y + 2 x y z, at equal directions
+
+    def product(x):
+        return mg.hvp(lambda x: np.sum(np.cumprod(x)) + np.prod(x), (x,), (np.ones_like(x),))
+
+    for how in (lambda f: f, mg.compile):
+        have = how(mg.vmap(product))(mg.batch(examples, mg.f64[node])).unbatch()
+        for h, w in zip(have, want, strict=True):
+            np.testing.assert_allclose(h, w, atol=1e-12)
 
 
 @pytest.mark.parametrize("key", [np.s_[1::-1], np.s_[4:1:-1], np.s_[:1:-1], np.s_[-1:-4:-1], np.s_[-3:], np.s_[2:5]])
@@ -466,10 +509,14 @@ def test_gradient_of_a_sort_along_the_last_axis_of_a_block():
         np.testing.assert_allclose(g, 2 * a * (1 + np.argsort(np.argsort(a, axis=1), axis=1)), rtol=1e-12)
 
 
-@pytest.mark.parametrize("f", [lambda a: np.cumsum(a, axis=0), lambda a: np.sort(a, axis=0)])
-def test_cumsum_and_sort_along_the_first_axis_of_a_block_are_refused(f):
-    with pytest.raises(mg.Unsupported, match="runs along the first of two ragged axes"):
-        mg.vmap(f)(mg.batch(blocks((2, 3)), mg.f64[node, edge]))
+@pytest.mark.parametrize("f", [
+    lambda a: np.cumsum(a, axis=0), lambda a: np.sort(a, axis=0), lambda a: np.argsort(a, axis=0),
+    lambda a: np.cumprod(a, axis=0), lambda a: np.prod(a, axis=0), lambda a: np.fmin.accumulate(a, axis=0)])
+def test_orders_along_the_first_axis_of_a_block(f):
+    examples = blocks((2, 3), (0, 2), (4, 1), (3, 0), (1, 2))
+    for how in (lambda f: f, mg.compile):
+        for h, a in zip(unbatched(how(mg.vmap(f))(mg.batch(examples, mg.f64[node, edge]))), examples, strict=True):
+            np.testing.assert_array_equal(h, f(a))
 
 
 def test_barriers_keep_their_checks_in_a_batch():

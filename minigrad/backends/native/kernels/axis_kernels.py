@@ -89,6 +89,51 @@ def _totals_of_rows(by: Combiner, dtype: np.dtype, code: Emitter, ranges: Sequen
                 code.store(code.get(total), dtype, code.element(to, k, item))
 
 
+# -- recurrences -----------------------------------------------------------------------------------------------
+
+
+def recurrence(r: Request) -> list[Step]:
+    """Return the steps of a linear recurrence along an axis, or in the segments that a fourth operand names."""
+    axis, shape = r.node.params.get("axis", 0), r.to.shape
+    outer, n, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1:])
+    columns = max(min(inner, _COLUMNS), 1)
+    code = step_code(_recurrence, r.node.dtype, r.node.params["reverse"], len(r.xs) > 3)
+    return step(code, r.team, outer * n * inner, (outer, inner), (_PIECE // max(n * columns, 1), columns), n, *r.xs[:3],
+                r.to, *r.xs[3:])
+
+
+def _recurrence(dtype: np.dtype, reverse: bool, segments: bool, code: Emitter, ranges: Sequence[ir.Value]) -> None:
+    b, item, mask, wide = code.b, dtype.itemsize, np.dtype(np.uint8), np.dtype(np.int64)
+    low, high, left, right = ranges
+    n, inner = code.number(HEAD), code.number(4)
+    source, factors, goes_on, to = (code.address(HEAD + 1 + 2 * k) for k in range(4))
+    add, times = (b.fadd, b.fmul) if dtype.kind == "f" else (b.add, b.mul)
+    with code.counting(low, high) as o:
+        start = b.mul(b.mul(o, n), inner)
+        for column, width in code.chunks(left, right, widths(dtype)):
+            total = code.variable(constant(vector_type(dtype, width), 0))
+            with code.counting(I64(0), n) as turn:
+                row = b.sub(b.sub(n, turn), I64(1)) if reverse else turn
+                k = b.add(b.add(start, column), b.mul(row, inner))
+                x = code.load(dtype, code.element(source, k, item), width)
+                begins = b.icmp_signed("==", turn, I64(0))
+                if segments:
+                    ids = code.address(HEAD + 9)
+                    other = b.select(begins, row, b.add(row, I64(1 if reverse else -1)))
+                    own, neighbour = (code.load(wide, code.element(ids, at_, 8)) for at_ in (row, other))
+                    begins = b.or_(begins, b.icmp_signed("!=", own, neighbour))
+                with b.if_else(begins) as (first, further):
+                    with first:
+                        b.store(x, total)
+                    with further:
+                        edge = b.add(k, inner) if reverse else k
+                        on = code.load(mask, code.element(goes_on, edge, 1), width)
+                        on = b.icmp_unsigned("!=", on, constant(on.type, 0))
+                        a = code.load(dtype, code.element(factors, edge, item), width)
+                        b.store(b.select(on, add(times(a, code.get(total)), x), x), total)
+                code.store(code.get(total), dtype, code.element(to, k, item))
+
+
 # -- positions of extremes -------------------------------------------------------------------------------------
 
 

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 from llvmlite import ir
 
+from ....combiners import combiner_of
 from ....ops.checks import in_range
 from ....ops.segments import nonempty
-from ....primitive import Primitive
+from ....primitive import Combiner, Primitive
 from ....symbolic import value
 from ..codegen.emit import Emitter, counted
+from ..codegen.expressions import combined
 from ..codegen.step_codegen import HEAD, Request, Step, step, step_code, widths
-from ..llvm.values import I64, splat
+from ..llvm.values import I64, constant, splat
 
 INT = np.dtype(np.int64)
 _LANES = (8, 1)
@@ -42,15 +44,41 @@ def checked(r: Request) -> list[Step]:
                 size)
 
 
-def cumsum(r: Request) -> list[Step]:
-    """Return the steps that add up the rows of each example, from its first row or from its last.
+def totals(r: Request) -> list[Step]:
+    """Return the steps of running totals of the rows of each example, from its first row or from its last.
 
     The segment ids are equal for neighbouring rows of one example.
     """
     x, segments = r.xs
     rows, columns = x.shape[0], math.prod(x.shape[1:])
-    code = step_code(_segment_cumsum, r.node.dtype, r.node.params["reverse"])
+    dtype = np.dtype("uint8" if r.node.dtype == "bool" else r.node.dtype)
+    code = step_code(_segment_totals, combiner_of(r.node), dtype, r.node.params.get("reverse", False))
     return step(code, r.team, rows * columns, (columns, 1), (_COLUMNS, 1), x, segments, r.to, rows, columns)
+
+
+def shift(r: Request) -> list[Step]:
+    """Return the steps that copy the row before each row (or behind it) of the same segment, or zeros."""
+    x, ids = r.xs
+    rows, columns = x.shape[0], math.prod(x.shape[1:])
+    code = step_code(_segment_shift, np.dtype("uint8" if r.node.dtype == "bool" else r.node.dtype),
+                     r.node.params["reverse"])
+    return step(code, r.team, rows * columns, (rows, 1), (_PIECE // max(columns, 1), 1), x, ids, r.to, columns)
+
+
+def _segment_shift(dtype: np.dtype, reverse: bool, code: Emitter, ranges: Sequence[ir.Value]) -> None:
+    b, item = code.b, dtype.itemsize
+    x, segments, to = (code.address(HEAD + k) for k in (0, 2, 4))
+    rows, columns = code.number(2), code.number(HEAD + 6)
+    with code.counting(*ranges[:2]) as row:
+        other = b.add(row, I64(1 if reverse else -1))
+        inside = b.icmp_unsigned("<", other, rows)  # -1 is a large number here
+        other = b.select(inside, other, row)
+        own, neighbour = (code.load(INT, code.element(segments, r, 8)) for r in (row, other))
+        joined = b.and_(inside, b.icmp_signed("==", own, neighbour))
+        start, source = b.mul(row, columns), b.mul(other, columns)
+        for k, width in code.chunks(I64(0), columns, widths(dtype)):
+            value = code.load(dtype, code.element(x, b.add(source, k), item), width)
+            code.store(b.select(joined, value, constant(value.type, 0)), dtype, code.element(to, b.add(start, k), item))
 
 
 def _segment_ids(code: Emitter, ranges: Sequence[ir.Value]) -> None:
@@ -92,8 +120,8 @@ def _checked(prim: Primitive, code: Emitter, ranges: Sequence[ir.Value]) -> None
         code.store(result, INT, code.element(to, i, 8))
 
 
-def _segment_cumsum(dtype: np.dtype, reverse: bool, code: Emitter, ranges: Sequence[ir.Value]) -> None:
-    """Sum some columns, row after row: in the order of NumPy's additions."""
+def _segment_totals(by: Combiner, dtype: np.dtype, reverse: bool, code: Emitter, ranges: Sequence[ir.Value]) -> None:
+    """Combine some columns, row after row: in the order of NumPy's additions."""
     b, item = code.b, dtype.itemsize
     x, segments, to = (code.address(HEAD + k) for k in (0, 2, 4))
     rows, columns = code.number(HEAD + 6), code.number(HEAD + 7)
@@ -108,7 +136,7 @@ def _segment_cumsum(dtype: np.dtype, reverse: bool, code: Emitter, ranges: Seque
             address = code.element(to, b.add(start, k), item)
             with b.if_else(goes_on) as (further, first):
                 with further:
-                    sum_ = code.load(dtype, code.element(to, b.add(start_before, k), item), width)
-                    code.store((b.fadd if dtype.kind == "f" else b.add)(sum_, value), dtype, address)
+                    total = code.load(dtype, code.element(to, b.add(start_before, k), item), width)
+                    code.store(combined(b, by, value, total, dtype.kind == "u"), dtype, address)
                 with first:
                     code.store(value, dtype, address)

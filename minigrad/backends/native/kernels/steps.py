@@ -10,9 +10,19 @@ from ....ops.block_einsum import block_einsum
 from ....ops.checks import in_range
 from ....ops.index import gather, scatter_add
 from ....ops.random import random_bits
+from ....ops.recurrence import recurrence, segment_recurrence, segment_shift
 from ....ops.reduce import argmax, argmin
 from ....ops.scatter import scatter_max, scatter_min
-from ....ops.segments import checked_index, nonempty, segment_cumsum, segment_ids
+from ....ops.segments import (
+    checked_index,
+    nonempty,
+    segment_cumfmax,
+    segment_cumfmin,
+    segment_cummax,
+    segment_cummin,
+    segment_cumsum,
+    segment_ids,
+)
 from ....ops.shape import concatenate, pad
 from ....ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
 from ....primitive import Primitive
@@ -97,6 +107,9 @@ def _counted(operands: slice = slice(None)) -> Callable[[Node], str | None]:
     return why
 
 
+_ids_last = _counted(slice(-1, None))
+
+
 def _stream(node: Node) -> str | None:
     fits = 0 <= node.params["stream"] < 2**32
     return _dtypes(node) or (None if fits else "random_bits of a stream of more than 32 bits")
@@ -115,6 +128,9 @@ STEPS: dict[Primitive, Kind] = {
     **dict.fromkeys((cumsum, cummax, cummin, cumfmax, cumfmin, argmax, argmin), Kind(axis_kernels.along, _dtypes)),
     segment_ids: Kind(segments.ids, _counted()),
     **dict.fromkeys((nonempty, checked_index, in_range), Kind(segments.checked, _counted())),
-    segment_cumsum: Kind(segments.cumsum, _counted(slice(1, None))),
+    **dict.fromkeys((segment_cumsum, segment_cummax, segment_cummin, segment_cumfmax, segment_cumfmin),
+                    Kind(segments.totals, _ids_last)),
+    recurrence: Kind(axis_kernels.recurrence, _dtypes), segment_recurrence: Kind(axis_kernels.recurrence, _ids_last),
+    segment_shift: Kind(segments.shift, _ids_last),
     random_bits: Kind(philox.random_bits, _stream),
     block_einsum: Kind(block_kernels.contraction, block_kernels.unable)}

@@ -13,6 +13,7 @@ import minigrad as mg
 from minigrad.distributed import files, worker
 from minigrad.errors import BatchError, MinigradError
 
+from .clusters import cluster
 from .losses import AXES, FUNCTIONS, IN_AXES, W, X, Y, loss
 
 GRADIENT = mg.value_and_grad(mg.mean_loss(loss, in_axes=AXES))
@@ -308,9 +309,7 @@ def test_several_threads_call_at_once(threads):
 
 
 def test_dask():
-    distributed = pytest.importorskip("dask.distributed")
-    with (distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-          distributed.Client(cluster) as client):
+    with cluster() as client:
         step = mg.distribute(GRADIENT, client)
         same(step(W, X, Y), GRADIENT(W, X, Y))
         (first, *_) = client.run(os.getpid).values()
@@ -319,11 +318,9 @@ def test_dask():
 
 
 def test_a_call_on_dask_is_none_of_an_earlier_one_with_the_same_arguments(tmp_path):
-    distributed = pytest.importorskip("dask.distributed")
     np.save(tmp_path / "k.npy", [1, 2, 50])
     k = np.load(tmp_path / "k.npy", mmap_mode="r")
-    with (distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
-          distributed.Client(cluster) as client):
+    with cluster(n_workers=1, processes=False) as client:
         step = mg.distribute(mg.mean_loss(picks, in_axes=(None, 0)), client, 3)
         with pytest.raises(IndexError) as failed:
             step(W, k)

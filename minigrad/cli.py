@@ -85,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         message = str(error) if isinstance(error, MinigradError) else _blamed(error, args) or (
             f"{type(error).__name__}: {error} (--traceback shows where)")
-        print(f"minigrad: {message}", file=sys.stderr)
+        hint = " On the command line that is --numpy-code." if "mg.numpy_code(f)" in message else ""
+        print(f"minigrad: {message}{hint}", file=sys.stderr)
         return 2
     finally:
         if before is not None:  # restore the setting of the caller of `main`
@@ -137,6 +138,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--threads", type=_count(0), metavar="N",
                          help="threads that a matrix product or a native program may take: 1, so that the ways differ "
                          "in nothing but batching; 0 leaves them as they are")
+        sub.add_argument("--numpy-code", action="store_true", help="trace the NumPy code of the loss as it stands: "
+                         "np.array([a, b]), assignment to elements, table[i], math.exp (mg.numpy_code)")
         sub.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
         return sub
 
@@ -227,8 +230,14 @@ def _product_threads(count: int | None) -> Iterator[None]:
 
 def _target(args: argparse.Namespace) -> Target:
     if args.target:
-        return load(args.target, args.params, args.examples)
+        target = load(args.target, args.params, args.examples)
+        return dataclasses.replace(target, loss=_code(target.loss, args))
     return Target(digits.loss, digits.init(args.seed), digits.load(args.seed).all)
+
+
+def _code(loss: Callable[..., PyTree], args: argparse.Namespace) -> Callable[..., PyTree]:
+    """Return the loss, as it is or as NumPy code."""
+    return mg.numpy_code(loss) if args.numpy_code and not isinstance(loss, Graph) else loss
 
 
 # -- commands ----------------------------------------------------------------------------------------------
@@ -268,6 +277,7 @@ def _audit(args: argparse.Namespace) -> int:
     named = args.expected in ("mean", "sum") or args.expected.startswith("mean ")
     expected = args.expected if named or not sources.has(args.target, args.expected) else np.asarray(
         sources.value(args.target, args.expected))
+    loss = loss and _code(loss, args)
     report = audit(target.loss, loss, target.params, target.examples, in_axes=target.in_axes, gradients=gradients,
                    per=args.per, expected=expected, lengths=_lengths(sources, args), reduction=args.reduction)
     _hand_out(report, args)
@@ -336,10 +346,7 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 def _explore(args: argparse.Namespace) -> int:
-    if args.target:
-        target = load(args.target, args.params, args.examples)
-    else:
-        target = Target(seed.s, seed.params, seed.examples)
+    target = _target(args) if args.target else Target(seed.s, seed.params, seed.examples)
     values = (target.params, *target.more)
     if isinstance(target.loss, Graph) and _fits(target.loss, values):
         page = target.loss.explore(*values)

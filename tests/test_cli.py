@@ -80,6 +80,36 @@ def refused(capsys, *args):
     return err.removeprefix("minigrad: ").rstrip()
 
 
+NUMPY_CODE = """
+import math
+
+import numpy as np
+
+
+def loss(params, x):
+    out = np.zeros(3)
+    for k in range(3):
+        out[k] = params[0] * math.exp(-x[k])
+    return np.sum(np.array([out[0], out[2]]) ** 2)
+
+
+params, examples = np.array([1.5]), np.arange(12.0).reshape(4, 3)
+"""
+
+
+@pytest.mark.parametrize("command", [["check"], ["explain"], ["compare", "--no-report", "--repeats", "1"],
+                                     ["explore", "--no-browser", "--page", "page.html"]], ids=lambda c: c[0])
+def test_numpy_code_runs_as_it_stands(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "plain.py"
+    path.write_text(NUMPY_CODE)
+    assert cli.main([*command, "--numpy-code", f"{path}:loss"]) == 0
+    capsys.readouterr()
+    message = refused(capsys, *command, f"{path}:loss")
+    assert "plain.py:10" in message
+    assert message.endswith("mg.numpy_code(f). On the command line that is --numpy-code.")
+
+
 # -- compare ---------------------------------------------------------------------------------------------------
 
 

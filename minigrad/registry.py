@@ -40,8 +40,10 @@ from .ops import (
     sort,
     special,
     strict_index,
+    tree_scan,
 )
 from .ragged import loops as ragged_loops
+from .ragged import trees
 from .transforms import effects, graph_methods, host_random, ragged
 
 

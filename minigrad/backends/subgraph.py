@@ -26,6 +26,8 @@ from ..ops.loops import scan, while_
 from ..ops.packed_scan import packed_scan
 from ..ops.packed_scan import run as run_packed
 from ..ops.subgraph import part, signature
+from ..ops.tree_scan import level_of, tree_scan
+from ..ops.tree_scan import run as run_trees
 from ..primitive import ArrayNamespace, Primitive
 from ..symbolic import Dim, Symbol, size_of, value
 from .protocol import Executable
@@ -264,6 +266,24 @@ class PackedScan(NodePrograms):
             return self._program(operands, {**sizes, **own})
 
 
+class Trees(NodePrograms):
+    """A `tree_scan` node: one call of a level's program per level."""
+
+    def __init__(self, node: Node, build: Build, xp: ArrayNamespace = np):
+        super().__init__(node, build, xp)
+        p, total = node.params, node.inputs[0].shape[0]
+        level, self._names = level_of(p["graph"], p["dim"], p["counts"], p["outs"], p["reverse"])
+        self._program = self.add("on each level", passes.run(level)[0], dict.fromkeys(self._names.values(), total))
+
+    def bind(self, sizes: Sizes) -> Evaluation:
+        p = self.node.params
+        return partial(run_trees, self.xp, partial(self._call, sizes), array_specs(self.node, sizes),
+                       counts=p["counts"], outs=p["outs"], reverse=p["reverse"])
+
+    def _call(self, sizes: Sizes, operands: Sequence[np.ndarray], own: Mapping[str, int]) -> Sequence[np.ndarray]:
+        return self._program(operands, {**sizes, **{self._names[k]: n for k, n in own.items()}})
+
+
 class While(NodePrograms):
     """A `while` node: the programs of the test and of the body, in turn."""
 
@@ -328,5 +348,5 @@ class Switch(NodePrograms):
         return tuple(out)
 
 
-KINDS: dict[Primitive, type[NodePrograms]] = {chunked: Chunks, scan: Scan, packed_scan: PackedScan, while_: While,
-                                           switch: Switch}
+KINDS: dict[Primitive, type[NodePrograms]] = {
+    chunked: Chunks, scan: Scan, packed_scan: PackedScan, tree_scan: Trees, while_: While, switch: Switch}

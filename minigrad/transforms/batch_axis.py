@@ -29,6 +29,8 @@ from ..ops.shape import concatenate
 from ..ops.sort import cumsum
 from ..ops.strict_index import row_or_null
 from ..ops.subgraph import fixed_point, signature
+from ..ops.tree_scan import Counts as Counting
+from ..ops.tree_scan import Outs, tree_heights
 from ..primitive import is_linear
 from ..symbolic import Dim
 from .partition import NONE, Cut, Facts, Size, Spans, agree, merged, scaled
@@ -155,6 +157,8 @@ class Reading:
         """Return the role of the results by the node's axis rule."""
         if node.prim is flatnonzero:
             return self._selected(node)
+        if node.prim is tree_heights:
+            return self._heights(node)
         rule = axis_rule(node)
         if rule is None:
             raise Mixes(node, "it is not known to keep examples apart")
@@ -197,6 +201,15 @@ class Reading:
         if self.facts_of(mask).layout - straight:
             raise Mixes(node, "it moves elements across the batch axis")
         self.facts[node] = Facts(self.cut.straight(node.types[0]), straight)
+        return ROWS
+
+    def _heights(self, node: Node) -> Roles:
+        """Return the role of the heights of nodes, whose parents are nodes of the same example."""
+        straight = self.cut.straight(node.types[0])
+        if any(self.facts_of(i).layout - straight for i in node.inputs) or not (
+                self.facts_of(node.inputs[0]).points <= straight):
+            raise Mixes(node, "its trees are not within the examples")
+        self.facts[node] = Facts(straight)
         return ROWS
 
     def _cut_factors(self, node: Node, rule: AxisRule) -> tuple[dict[Factor, list[tuple[Node, Size]]], set[int]]:
@@ -585,6 +598,24 @@ def _of_chunked(reading: Reading, node: Node, operand_roles: Sequence[Roles]) ->
     return _only_sums(node, _inside(reading, node, node.params["graph"], operand_roles))
 
 
+def _of_trees(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:
+    """Return the roles of the results of a loop over trees, which are within the examples."""
+    roles, outs = Counting(*node.params["counts"]), Outs(*node.params["outs"])
+    parent, heights, *operands = node.inputs
+    if any(r in (SUM, WHOLE) for r in operand_roles):
+        raise _statistic(node)
+    shared, *others = roles.split(list(zip(operands, operand_roles[2:], strict=True)))
+    straight = reading.cut.straight(parent.types[0])
+    rows = [(parent, operand_roles[0]), (heights, operand_roles[1]), *(pair for role in others for pair in role)]
+    if any(r is not SHARED for _, r in shared) or any(
+            r is ROWS and reading.facts_of(n).layout - reading.cut.straight(n.types[0]) for n, r in rows) or not (
+            straight and reading.facts_of(parent).points <= straight):
+        raise Mixes(node, "its trees are not within the examples")
+    reading.refuse_positions(node, (n for n, _ in rows[1:]))
+    states, sums, own, child = outs.split(node.types)
+    return (*(ROWS for _ in states), *(SUM for _ in sums), *(ROWS for _ in (*own, *child)))
+
+
 def _of_while(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:
     """Return the roles of a loop's results. A loop over running examples must keep the state of the others."""
     test, body, count = (node.params[k] for k in ("test", "body", "count"))
@@ -628,5 +659,5 @@ def _either(ways: Sequence[Role], outputs: Sequence[Node]) -> Role:
 
 _Held = Callable[[Reading, Node, Sequence[Roles]], Roles]
 _HELD: dict[str, _Held] = {"checkpoint": _of_graph, "custom": _of_graph, "scan": _of_scan,
-                           "packed_scan": _of_packed_scan, "while": _of_while,
+                           "packed_scan": _of_packed_scan, "tree_scan": _of_trees, "while": _of_while,
                            "chunked": _of_chunked, "switch": _of_switch, "callback": _of_callback}

@@ -383,9 +383,8 @@ def _inputs(rows: Rows, slots: Sequence[Slot], old: Sequence[Node]) -> Batching:
         if s.field is not None and s.field.target is not None:
             symbol = s.symbols[s.field.target]
             batching.targets[node] = symbol
-            if s.field.null is None:
-                batching.packed_indices[node] = new
-            else:
+            batching.packed_indices[node] = new
+            if s.field.null is not None:
                 batching.nullable.add(node)
             new = _local(rows, new, node.shape, symbol, s.field)
         batching.batched[node] = new

@@ -21,7 +21,7 @@ from ..interpreters import specialise
 from ..ops.accumulators import RUN, Chains, accumulator, waiting
 from ..ops.branches import rows_graph, switch, taken
 from ..ops.control import chunked, section_of
-from ..ops.cuts import Span, by_memory, by_number, sizes_of, spans_between, symbol_of
+from ..ops.cuts import Limit, Span, by_memory, by_number, sizes_of, spans_between, symbol_of
 from ..ops.loops import scan, while_
 from ..ops.packed_scan import packed_scan
 from ..ops.packed_scan import run as run_packed
@@ -170,8 +170,10 @@ class Chunks(NodePrograms):
         p = self.node.params
         if isinstance(p["size"], int):
             return by_number(total, p["size"])
-        return by_memory(total, p, counts, int(sizes.get(p["size"], p["size"].nbytes)), self._sum_bytes(sizes),
-                         lambda own: self._pass_bytes({**sizes, **own}), p["graph"].name)
+        nbytes = p["size"].nbytes
+        limit = Limit(nbytes, int(sizes.get(p["size"], nbytes)), self._sum_bytes(sizes))
+        return by_memory(total, p, counts, limit, lambda own: self._pass_bytes({**sizes, **own}),
+                         f"microbatch({p['graph'].name})")
 
     def _chunks(self, sizes: Sizes, total: int, counts: Sequence[np.ndarray]) -> list[Chunk]:
         p = self.node.params

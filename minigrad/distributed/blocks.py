@@ -23,22 +23,23 @@ BLOCK = 1 << 21  # bytes of the rows of a block, at least: a call costs 20 µs, 
 _SHARED = 16  # times the bytes of shared operands and of sums, which each block reads and adds up
 
 
-def run_in_blocks(program: PartProgram, operands: Sequence[np.ndarray | InFile], first: int) -> Values:
+def run_in_blocks(program: PartProgram, operands: Sequence[np.ndarray | InFile], first: int, most: int | None = None
+                  ) -> Values:
     """Return the results of a part, whose examples begin with `first` of the whole batch.
 
-    The number of blocks depends on the bytes of the operands, so the bits are those of any worker, for arrays in
-    memory and in files. BLAS has as many threads as `set_num_threads` allows to programs: two workers that have all
-    cores each would wait for each other.
+    A block has at most `most` examples. Otherwise the number of blocks depends on the bytes of the operands, so the
+    bits are those of any worker, for arrays in memory and in files. BLAS has as many threads as `set_num_threads`
+    allows to programs: two workers that have all cores each would wait for each other.
     """
     with blas.limited(get_num_threads()):
-        return _in_blocks(program, operands, first)
+        return _in_blocks(program, operands, first, most)
 
 
-def _in_blocks(program: PartProgram, operands: Sequence[np.ndarray | InFile], first: int) -> Values:
+def _in_blocks(program: PartProgram, operands: Sequence[np.ndarray | InFile], first: int, most: int | None) -> Values:
     """Return the results of a part, in as many blocks as `_blocks` says."""
     operands = [sent(x) if isinstance(x, np.ndarray) else x for x in operands]
     total = program.examples(operands)
-    number = min(total, _blocks(program, operands))
+    number = min(total, max(_blocks(program, operands), 1 if most is None else -(-total // most)))
     if number < 2:
         return program.run([_opened(x) for x in operands], first)
     dim, *packed = program.sizes
@@ -66,7 +67,12 @@ def _blocks(program: PartProgram, operands: Sequence[np.ndarray | InFile]) -> in
     shared = sum(x.nbytes for x, axis in zip(operands, program.in_axes, strict=True) if axis is None)
     sums = sum(o.dtype.itemsize * math.prod(n for n in o.shape if isinstance(n, int))
                for o, axis in zip(outputs, program.out_axes, strict=True) if axis is None)
-    return rows // max(BLOCK, _SHARED * (shared + sums))
+    return rows // rows_of_block(shared + sums)
+
+
+def rows_of_block(shared: int) -> int:
+    """Return the least bytes of the rows of a block, from those that each block reads and adds up besides."""
+    return max(BLOCK, _SHARED * shared)
 
 
 def _sections(program: PartProgram, sources: Sequence[np.ndarray | Reader], span: Span) -> Values:

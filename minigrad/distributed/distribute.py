@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import optree
 
+from ..budgets import Budget, bytes_of
 from ..errors import BatchError, MinigradError, at_user_line
 from ..graph import InAxes, PyTree
 from ..ops.cuts import Span
@@ -22,6 +23,7 @@ from ..tracing import tracing
 from ..transforms.microbatch import Inherit, inherited
 from ..transforms.trace import function_name
 from .blocks import run_in_blocks
+from .budgeted import Cuts, within
 from .divide import Divided, Dividing, PartProgram, Values
 from .executors import Executor, Future, Renewable, in_process, submit, workers
 from .files import InFile, sent
@@ -37,7 +39,7 @@ Bar = AbstractContextManager[Callable[[int, int], None]]
 @boundary
 def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Executor] | None = None,
                parts: int | None = None, in_axes: InAxes | Inherit = Inherit.IN_AXES, timeout: float | None = None,
-               progress: bool | str = False) -> Callable[..., PyTree]:
+               progress: bool | str = False, memory_per_worker: int | str | None = None) -> Callable[..., PyTree]:
     """Return `f` computed part by part on the workers of an executor.
 
     The result is that of the whole batch, for every number of parts. Sums are added up in the order of the parts, so
@@ -63,6 +65,9 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
         The seconds to wait for a part.
     progress : bool or str
         Whether to show a progress bar of the parts, with the examples a second, or its text.
+    memory_per_worker : int or str, optional
+        In place of `parts`: the memory of a part on its worker, in bytes or as ``"500 MB"``. A worker without work has
+        some of its own, which comes on top. Parts are as long as the memory allows, and at least as many as workers.
 
     Returns
     -------
@@ -77,7 +82,8 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
     Raises
     ------
     BatchError
-        If `f` mixes examples; nothing is sent then. Or `parts` is below 1.
+        If `f` mixes examples; nothing is sent then. Or `parts` is below 1; or one example exceeds
+        `memory_per_worker`: the error has both numbers.
     MinigradError
         If a worker breaks or a part is late: the error says which examples it had. The next call starts anew.
 
@@ -91,6 +97,11 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
     """
     if parts is not None and (isinstance(parts, bool) or not isinstance(parts, int) or parts < 1):
         raise BatchError(at_user_line(f"distribute({function_name(f)}): parts must be a positive int, got {parts!r}"))
+    if parts is not None and memory_per_worker is not None:
+        raise BatchError(at_user_line(f"distribute({function_name(f)}): give parts or memory_per_worker, not both"))
+    number: int | Budget | None = parts
+    if memory_per_worker is not None:
+        number = Budget(bytes_of(memory_per_worker, f"distribute({function_name(f)})"))
     dividing = Dividing(f, inherited(f, in_axes), "distribute")
     source, sending = None if executor is None else Renewable(executor), _Sending()
     collections = functools.cache(lambda: _collections(
@@ -103,8 +114,9 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
                 f"distribute({function_name(f)}): it runs on an executor, and cannot be traced. Take the gradient "
                 "inside: distribute(grad(f), executor)"))
         if _on_dask((args, kwargs)):
-            if parts is not None:
-                raise BatchError(at_user_line(f"distribute({dividing.name}): parts={parts}, but the parts are the "
+            if number is not None:
+                given = f"parts={parts}" if parts else f"memory_per_worker={memory_per_worker!r}"
+                raise BatchError(at_user_line(f"distribute({dividing.name}): {given}, but the parts are the "
                                               "chunks of the arguments of Dask: rechunk or repartition these"))
             return collections()(args, kwargs, None if source is None else source.executor)
         if source is None:
@@ -112,7 +124,7 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
                                              "collection of Dask: give an executor"))
         divided, leaves, sizes = dividing(args, kwargs)
         operands = divided.operands(leaves, sizes)
-        results = _on_workers(divided, operands, source, parts, timeout, sending, progress)
+        results = _on_workers(divided, operands, source, number, timeout, sending, progress)
         return divided.finish(leaves, divided.combined(results), sizes)
 
     return boundary(distributed)
@@ -140,7 +152,7 @@ class _Sending:
         self._started: set[str] = set()
         self._versions = Versions()
 
-    def tasks(self, divided: Divided, operands: Values, spans: Sequence[Span], number: int
+    def tasks(self, divided: Divided, operands: Values, cuts: Cuts, number: int
               ) -> Callable[[int, bool], Part]:
         """Return the function from the number of a part to its task; a full one holds all that a worker may lack.
 
@@ -156,27 +168,28 @@ class _Sending:
         def task(k: int, full: bool) -> Part:
             first = full or k < number
             out: list[np.ndarray | InFile | Kept] = []
-            for i, x in enumerate(divided.sections(operands, spans[k])):
+            for i, x in enumerate(divided.sections(operands, cuts.spans[k])):
                 if i in versions:
                     version, changed = versions[i]
                     out.append(Kept(i, version, x if full or (changed and first) else None))
                 else:
                     out.append(sent(x))
             program = divided.body if full or (first and not known) else None
-            return Part(divided.key, program, out, divided.examples(spans[k]).start)
+            return Part(divided.key, program, out, divided.examples(cuts.spans[k]).start, cuts.block)
 
         return task
 
 
-def _on_workers(divided: Divided, operands: Values, source: Renewable, parts: int | None, timeout: float | None,
-                sending: _Sending, progress: bool | str) -> list[Values]:
+def _on_workers(divided: Divided, operands: Values, source: Renewable, parts: int | Budget | None,
+                timeout: float | None, sending: _Sending, progress: bool | str) -> list[Values]:
     """Return the results of the parts, in their order."""
     again = source.again
     while True:
         executor = source.executor
         number = workers(executor)
-        spans = divided.spans(operands, parts or number)
-        start = _starter(divided, operands, spans, executor, number, sending)
+        cuts = _cuts(divided, operands, parts, number, in_process(executor))
+        spans = cuts.spans
+        start = _starter(divided, operands, cuts, executor, number, sending)
         futures: list[Future[Values | None]] = []
         k = 0
         try:
@@ -205,18 +218,25 @@ def _on_workers(divided: Divided, operands: Values, source: Renewable, parts: in
             raise _of_part(divided, spans, k, error, timeout) from error
 
 
+def _cuts(divided: Divided, operands: Values, parts: int | Budget | None, number: int, threads: bool) -> Cuts:
+    """Return the parts for a number of workers."""
+    if isinstance(parts, Budget) and divided.here.examples(operands):
+        return within(divided, operands, number, parts.nbytes, threads)
+    return Cuts(divided.spans(operands, parts if isinstance(parts, int) else number))
+
+
 def _bar(progress: bool | str, parts: int) -> Bar:
     """Return a progress bar of the parts; one that shows nothing if none is asked for."""
     return examples_bar(title_of(progress, "parts"), parts) if progress else nullcontext(lambda parts, examples: None)
 
 
-def _starter(divided: Divided, operands: Values, spans: Sequence[Span], executor: Executor, number: int,
+def _starter(divided: Divided, operands: Values, cuts: Cuts, executor: Executor, number: int,
              sending: _Sending) -> Callable[[int, bool], Future[Values | None]]:
     """Return how an executor starts a part: from its number, and whether the worker has nothing of it yet."""
     if in_process(executor):
         return lambda k, full: submit(executor, _run_here, _OnThread(
-            divided.here, divided.sections(operands, spans[k]), divided.examples(spans[k]).start))
-    task = sending.tasks(divided, operands, spans, number)
+            divided.here, divided.sections(operands, cuts.spans[k]), divided.examples(cuts.spans[k]).start, cuts.block))
+    task = sending.tasks(divided, operands, cuts, number)
     return lambda k, full: submit(executor, run, task(k, full))
 
 
@@ -226,10 +246,11 @@ class _OnThread(NamedTuple):
     program: PartProgram
     operands: Values
     first: int
+    block: int | None
 
 
 def _run_here(task: _OnThread) -> Values:
-    return run_in_blocks(task.program, task.operands, task.first)
+    return run_in_blocks(task.program, task.operands, task.first, task.block)
 
 
 def _of_part(divided: Divided, spans: Sequence[Span], k: int, error: Exception, timeout: float | None

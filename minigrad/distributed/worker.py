@@ -46,12 +46,15 @@ class Part(NamedTuple):
     operands : list of arrays, sections of files, or values that the worker keeps
     first : int
         The number of the first example in the whole batch.
+    block : int, optional
+        The most examples of a block.
     """
 
     key: str
     program: bytes | None
     operands: list[np.ndarray | InFile | Kept]
     first: int
+    block: int | None = None
 
 
 class _Known:
@@ -97,7 +100,7 @@ def run(task: Part) -> Values | None:
     if len(operands) < len(task.operands):
         return None
     try:
-        return run_in_blocks(known.program, operands, task.first)
+        return run_in_blocks(known.program, operands, task.first, task.block)
     except Exception as error:
         if _travels(error):
             raise

@@ -17,7 +17,7 @@ from ..tracing import guard_equal_shapes
 from ..views import SAME
 from .accumulators import Chains, accumulator
 from .constants import proj
-from .cuts import Span, by_memory, by_number, sizes_of, spans_between, symbol_of
+from .cuts import Limit, Span, by_memory, by_number, sizes_of, spans_between, symbol_of
 from .evaluated_bytes import evaluated_bytes
 from .subgraph import apply_graph, batch_graph, jvp_graph, part, result_types, vjp_graph
 
@@ -167,8 +167,9 @@ def _eager_edges(xs: Sequence[np.ndarray], graph: Graph, params: Params, total: 
     whole = {symbol_of(params["dim"]): total, **{symbol_of(d): n for d, n in params["packed"]}}
     sums, rows = (sum(value(size_of(o.shape), whole) * o.dtype.itemsize for o, axis in zip(
         graph.outputs, out_axes, strict=True) if (axis is None) == summed) for summed in (True, False))
-    return by_memory(total, params, counts, params["size"].nbytes - rows - sums, sums,
-                     lambda sizes: evaluated_bytes(graph, sizes), graph.name)
+    budget = params["size"].nbytes
+    return by_memory(total, params, counts, Limit(budget, budget - rows - sums, sums),
+                     lambda sizes: evaluated_bytes(graph, sizes), f"microbatch({graph.name})")
 
 
 def _chunked_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, in_axes: Axes, out_axes: Axes,

@@ -59,7 +59,7 @@ class Program:
     own_outputs : bool
         As of `legalize`.
     exact : bool
-        Whether the arena is no larger than the largest sizes need; otherwise similar sizes may share a layout.
+        Whether the arena has the size that the largest sizes need; similar sizes may share a layout otherwise.
 
     Attributes
     ----------

@@ -38,8 +38,9 @@ from .transforms.batch_loss import batch_loss
 from .transforms.checkpoint import checkpoint, stop_gradient
 from .transforms.control import cond, fori_loop, scan, switch, while_loop
 from .transforms.custom import callback, custom_jvp, custom_vjp, primitive
-from .transforms.grad import grad, jvp, value_and_grad, vjp
+from .transforms.grad import grad, value_and_grad
 from .transforms.jacobian import hessian, hvp, jacobian
+from .transforms.jacobian_products import jvp, vjp
 from .transforms.mean import mean_loss, unroll
 from .transforms.microbatch import microbatch
 from .transforms.pytrees import register_dataclass

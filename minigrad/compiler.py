@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import types
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast, overload
 
 import numpy as np
 import optree
@@ -27,11 +28,13 @@ from .symbolic import Dim, Symbol
 from .tracebacks import boundary, for_user
 from .tracing import tracing
 from .transforms.array_namespace import namespace, on_device, own
+from .transforms.fixed_numbers import Arguments, FixedNumbers, Key, kind, kind_of_leaf, static_key
+from .transforms.graph_forms import Part
 from .transforms.lazy_pickle import Remembered
-from .transforms.symbolic_trace import trace_symbolic
-from .transforms.trace import argument_names, flatten_arguments, function_name, leaf_type
+from .transforms.trace import function_name
 
 MAXSIZE = 128  # programs that a compiled function keeps
+Bound: TypeAlias = "tuple[Entry, dict[Symbol, int], list[int] | None]"  # program, sizes, and the leaves that it takes
 Kinds: TypeAlias = tuple[str, optree.PyTreeSpec, *tuple[object, ...]]  # backend, structure, and kind of each argument
 _REMEMBERED = 1024  # argument shapes whose sizes are kept
 
@@ -179,7 +182,7 @@ class Compiled(Immutable):
     """
 
     def __init__(self, f: Callable[..., PyTree], backend: str = backends.AUTO, without: Collection[str] = (),
-                 maxsize: int | None = MAXSIZE, **options: Any):
+                 maxsize: int | None = MAXSIZE, static_argnums: Part | Collection[Part] = (), **options: Any):
         functools.update_wrapper(self, f)
         passes.check_names(without)
         if maxsize is not None and (isinstance(maxsize, bool) or not isinstance(maxsize, int) or maxsize < 1):
@@ -190,23 +193,29 @@ class Compiled(Immutable):
         self._without = tuple(without)
         if strange := options.keys() - backends.options(backend):
             others = [f"{b!r} has {', '.join(sorted(own))}" for b in backends.names() if (own := backends.options(b))]
-            hint = (". Close over Python values, or make them static fields: mg.register_dataclass(static=...)"
+            hint = (". static_argnums holds the positions or the names of static arguments"
                     if any(name.startswith("static") for name in strange) else "")
             raise MinigradError(at_user_line(f"backend {backend!r} has no option {', '.join(sorted(strange))}; "
                                              f"{', '.join(others)}{hint}"))
         self._backend = backends.chosen(backend)
         self._follows = backend == backends.AUTO
         self._options = options
+        self._static_argnums = static_argnums
+        self._fixed = FixedNumbers(f, static_argnums)
         self._entries: dict[Kinds, list[Entry]] = {}
         self._used: dict[Entry, Kinds] = {}  # to the entry's key in `_entries`, the latest used last
-        self._bound: dict[tuple[object, ...], tuple[Entry, dict[Symbol, int]]] = {}
+        self._bound: dict[Key, Bound] = {}
+        self._integers: dict[Key, list[int]] = {}  # the leaves whose numbers extend a key of `_bound`
         self._latest: Entry | None = None
         self._lock = Lock()
 
     def like(self, f: Callable[..., PyTree]) -> Compiled:
         """Return another function compiled with the same options."""
         backend = "auto" if self._follows else self._backend
-        return Compiled(f, backend, self._without, self._maxsize, **self._options)
+        return Compiled(f, backend, self._without, self._maxsize, self._static_argnums, **self._options)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Compiled | types.MethodType:
+        return self if instance is None else types.MethodType(self, instance)
 
     # -- copies ----------------------------------------------------------------------------------------------
 
@@ -220,7 +229,8 @@ class Compiled(Immutable):
         with self._lock:
             entries = list(self._used.items())
         backend = backends.AUTO if self._follows else self._backend
-        return _unpickled, (f, backend, self._without, self._maxsize, self._options, entries)
+        return _unpickled, (f, backend, self._without, self._maxsize, self._static_argnums, self._options, entries,
+                            dict(self._fixed.known))
 
     def __repr__(self) -> str:
         return f"<compiled {function_name(self._f)}: {len(self.entries)} programs, {self._backend}>"
@@ -260,11 +270,13 @@ class Compiled(Immutable):
                 return self._f(*args, **kwargs)
             arguments: PyTree = (args, kwargs)
             leaves, tree = optree.tree_flatten(arguments)
-            key = (tree, *[(x.shape, x.dtype) if type(x) is np.ndarray else _kind(x) for x in leaves])
+            key = (tree, *[(x.shape, x.dtype) if type(x) is np.ndarray else kind_of_leaf(x) for x in leaves])
             bound = self._bound.get(key)
             if bound is None:
-                bound = self._find(args, kwargs, leaves, tree, key)
-            entry, sizes = bound
+                bound = self._bound_for(args, kwargs, leaves, key)
+            entry, sizes, inputs = bound
+            if inputs is not None:
+                leaves = [leaves[i] for i in inputs]
             if entry.on_device:
                 return self._on_device(entry, sizes, leaves)
             arrays = [x if type(x) is np.ndarray else np.asarray(x, n.dtype)
@@ -333,45 +345,55 @@ class Compiled(Immutable):
         """Return the program for arguments, and the sizes."""
         arguments: PyTree = (args, kwargs)
         leaves, tree = optree.tree_flatten(arguments)
-        return self._find(args, kwargs, leaves, tree, (tree, *map(_kind, leaves)))
+        entry, sizes, _ = self._bound_for(args, kwargs, leaves, (tree, *map(kind_of_leaf, leaves)))
+        return entry, sizes
 
     @boundary
     def build(self, *args: PyTree, **kwargs: PyTree) -> Entry:
         """Return the program for such arguments without running it; types such as ``mg.f32[784]`` stand for arrays."""
-        leaves, tree, _ = flatten_arguments(self._f, args, kwargs)
-        return self._trace(args, kwargs, (self._backend_for(leaves), tree, *map(_static_kind, leaves)))
+        return self._trace(args, kwargs, self._fixed.flatten(args, kwargs))[0]
 
-    def _find(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], leaves: list[object], tree: optree.PyTreeSpec,
-              key: tuple[object, ...]) -> tuple[Entry, dict[Symbol, int]]:
+    def _bound_for(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], leaves: list[object], key: Key) -> Bound:
+        """Return the program for arguments whose `key` without numbers has none: it depends on these, or is new."""
+        if self._fixed.declared:
+            own = self._fixed.leaves(args, kwargs)
+            key = (key[0], *(static_key(x) if i in own else k
+                             for i, (x, k) in enumerate(zip(leaves, key[1:], strict=True))))
+        bound = self._bound.get((*key, *(leaves[i] for i in self._integers.get(key, ()))))
+        return self._find(args, kwargs, leaves, key) if bound is None else bound
+
+    def _find(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], leaves: list[object], key: Key) -> Bound:
         """Return the program for the arguments' shapes, traced now if it does not exist."""
-
-        def shape(i: int, x: object) -> tuple[int, ...]:
-            return cast("tuple[int, ...]", leaf_type(x, lambda: argument_names(self._f, args, kwargs)[i]).shape)
-
-        shapes = [x.shape if type(x) is np.ndarray else shape(i, x) for i, x in enumerate(leaves)]
-        kinds: Kinds = (self._backend_for(leaves), tree, *map(_static_kind, leaves))
         with self._lock:
-            for entry in self._entries.get(kinds, ()):
+            arguments = self._fixed.flatten(args, kwargs)
+            shapes = [cast("tuple[int, ...]", t.shape) for t in arguments.flat.types]
+            for entry in self._entries.get(kinds := self._kinds(arguments), ()):
                 try:
                     sizes = entry.sizes(shapes)
                 except ShapeError:
                     continue  # another static shape: another program
                 break
             else:
-                entry = self._trace(args, kwargs, kinds)
-                sizes = entry.sizes(shapes)
+                entry, arguments = self._trace(args, kwargs, arguments)
+                kinds = self._used[entry]
+                sizes = entry.sizes([cast("tuple[int, ...]", t.shape) for t in arguments.flat.types])
             symbol = next((s for s, n in sizes.items() if n == 0 and not s.rows), None)
             if symbol is not None:
-                names = argument_names(self._f, args, kwargs)
+                names = entry.graph.names
                 which = [names[i] for i, n in enumerate(entry.graph.inputs) if any(
                     getattr(d, "symbol", None) is symbol for d in n.shape)]
                 raise BatchError(at_user_line(f"{function_name(self._f)}: an empty batch: {', '.join(which)} has no "
                                               "example"))
             if len(self._bound) >= _REMEMBERED:
                 self._bound.clear()
+                self._integers.clear()
             self._use(entry.build(), kinds)
-            self._bound[key] = entry, sizes
-            return entry, sizes
+            bound = entry, sizes, arguments.inputs if len(arguments.inputs) < len(leaves) else None
+            if arguments.integers:
+                self._integers[key] = arguments.integers
+                key = (*key, *(leaves[i] for i in arguments.integers))
+            self._bound[key] = bound
+            return bound
 
     def _use(self, entry: Entry, kinds: Kinds) -> None:
         """Make an entry the latest one, and drop the least recently used one beyond `maxsize`.
@@ -393,13 +415,20 @@ class Compiled(Immutable):
             if not group:
                 del self._entries[kinds]
 
-    def _trace(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], kinds: Kinds) -> Entry:
+    def _kinds(self, arguments: Arguments) -> Kinds:
+        """Return the key of the programs for arguments of these kinds."""
+        flat = arguments.flat
+        return (self._backend_for(flat.leaves), flat.tree, *map(kind, flat.leaves))
+
+    def _trace(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], arguments: Arguments
+               ) -> tuple[Entry, Arguments]:
         with self._lock, _uncollected():
-            backends.get(kinds[0]).start()
-            graph, numbers = trace_symbolic(self._f, args, kwargs)
+            backends.get(backend := self._backend_for(arguments.flat.leaves)).start()
+            traced, arguments = self._fixed.trace(args, kwargs, arguments)
+            kinds = self._kinds(arguments)
             host_inputs = tuple(i for i, kind in enumerate(kinds[2:]) if isinstance(kind, type))
-            entry = Entry(graph, numbers, host_inputs, kinds[0], self._without, self._options)
-            return self._enter(entry.build(), kinds)
+            entry = Entry(traced.graph, traced.numbers, host_inputs, backend, self._without, self._options)
+            return self._enter(entry.build(), kinds), arguments
 
     def _enter(self, entry: Entry, kinds: Kinds) -> Entry:
         self._entries.setdefault(kinds, []).append(entry)
@@ -408,9 +437,11 @@ class Compiled(Immutable):
 
 
 def _unpickled(f: Callable[..., PyTree], backend: str, without: tuple[str, ...], maxsize: int | None,
-               options: dict[str, object], entries: list[tuple[Entry, Kinds]]) -> Compiled:
+               static_argnums: Part | Collection[Part], options: dict[str, object], entries: list[tuple[Entry, Kinds]],
+               fixed: dict[Key, tuple[int, ...]]) -> Compiled:
     """Return an unpickled compiled function, for the backend of this process."""
-    compiled = Compiled(f, backend, without, maxsize, **options)
+    compiled = Compiled(f, backend, without, maxsize, static_argnums, **options)
+    compiled._fixed.known.update(fixed)
     for entry, (_, tree, *kinds) in entries:
         here = entry.backend if entry.on_device else compiled._backend
         compiled._enter(replace(entry, backend=here), (here, tree, *kinds))
@@ -458,27 +489,19 @@ def _uncollected() -> Iterator[None]:
         _pause.end()
 
 
-def _kind(x: Any) -> object:
-    """Return the type of an argument, with shape and dtype of other arrays than NumPy's."""
-    if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
-        return type(x)
-    try:
-        return type(x), x.shape, x.dtype
-    except AttributeError:
-        array = np.asarray(x)
-        return type(x), array.shape, array.dtype
-
-
-def _static_kind(x: object) -> object:
-    """Return the dtype of an argument, or the type of a Python number."""
-    if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
-        return type(x)
-    return x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
+@overload
+def compile(f: Callable[..., PyTree], backend: str = ..., without: Collection[str] = ..., maxsize: int | None = ...,
+            static_argnums: Part | Collection[Part] = ..., **options: Any) -> Compiled: ...
+@overload
+def compile(f: None = None, backend: str = ..., without: Collection[str] = ..., maxsize: int | None = ...,
+            static_argnums: Part | Collection[Part] = ..., **options: Any
+            ) -> Callable[[Callable[..., PyTree]], Compiled]: ...
 
 
 @boundary
-def compile(f: Callable[..., PyTree], backend: str = backends.AUTO, without: Collection[str] = (),
-            maxsize: int | None = MAXSIZE, **options: Any) -> Compiled:
+def compile(f: Callable[..., PyTree] | None = None, backend: str = backends.AUTO, without: Collection[str] = (),
+            maxsize: int | None = MAXSIZE, static_argnums: Part | Collection[Part] = (), **options: Any
+            ) -> Compiled | Callable[[Callable[..., PyTree]], Compiled]:
     """Compile a function: one program for all sizes of the axes that it maps.
 
     Those are the axes of a `vmap` or `mean_loss` within the function. There is one program per structure, dtypes and
@@ -488,7 +511,8 @@ def compile(f: Callable[..., PyTree], backend: str = backends.AUTO, without: Col
     Parameters
     ----------
     f : callable
-        A function of pytrees of arrays, made of NumPy functions and minigrad's transforms.
+        A function of pytrees of arrays, made of NumPy functions and minigrad's transforms. Without it, the result is a
+        decorator: ``@mg.compile(backend="native")``.
     backend : {"auto", "numpy", "native", "cupy"} or str
         The program runs on NumPy, as machine code by LLVM (needs ``pip install minigrad[native]``), or on a GPU
         (``minigrad[cuda]``). ``auto`` follows the arrays: on a GPU, ``cupy``; else ``native`` if it is installed.
@@ -498,6 +522,10 @@ def compile(f: Callable[..., PyTree], backend: str = backends.AUTO, without: Col
     maxsize : int, optional
         The number of programs to keep (128), one per structure, dtypes and static shapes; beyond it, the least
         recently used one is dropped, and traced again on its next use. None keeps all.
+    static_argnums : int, str, or collection of them
+        Positions or names of arguments whose values, numbers included, are part of the program: there is one for each.
+        Bools, strings, functions and other values that are no arrays are so anyway, and an integer is where the code
+        needs its number, as ``range(n)`` does (the first of ``.stages`` says where).
     **options
         Of the backend. ``cupy`` has ``precision="highest"`` or ``"tf32"``: how products of float32 matrices round.
 
@@ -527,4 +555,7 @@ def compile(f: Callable[..., PyTree], backend: str = backends.AUTO, without: Col
     >>> "np.matmul(w, v3, out=v4)" in step.source
     True
     """
-    return Compiled(f, backend, without, maxsize, **options)
+    if f is None:
+        return functools.partial(compile, backend=backend, without=without, maxsize=maxsize,
+                                 static_argnums=static_argnums, **options)
+    return Compiled(f, backend, without, maxsize, static_argnums, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import re
 import sys
 from types import FrameType
 from typing import NamedTuple, TypeAlias
@@ -227,7 +228,8 @@ def file_name(path: str) -> str:
 
 def format_structure(tree: object) -> str:
     """Return the structure of a pytree with ``*`` for each leaf: ``(*, {'w': *})``."""
-    return str(tree).removeprefix("PyTreeSpec(").removesuffix(")")
+    text = str(tree).removeprefix("PyTreeSpec(").removesuffix(")")
+    return re.sub(r"CustomTreeNode\(Static\[(.*?)\], \[\]\)", r"\1", text)
 
 
 def format_location(loc: Location | None) -> str:

@@ -53,7 +53,7 @@ def dtype_of(dtype: DTypeLike, whose: Callable[[], str] = str) -> np.dtype:
             f"{whose()}dtype {checked.name}: minigrad has bool, integer and floating arrays, not {kind} ones"
             + (". Split it into its real and imaginary parts." if checked.kind == "c" else
                ". Convert it with np.asarray(x, dtype=float)." if checked.kind == "O" else
-               ". Close over other Python values: lambda x: f(x, 'mean')." if checked.kind in "US" else ".")))
+               ". A string by itself is static: pass 'mean'." if checked.kind in "US" else ".")))
     return np.dtype(checked.str[1:])  # NumPy's own instance: ufunc.at is 30 times as fast with it as with an equal one
 
 

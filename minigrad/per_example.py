@@ -93,8 +93,8 @@ def squared_norms(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxe
     """
     gradients = per_example_grad(f, argnums, in_axes)
 
-    def squared_norms(*args: PyTree) -> PyTree:
-        return sum((g**2).sum(axis=tuple(range(1, g.ndim))) for g in optree.tree_leaves(gradients(*args)))
+    def squared_norms(*args: PyTree, **kwargs: PyTree) -> PyTree:
+        return sum((g**2).sum(axis=tuple(range(1, g.ndim))) for g in optree.tree_leaves(gradients(*args, **kwargs)))
 
     vars(squared_norms).update(in_axes=in_axes)  # the default of `microbatch`
     return squared_norms
@@ -128,8 +128,8 @@ def norms(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes = 0) -
     """
     squares = squared_norms(f, argnums, in_axes)
 
-    def norms(*args: PyTree) -> PyTree:
-        return np.sqrt(squares(*args))
+    def norms(*args: PyTree, **kwargs: PyTree) -> PyTree:
+        return np.sqrt(squares(*args, **kwargs))
 
     vars(norms).update(in_axes=in_axes)  # the default of `microbatch`
     return norms
@@ -167,10 +167,10 @@ def clipped_mean(f: Callable[..., PyTree], bound: float | Array, argnums: Argnum
     """
     gradients, squares = per_example_grad(f, argnums, in_axes), squared_norms(f, argnums, in_axes)
 
-    def clipped_mean(*args: PyTree) -> PyTree:
-        factor = 1 / np.maximum(1, np.sqrt(squares(*args)) / bound)
+    def clipped_mean(*args: PyTree, **kwargs: PyTree) -> PyTree:
+        factor = 1 / np.maximum(1, np.sqrt(squares(*args, **kwargs)) / bound)
         return optree.tree_map(
-            lambda g: (g * factor.reshape(-1, *(1,) * (g.ndim - 1))).mean(axis=0), gradients(*args))
+            lambda g: (g * factor.reshape(-1, *(1,) * (g.ndim - 1))).mean(axis=0), gradients(*args, **kwargs))
 
     vars(clipped_mean).update(in_axes=in_axes)  # the default of `microbatch`
     return clipped_mean
@@ -207,8 +207,8 @@ def gram(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes = 0) ->
     """
     gradients = per_example_grad(f, argnums, in_axes)
 
-    def compute(*args: PyTree) -> PyTree:
-        rows = [g.reshape(g.shape[0], -1) for g in optree.tree_leaves(gradients(*args))]
+    def compute(*args: PyTree, **kwargs: PyTree) -> PyTree:
+        rows = [g.reshape(g.shape[0], -1) for g in optree.tree_leaves(gradients(*args, **kwargs))]
         return sum(r @ r.T for r in rows)
 
     return compute
@@ -250,12 +250,12 @@ def noise_scale(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes 
     """
     gradients, squares = per_example_grad(f, argnums, in_axes), squared_norms(f, argnums, in_axes)
 
-    def compute(*args: PyTree) -> PyTree:
-        each = squares(*args)
+    def compute(*args: PyTree, **kwargs: PyTree) -> PyTree:
+        each = squares(*args, **kwargs)
         n = each.size
         if isinstance(n, int) and n < 2:
             raise BatchError(at_user_line(f"noise_scale({function_name(f)}) needs at least two examples, got {n}"))
-        of_mean = sum((g.mean(axis=0) ** 2).sum() for g in optree.tree_leaves(gradients(*args)))
+        of_mean = sum((g.mean(axis=0) ** 2).sum() for g in optree.tree_leaves(gradients(*args, **kwargs)))
         trace = (each.mean() - of_mean) * (n / (n - 1.0))
         return trace / (of_mean - trace / n)
 

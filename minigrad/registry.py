@@ -44,7 +44,7 @@ from .ops import (
 )
 from .ragged import loops as ragged_loops
 from .ragged import trees
-from .transforms import effects, graph_methods, host_random, ragged
+from .transforms import arguments_by_name, effects, graph_methods, host_random, ragged, static_arguments
 
 
 def _draw(form: str, *args: object) -> Any:

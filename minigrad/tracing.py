@@ -7,9 +7,10 @@ two sizes to be equal, the trace records a guard.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from .errors import ShapeError, at_user_line, user_location
@@ -48,6 +49,14 @@ class Guards:
     named: dict[Origin, str] | None = None  # the ragged axis that such an axis runs along
     insisted: dict[Symbol, tuple[str, int] | None] | None = None  # symbols whose number the code needs, with the line
     merged: list[tuple[Symbol, Symbol]] | None = None  # symbols that the code takes to be one size
+    # Leaves of the arguments that are integers whose number the code needs, with the line.
+    integers: dict[int, tuple[str, int] | None] | None = None
+
+    def integer(self, leaf: int, value: int) -> int:
+        """Return the value of an integer, which the code needs."""
+        if self.integers is not None:
+            self.integers.setdefault(leaf, user_location())
+        return value
 
 
 class Trace:
@@ -55,6 +64,8 @@ class Trace:
 
     outer: Trace | None = None  # the enclosing trace
     guards = Guards()  # shared with the outer trace, unless given
+    # Inputs, of outer traces too, that are integers, with a function that returns the number, or an outer node.
+    integers: Mapping[Node, Callable[[], int | Node]] = MappingProxyType({})
     constants: dict[int, tuple[object, Node]] | None = None  # large ones by identity, shared by nested traces
     selections: dict[Node, list[Node]] | None = None  # the positions of true elements by mask, shared by nested traces
     values: list[Node] | None = None  # the nodes of all values that the function has made

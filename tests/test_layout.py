@@ -21,7 +21,7 @@ PACKAGE = ROOT / "minigrad"
 
 # Each may import what stands before it, and within itself. `__init__` is the package's public face.
 ORDER = ("immutable", "errors", "locks", "progress", "expression", "tracebacks", "symbolic", "budgets", "tracing",
-         "size_queries", "sizes", "graph", "argument_sizes", "axes", "primitive", "defined_sizes", "families",
+         "size_queries", "sizes", "static", "graph", "argument_sizes", "axes", "primitive", "defined_sizes", "families",
          "parameters", "combiners", "views", "blas", "interpreters", "debugging", "text", "codec", "draw", "ops",
          "ragged", "traced_array", "labels", "numpy", "segment", "sparse", "transforms", "plain", "registry", "passes",
          "backends", "compiler", "optim", "random", "per_example", "distributed", "testing", "report", "auditing",

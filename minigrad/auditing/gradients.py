@@ -18,7 +18,8 @@ from ..errors import GradError, at_user_line
 from ..graph import PyTree
 from ..per_example import per_example_grad
 from ..ragged.batch import is_batch
-from ..transforms.grad import grad, jvp
+from ..transforms.grad import grad
+from ..transforms.jacobian_products import jvp
 from ..transforms.trace import function_name
 from ..transforms.vmap import vmap
 from .examples import Examples, Parameters, Step, precision_of, without_bfloat16

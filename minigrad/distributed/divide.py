@@ -27,10 +27,14 @@ from ..ops.cuts import Span, spans_between
 from ..ops.subgraph import part
 from ..primitive import placeholder
 from ..ragged.batch import Batch, is_batch
+from ..static import unmarked
 from ..symbolic import Dim, Symbol, value
+from ..transforms.arguments_by_name import argument_axes
+from ..transforms.fixed_numbers import Arguments, FixedNumbers
+from ..transforms.graph_forms import prefix
 from ..transforms.microbatch import in_passes
-from ..transforms.symbolic_trace import trace_symbolic
-from ..transforms.trace import argument_names, flatten_arguments, function_name, is_weak
+from ..transforms.static_arguments import bound_static
+from ..transforms.trace import Flat, argument_names, function_name, is_weak, parameter_names
 
 _BOOL = np.dtype(bool)
 Values = list[np.ndarray]
@@ -354,21 +358,31 @@ class Dividing:
         self._f, self._in_axes = f, in_axes
         self.name, self._caller = function_name(f), caller
         self._known: dict[object, list[Divided]] = {}
+        self._fixed = FixedNumbers(self._f)
 
     def __call__(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]
                  ) -> tuple[Divided, Values, dict[Symbol, int]]:
         """Return the division, the leaves of the arguments, and the sizes."""
-        leaves, tree, types = flatten_arguments(self._f, args, kwargs)
-        arrays = [np.asarray(x) for x in leaves]
-        key = (tree, *(t.dtype for t in types), *map(is_weak, leaves))
+        arguments = self._fixed.flatten(args, kwargs)
+        arrays = [np.asarray(x) for x in arguments.flat.leaves]
+        key = _key(arguments.flat)
         for divided in self._known.get(key, ()):
             try:
                 return divided, arrays, _sizes(divided, arrays)
             except ShapeError:
                 continue
-        divided = self._traced(_with_examples(args, self._in_axes), kwargs)
-        self._known.setdefault(key, []).append(divided)
+        bound, marked = bound_static(self._f, args)
+        label = f"{self._caller}({self.name})"
+        entries, _ = argument_axes(self._in_axes, len(args), [*kwargs], lambda: parameter_names(bound), label)
+        divided = self._traced(unmarked(_with_examples(marked, entries, label)), kwargs, arguments)
+        arguments = self._fixed.flatten(args, kwargs)
+        arrays = [np.asarray(x) for x in arguments.flat.leaves]
+        self._known.setdefault(_key(arguments.flat), []).append(divided)
         return divided, arrays, _sizes(divided, arrays)
+
+    def parameters(self) -> list[str]:
+        """Return the names of the parameters of the function that take positional arguments."""
+        return parameter_names(self._f)
 
     def names(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> list[str]:
         """Return a name for each argument, and each leaf of a pytree of them; a batch is one leaf."""
@@ -376,7 +390,7 @@ class Dividing:
         marked: PyTree = optree.tree_map(lambda x: 0, tree, is_leaf=is_batch)
         return list(argument_names(self._f, *marked))
 
-    def _traced(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> Divided:
+    def _traced(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], arguments: Arguments) -> Divided:
         numbers: tuple[bool, ...] = ()
 
         @functools.wraps(self._f)
@@ -386,17 +400,21 @@ class Dividing:
             numbers = tuple(map(is_weak, optree.tree_leaves(result)))
             return result
 
-        graph, _ = trace_symbolic(in_passes(noting, 1, self._in_axes, self._caller), args, kwargs)
-        return divide(graph, numbers, self._caller)
+        passes = in_passes(noting, 1, self._in_axes, self._caller)
+        traced, _ = self._fixed.trace(args, kwargs, arguments, passes)
+        return divide(traced.graph, numbers, self._caller)
 
 
-def _with_examples(args: tuple[PyTree, ...], in_axes: InAxes) -> tuple[PyTree, ...]:
+def _key(flat: Flat) -> object:
+    """Return the structure and the types of arguments, but for their sizes."""
+    return flat.tree, *(t.dtype for t in flat.types), *map(is_weak, flat.leaves)
+
+
+def _with_examples(args: tuple[PyTree, ...], axes: tuple[InAxes, ...], label: str) -> tuple[PyTree, ...]:
     """Return arguments of the same types with examples, for the trace of a rank that has none."""
     tree: PyTree = args
-    axes: PyTree = tuple(in_axes) if isinstance(in_axes, list) else in_axes
     leaves, structure = optree.tree_flatten(tree, is_leaf=is_batch)
-    flat: list[int | None] = optree.broadcast_prefix(axes, tree, is_leaf=lambda x: x is None or is_batch(x),
-                                                     none_is_leaf=True)
+    flat = prefix(axes, structure, f"in_axes of {label}")
     if not any(a is not None and _without(x, a) for x, a in zip(leaves, flat, strict=True)):
         return args
     filled: PyTree = optree.tree_unflatten(structure, [

@@ -17,8 +17,10 @@ from ..graph import Graph, InAxes, Node, PyTree, held_graphs
 from ..ragged.batch import Batch, batch
 from ..report.variants import example_arguments
 from ..tracebacks import boundary
+from ..transforms.arguments_by_name import positional_axes
 from ..transforms.grad import grad
 from ..transforms.mean import mean_loss
+from ..transforms.static_arguments import bound_static
 from ..transforms.symbolic_trace import trace
 from ..transforms.vmap import vmap
 from . import held, page
@@ -112,8 +114,9 @@ def explore(loss: Callable[..., PyTree], params: PyTree, examples: PyTree, in_ax
     name = getattr(loss, "__name__", "loss")
     if any(isinstance(e, Batch) for e in more):
         return _ragged(loss, name, params, more)
-    axes = _axes(in_axes, len(more))
-    args = (params, *more)
+    axes = _axes(positional_axes(loss, in_axes, 1 + len(more), "explore"), len(more))
+    loss, args = bound_static(loss, (params, *more))
+    params, *_ = args
     size = _count(name, args, axes)
     rows = _first(args, axes, None)
     one_args = _first(args, axes, 0)

@@ -26,6 +26,7 @@ from .dispatch import any_traced, implements
 from .elementwise import clip, where
 from .joining import concatenate, stack
 from .manipulation import expand_dims, flat_along, index_along, moveaxis, ravel, reshape
+from .protocols import known_array
 from .selections import coordinates
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def _taken(node: Node, axis: int, index: np.ndarray) -> Node:
 
 
 def _known_bound(v: SupportsIndex) -> int:
-    if isinstance(v, Array):
+    if isinstance(v, Array) and known_array(v) is None:
         raise TraceError(at_user_line("a slice bound that is traced: the result's shape would depend on data. Use "
                                       "x[start + np.arange(length)]"))
     return operator.index(v)

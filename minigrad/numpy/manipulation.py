@@ -30,6 +30,7 @@ from .arguments import (
     several,
 )
 from .dispatch import implements
+from .protocols import known_array
 
 # -- shapes --------------------------------------------------------------------------------------------------
 
@@ -261,7 +262,7 @@ def tile(A: ArrayLike, reps: int | Size | Iterable[int | Size]) -> Array:
 def repeat(a: ArrayLike, repeats: ArrayLike, axis: int | None = None) -> Array:
     """Repeat each element a fixed number of times along an axis."""
     x, a_ = flat_along(a, axis, "repeat")
-    if isinstance(repeats, Array):
+    if isinstance(repeats, Array) and known_array(repeats) is None:
         raise TraceError(at_user_line("np.repeat with traced counts: the result's shape would depend on data"))
     counts = as_ints(repeats, "repeat", "repeats")
     as_count(min(counts.ravel(), default=0), "repeat", "repeats")

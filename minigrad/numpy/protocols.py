@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Mapping
+from types import FrameType, MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -20,7 +20,7 @@ from ..graph import Graph, Node
 from ..primitive import input_
 from ..symbolic import Dim
 from ..traced_array import TABLE, Array, ArrayLike, as_array, hooks
-from ..tracing import number
+from ..tracing import number, thread
 from . import conversion_errors
 from .conversion_errors import as_it_stands
 from .dispatch import FFT, LINALG, NAMES, REFUSED, SCIPY, UFUNC_METHODS
@@ -106,7 +106,7 @@ def value(x: Array, method: str) -> np.ndarray:
     TraceError
         If the value is known only when the program runs: names the caller and the way out.
     """
-    if method != "__complex__" and (known := known_value(x._node)) is not None:
+    if method != "__complex__" and (known := known_array(x)) is not None:
         return known
     if (name := _library_caller()) is not None:
         raise refusal(name)
@@ -121,7 +121,7 @@ def value(x: Array, method: str) -> np.ndarray:
 
 def formatted(x: Array, spec: str) -> str:
     """Return the value of an array that depends on no input as text."""
-    if (known := known_value(x._node)) is not None:
+    if (known := known_array(x)) is not None:
         return format(known[()], spec)
     raise TraceError(at_user_line(
         f"a traced value ({x._node.type}, from {x._node.where}) in the format {spec!r}: its number is known "
@@ -154,17 +154,32 @@ def _short(name: str) -> str:
     return "np." + name.removeprefix("numpy.") if name.startswith("numpy.") else name
 
 
-def known_value(node: Node) -> np.ndarray | None:
-    """Return the value of a node without inputs, or None; a guard fixes its sizes."""
+def known_array(x: Array) -> np.ndarray | None:
+    """Return the value of an array that depends on integers among the arguments at most, which it fixes, or None."""
+    return known_value(x._node, thread.trace.integers)
+
+
+def known_value(node: Node, integers: Mapping[Node, Callable[[], int | Node]] = MappingProxyType({})
+                ) -> np.ndarray | None:
+    """Return the value of a node without inputs but `integers`, or None; guards fix these, and its sizes."""
     graph = Graph((), (node,))
-    if any(n.prim is input_ for n in graph.nodes):
+    inputs = [n for n in graph.nodes if n.prim is input_]
+    if not all(map(integers.__contains__, inputs)):
         return None
+    arrays: list[np.ndarray] = []
+    for n in inputs:
+        number_or_node = integers[n]()
+        known = known_value(number_or_node, integers) if isinstance(number_or_node, Node) else number_or_node
+        if known is None:
+            return None
+        arrays.append(np.asarray(known, n.dtype))
+    graph = Graph(tuple(inputs), (node,))
     dims = [d for n in graph.nodes for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))
             if isinstance(d, Dim)]
     for d in dims:
         number(d)
     sizes = {s: s.hint for d in dims for s in d.symbols if s.hint is not None}
-    return np.asarray(interpreters.evaluate(graph, (), sizes)[0])
+    return np.asarray(interpreters.evaluate(graph, arrays, sizes)[0])
 
 
 # -- NumPy's protocols ----------------------------------------------------------------------------------------

@@ -285,7 +285,8 @@ while_ = Primitive(
     "while", _while_type, _while_eval, batch=_while_batch, jvp=_while_jvp,
     flops=lambda node, value, count: count(node.params["test"]) + count(node.params["body"]),  # of one turn
     vjp=Unsupported("the number of steps is known only when the program runs, so reverse mode cannot keep them. Use "
-                    "mg.scan or mg.fori_loop with a fixed number of steps, or forward mode (mg.jvp)"),
+                    "mg.scan or mg.fori_loop with a fixed number of steps (such as an argument in static_argnums of "
+                    "mg.compile), or forward mode (mg.jvp)"),
     samples=lambda: [_while_sample()])
 
 

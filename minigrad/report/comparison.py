@@ -16,6 +16,7 @@ from ..transforms.grad import value_and_grad
 from ..transforms.in_axes import by_kind
 from ..transforms.mean import mean_loss, unroll
 from ..transforms.microbatch import microbatch as microbatched
+from ..transforms.static_arguments import bound_static
 from ..transforms.symbolic_trace import trace
 from ..transforms.trace import function_name
 from .measure import measured
@@ -105,6 +106,8 @@ def compare_on(more: tuple[PyTree, ...], loss: Callable[..., Any], params: PyTre
     if not optree.tree_leaves(tree):
         raise BatchError(at_user_line(f"compare({function_name(loss)}): there are no examples"))
     axes = (None, *(0 for _ in more)) if in_axes is None else in_axes
+    loss, (params, *further) = bound_static(loss, (params, *more))
+    more = tuple(further)
     every = {b: Data(loss, (params, *more), axes, b) for b in side_by_side(backend)}
     data = next(iter(every.values()))
     chunk = min(microbatch or max(data.size // 8, 1), data.size)

@@ -22,6 +22,7 @@ from ..graph import Graph, InAxes, PyTree
 from ..primitive import on_host
 from ..progress import in_notebook, notebook_bar
 from ..symbolic import size_of, value
+from ..transforms.arguments_by_name import positional_axes
 from ..transforms.example_arguments import ExampleArguments
 from ..transforms.in_axes import mapped_axes
 from ..transforms.trace import flatten_arguments, function_name
@@ -83,7 +84,8 @@ class Data(ExampleArguments):
     each: list[tuple[PyTree, ...]]
 
     def __init__(self, loss: Callable[..., Any], args: tuple[PyTree, ...], in_axes: InAxes, backend: str | None = None):
-        _, _, types = flatten_arguments(loss, args, {})
+        types = flatten_arguments(loss, args, {}).types
+        in_axes = positional_axes(loss, in_axes, len(args), "compare")
         mapped_axes(loss, args, {}, in_axes, types, "compare", symbolic=False)  # refuses axes that do not fit
         on_backend = moved([optree.tree_map(lambda x: np.asarray(on_host(x)), a) for a in args], backend)
         super().__init__(tuple(on_backend), in_axes)

@@ -17,8 +17,10 @@ from ..ops.constants import proj
 from ..ops.subgraph import batched_on
 from ..primitive import placeholder
 from ..tracebacks import boundary
+from ..transforms.arguments_by_name import positional_axes
 from ..transforms.example_arguments import ExampleArguments
 from ..transforms.in_axes import by_kind, mapped_axes
+from ..transforms.static_arguments import bound_static
 from ..transforms.trace import Call, Staged, function_name
 from ..transforms.vmap import of_one, vmap
 from .common import (
@@ -85,6 +87,8 @@ def check_batching(f: Callable[..., Any], args: Sequence[PyTree], in_axes: InAxe
 def check_batch_of(args: Sequence[PyTree], f: Callable[..., Any], in_axes: InAxes, rtol: float | None,
                    atol: float | None) -> Checked:
     """Check the batch of `f` on the examples in `args`; see `check_batching`."""
+    f, args = bound_static(f, args)
+    in_axes = positional_axes(f, in_axes, len(args), "check_batching")
     args, staged = stage_precisely(f, args, lambda args: _stage_example(f, args, in_axes))
     examples = StackedExamples(f, staged, args, in_axes)
     seen = Seen(tolerance(precision(examples.graph), rtol, atol))

@@ -18,6 +18,7 @@ from ..ops.elementwise import stop_gradient
 from ..primitive import placeholder
 from ..tracebacks import boundary
 from ..transforms.graph_forms import Argnums, select
+from ..transforms.static_arguments import bound_static
 from ..transforms.trace import Call, function_name
 from .common import Checked, at_element, describe, element, number, precision, stage_precisely
 
@@ -93,12 +94,13 @@ def check_grads(f: Callable[..., Any], args: Sequence[PyTree], order: int = 2, a
     if order not in (1, 2) or not modes or not set(modes) <= _MODES.keys():
         raise GradError(at_user_line(f"check_grads: order must be 1 or 2, and modes from {sorted(_MODES)}; got "
                                      f"{order!r}, {modes!r}"))
+    f, args = bound_static(f, args)
     args, staged = stage_precisely(f, args, lambda args: Call(f, args).trace())
     leaves = [np.asarray(x, n.dtype) for x, n in zip(staged.call.leaves, staged.inputs, strict=True)]
     if argnums is None:
         wrt = [n for n in staged.inputs if n.type.floating]
     else:
-        wrt, _ = select(staged.graph, argnums, "check_grads")
+        wrt, _ = select(staged.graph, argnums, "check_grads", staged.call)
     outputs = [n for n in staged.outputs if n.type.floating]
     if not wrt or not outputs:
         raise GradError(at_user_line(f"check_grads({staged.call.name}): no floating {'result' if wrt else 'argument'}, "

@@ -14,6 +14,7 @@ from ..defined_sizes import definitions
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line, format_structure
 from ..graph import CALLS, ArrayType, Graph, PyTree, note_read
 from ..ops.elementwise import cast_to
+from ..static import Static, static_parts
 from ..symbolic import Dim, Symbol
 from ..traced_array import Array
 from ..tracing import note_batch, tracing
@@ -26,6 +27,8 @@ def call(graph: Graph, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> P
     arguments: PyTree = (args, kwargs)
     leaves: list[object]
     leaves, tree = optree.tree_flatten(arguments)
+    if tree != in_tree(graph) and any(True for _ in static_parts(in_tree(graph))):
+        leaves, tree = _with_static(graph, arguments)
     if tree != in_tree(graph):
         raise TraceError(at_user_line(f"{graph.name}: expected arguments of structure "
                                       f"{format_structure(in_tree(graph))}, got {format_structure(tree)}"))
@@ -39,6 +42,16 @@ def call(graph: Graph, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> P
             raise ShapeError(at_user_line(f"{graph.name}: argument {name}: expected {node.type}, got {t}"))
     note_read()  # the outputs may depend on nodes older than the trace
     return run(concrete.replace(out_tree=out_tree(graph)), leaves)
+
+
+def _with_static(graph: Graph, arguments: PyTree) -> tuple[list[object], optree.PyTreeSpec]:
+    """Return the arguments' leaves and structure, with values as static where the graph has static ones."""
+    paths = {path for path, _ in static_parts(in_tree(graph))}
+    leaves: list[object]
+    leaves, tree = optree.tree_flatten(arguments)
+    marked: PyTree = optree.tree_unflatten(tree, [
+        Static(x) if path in paths else x for path, x in zip(optree.tree_paths(arguments), leaves, strict=True)])
+    return optree.tree_flatten(marked)
 
 
 def _converted(x: object, t: ArrayType, i: int, graph: Graph) -> object:

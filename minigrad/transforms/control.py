@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -206,7 +207,7 @@ def while_loop(test: Callable[[PyTree], PyTree], body: Callable[[PyTree], PyTree
         call.leaves = _cast(call.leaves, types)
         return Graph(tuple(inputs), tuple(parts(node)), out_tree=staged.out_tree)
 
-    return rewritten(rewrite, body, (init,))
+    return rewritten(rewrite, body, (init,), static=False)
 
 
 def _outer_first(graph: Graph, k: int) -> Graph:
@@ -313,7 +314,7 @@ def scan(f: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], init: PyTree, xs:
         call.leaves[:k] = _cast(call.leaves, carry)
         return Graph(tuple(inputs), tuple(parts(node)), out_tree=optree.treespec_tuple(staged.out_tree.children()))
 
-    end: tuple[PyTree, PyTree] = rewritten(rewrite, f, (init, xs))
+    end: tuple[PyTree, PyTree] = rewritten(rewrite, f, (init, xs), static=False)
     return end
 
 
@@ -323,7 +324,7 @@ def _length(length: int | Size | None, stacks: Sequence[ArrayType]) -> int | Dim
         raise ShapeError(at_user_line(f"scan: length must be an integer, not {length!r}"))
     if isinstance(length, (int, np.integer)) and length < 0:
         raise ShapeError(at_user_line(f"scan: length must not be negative, got {length}"))
-    sizes = [] if length is None else [unwrap(length)]
+    sizes = [] if length is None else [operator.index(length) if isinstance(length, Array) else unwrap(length)]
     for t in stacks:
         if not t.ndim:
             raise ShapeError(at_user_line(f"scan: {t} has no axis to step along"))
@@ -341,7 +342,9 @@ def fori_loop(lower: Array | int | np.integer, upper: Array | int | np.integer,
     """Run ``state = body(i, state)`` for i from `lower` to `upper`.
 
     With plain ints or sizes for bounds it is a `scan`, which every derivative goes through; with traced bounds, a
-    `while_loop`. A size may differ from example to example: ``mg.fori_loop(0, x.shape[0], body, init)``.
+    `while_loop`. A size may differ from example to example: ``mg.fori_loop(0, x.shape[0], body, init)``. An int among
+    the arguments of a transform is plain; among those of a compiled function it is traced, unless it is in
+    `static_argnums`.
 
     Parameters
     ----------

@@ -20,13 +20,15 @@ from ..numpy.arguments import broadcast_node
 from ..ops import custom as ops
 from ..ops.control import parts
 from ..primitive import Primitive, Sample, key_of_any, placeholder
+from ..static import unmarked, without_static
 from ..symbolic import Dim
 from ..tracebacks import boundary
 from ..traced_array import Array, as_array
 from ..tracing import guard_equal_shapes, thread, tracing
 from .closures import closed, outer_values
+from .derivative_trees import derivative_leaves
 from .pickling import Made, picklable
-from .trace import Call, Staged, function_name, leaf_type, run
+from .trace import Call, Staged, flatten_arguments, function_name, leaf_type, run
 
 Rule = Callable[..., Any]
 Derivatives = Node | list[Node | None]  # the tangent that a jvp rule returns, or the cotangents of a vjp rule
@@ -168,10 +170,11 @@ def _trace_rule(rule: Rule, staged: Staged, reverse: bool) -> Staged:
         first: Any = optree.tree_unflatten(tree, [next(derivatives) if x.type.floating else None for x in sources])
         out = optree.tree_unflatten(staged.out_tree, leaves[k:k + n])
         args: PyTree = optree.tree_unflatten(call.tree, leaves[k + n:])[0]
+        own = unmarked(args)
         if reverse:
-            values, names = _cotangents(staged, rule(first, out, *args), args), call.names
+            values, names = _cotangents(staged, rule(first, out, *own), args), call.names
         else:
-            values = _leaves(staged, rule(first[0], out, *args), out)
+            values = _leaves(staged, rule(without_static(first[0]), out, *own), out)
             names = tuple(f"result {i}" for i in range(n))
         return [_fitting(staged, v, like, name) for v, like, name in zip(values, targets, names, strict=True)
                 if like.type.floating]
@@ -189,23 +192,12 @@ def _cotangents(staged: Staged, back: Any, args: Sequence[PyTree]) -> list[objec
 
 def _leaves(staged: Staged, value: PyTree, like: PyTree) -> list[object]:
     """Return the leaves of a derivative in the pytree of `like`; a leaf or branch that is None gives None."""
-    actual, expected = (optree.tree_structure(x, none_is_leaf=True) for x in (value, like))
-    values = iter(optree.tree_leaves(value, none_is_leaf=True))
-    out: list[object] = []
-
-    def fill(actual: optree.PyTreeSpec, expected: optree.PyTreeSpec) -> bool:
-        if actual.is_leaf():
-            leaf = next(values)
-            out.extend([leaf] * expected.num_leaves)
-            return leaf is None or expected.is_leaf()
-        same = actual.type is expected.type and actual.entries() == expected.entries()
-        return same and all(map(fill, actual.children(), expected.children()))
-
-    if not fill(actual, expected):
+    leaves = derivative_leaves(value, like)
+    if leaves is None:
         raise GradError(at_user_line(f"the rule of {staged.call.name} returned a derivative of the structure "
                                      f"{format_structure(optree.tree_structure(value))}, expected "
                                      f"{format_structure(optree.tree_structure(like))}"))
-    return [v for v, x in zip(out, optree.tree_leaves(like, none_is_leaf=True), strict=True) if x is not None]
+    return leaves
 
 
 def _fitting(staged: Staged, value: object, like: Node, name: str) -> Array:
@@ -259,9 +251,8 @@ def callback(function: Callable[..., PyTree], result: PyTree, *args: PyTree, vec
     >>> f(np.array([3.0, 3.0, 5.0]))
     np.int64(3)
     """
-    arguments: PyTree = args
-    leaves: list[Any]
-    leaves, tree = optree.tree_flatten(arguments)
+    leaves, whole, *_ = flatten_arguments(function, args, {})
+    tree = whole.child(0)
     specs, out_tree = optree.tree_flatten(result)
 
     def label(i: int) -> str:
@@ -287,7 +278,7 @@ class _Flat:
         self.__name__ = function_name(function)
 
     def __call__(self, *arrays: np.ndarray) -> list[Any]:
-        args: PyTree = optree.tree_unflatten(self._tree, arrays)
+        args: PyTree = unmarked(optree.tree_unflatten(self._tree, arrays))
         values, tree = optree.tree_flatten(self._function(*args))
         if tree != self._out_tree:
             raise ShapeError(f"callback {self.__name__}: it returned the structure {format_structure(tree)}, and was "

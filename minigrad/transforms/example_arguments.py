@@ -8,6 +8,7 @@ import numpy as np
 import optree
 
 from ..graph import InAxes, PyTree
+from .graph_forms import prefix
 
 
 class ExampleArguments:
@@ -29,9 +30,7 @@ class ExampleArguments:
         tree: PyTree = args
         self._parts: list[PyTree]  # the batches and arrays
         self._parts, self._tree = optree.tree_flatten(tree, is_leaf=is_batch)
-        axes: PyTree = tuple(in_axes) if isinstance(in_axes, list) else in_axes
-        whole: PyTree = optree.tree_unflatten(self._tree, [0] * len(self._parts))
-        declared: list[int | None] = optree.broadcast_prefix(axes, whole, none_is_leaf=True)
+        declared = prefix(tuple(in_axes) if isinstance(in_axes, list) else in_axes, self._tree, "in_axes")
         self._axes = [a if a is None or is_batch(p) else range(np.ndim(p))[a]
                       for p, a in zip(self._parts, declared, strict=True)]
         self.size = next(len(p) if is_batch(p) else np.shape(p)[a] for p, a in zip(self._parts, self._axes, strict=True)

@@ -1,21 +1,22 @@
-"""Batching and derivatives, Graph -> Graph: the core of `vmap`, `grad`, `jvp` and `vjp`."""
+"""Batching and gradients, Graph -> Graph: the core of `vmap` and `grad`."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import numpy as np
 import optree
 from optree import PyTreeSpec
 
 from .. import interpreters
 from ..errors import BatchError, GradError, at_user_line, format_structure
-from ..graph import CALLS, Graph, InAxes, Node, PyTree, full, zeros_like
-from ..primitive import move_axis, placeholder
+from ..graph import CALLS, Graph, InAxes, Node, PyTree, full
+from ..primitive import move_axis
 from ..symbolic import Dim
 from ..tracing import made_by
+from .trace import STATIC, Call
 
-Argnums = int | Sequence[int]
+Part = int | str  # position or name of an argument, or the path of a part: ``params['W']``, ``params.W``
+Argnums = Part | Sequence[Part]
 
 # -- arguments and results ---------------------------------------------------------------------------------------
 
@@ -36,28 +37,39 @@ def out_tree(graph: Graph) -> PyTreeSpec:
     return leaves[0] if len(leaves) == 1 else optree.treespec_tuple(leaves)
 
 
-def select(graph: Graph, argnums: Argnums, operation: str) -> tuple[list[Node], PyTreeSpec]:
-    """Return the inputs of the positional arguments `argnums`, and their pytree: a tuple for several.
+Names = Callable[[], Sequence[str]]  # the names of a function's parameters, on demand
+
+
+# Functions of `arguments_by_name`: "part" of a graph's arguments, and the "axes" of arguments.
+BY_NAME: dict[str, Callable[..., PyTree]] = {}
+
+
+def select(graph: Graph, argnums: Argnums, operation: str, call: Call | None = None, word: str = "argnums"
+           ) -> tuple[list[Node], PyTreeSpec]:
+    """Return the inputs of the arguments `argnums`, or of parts of them, and their pytree: a tuple for several.
+
+    With the `call` of the function, an argument that is given by keyword has a position, too.
 
     Raises
     ------
     GradError
         If an argument does not exist, or one of its leaves is not floating.
     """
+    label = f"{operation} of {graph.name}"
     count = in_tree(graph).child(0).num_children
     positions: list[int] = []
     trees = []
-    for i in argnums if isinstance(argnums, Iterable) else [argnums]:
-        if not isinstance(i, (int, np.integer)) or isinstance(i, bool):
-            raise GradError(at_user_line(f"{operation} of {graph.name}: argnums must be ints, got {argnums!r}"))
-        if not -count <= i < count:
-            raise GradError(at_user_line(
-                f"{operation} of {graph.name}: argnums {i}, but it was called with {count} arguments"))
-        leaves, tree = argument(graph, int(i))
+    several = isinstance(argnums, Iterable) and not isinstance(argnums, str)
+    for which in argnums if several else [argnums]:  # type: ignore[union-attr]  # a sequence
+        if type(which) is int and -count <= which < count:
+            leaves, tree = argument(graph, which)
+        else:
+            leaves, tree = BY_NAME["part"](graph, which, label, GradError, word, call.parameters if call else tuple)
+        if call is not None and call.has_static:
+            STATIC["refuse"](tree, which, call.parameters(), label)
         positions += leaves
         trees.append(tree)
-    tree = optree.treespec_tuple(trees) if isinstance(argnums, Iterable) else trees[0]
-    return floating(graph, positions, operation, "argnums"), tree
+    return floating(graph, positions, operation, word), optree.treespec_tuple(trees) if several else trees[0]
 
 
 def argument(graph: Graph, position: int) -> tuple[range, PyTreeSpec]:
@@ -98,18 +110,20 @@ def prefix(axes: InAxes, tree: PyTreeSpec, label: str) -> list[int | None]:
     return out
 
 
-def leaf_axes(in_axes: InAxes, args: PyTreeSpec, keys: Collection[str], count: int, name: str) -> list[int | None]:
-    """Return the axis of each of `count` leaves: by `in_axes` for the pytree `args`, then 0 for keyword arguments."""
+def leaf_axes(in_axes: InAxes, args: PyTreeSpec, kwargs: PyTreeSpec, parameters: Names, name: str
+              ) -> list[int | None]:
+    """Return the axis of each leaf of the pytrees of the positional arguments, and of those by keyword: 0, or named."""
+    label = f"in_axes of {name}"
     if isinstance(in_axes, list):
         in_axes = tuple(in_axes)
-    if isinstance(in_axes, tuple) and len(in_axes) != args.num_children:
-        more = f" and {len(keys)} by keyword ({', '.join(keys)})" if keys else ""
-        raise BatchError(at_user_line(
-            f"{name}: in_axes has {len(in_axes)} entries, but there are {args.num_children} positional arguments{more}"
-            + (". in_axes describes positional arguments: pass the arguments that it names by position. Keyword "
-               "arguments are mapped along axis 0" if keys else "")))
-    axes = prefix(in_axes, args, f"in_axes of {name}")
-    return axes + [0] * (count - len(axes))
+    if not (isinstance(in_axes, Mapping) or (isinstance(in_axes, tuple) and len(in_axes) != args.num_children)):
+        return prefix(in_axes, args, label) + [0] * kwargs.num_leaves
+    keys = kwargs.entries()
+    entries, by_keyword = BY_NAME["axes"](in_axes, args.num_children, keys, parameters, name)
+    axes = prefix(entries, args, label)
+    for key, tree in zip(keys, kwargs.children(), strict=True):
+        axes += prefix(by_keyword[key], tree, label)
+    return axes
 
 
 def place(name: str, node: Node, has_axis: bool, axis: int | None, size: int | Dim) -> Node:
@@ -188,21 +202,3 @@ def value_and_grad(graph: Graph, nodes: Sequence[Node], tree: PyTreeSpec, has_au
         value = optree.treespec_tuple([value, out_tree(graph).child(1)])
     return graph.replace(outputs=(*graph.outputs, *gradients), out_names=(),
                          out_tree=optree.treespec_tuple([value, tree]))
-
-
-def jvp(graph: Graph, nodes: Sequence[Node]) -> Graph:
-    """Return the graph of the results and their tangents; its further inputs are tangents of `nodes`."""
-    moving = [placeholder(n.types[0]) for n in nodes]
-    pushed = interpreters.forward(graph.outputs, dict(zip(nodes, moving, strict=True)))
-    tangents = [zeros_like(o) if t is None else t for o, t in zip(graph.outputs, pushed, strict=True)]
-    tree = out_tree(graph)
-    return graph.replace(inputs=(*graph.inputs, *moving), outputs=(*graph.outputs, *tangents), names=(), out_names=(),
-                         in_tree=None, out_tree=optree.treespec_tuple([tree, tree]))
-
-
-def vjp(graph: Graph, nodes: Sequence[Node], tree: PyTreeSpec) -> Graph:
-    """Return the graph of the cotangents of `nodes`; its further inputs are cotangents of the results."""
-    inflow = [placeholder(n.types[0]) for n in graph.outputs]
-    back = interpreters.backward(graph.outputs, inflow, nodes)
-    return graph.replace(inputs=(*graph.inputs, *inflow), outputs=tuple(back), names=(), out_names=(), in_tree=None,
-                         out_tree=tree)

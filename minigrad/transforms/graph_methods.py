@@ -5,60 +5,25 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 import optree
 from optree import PyTreeSpec
 
-from ..errors import BatchError, GradError, MinigradError, at_user_line
+from ..errors import BatchError, GradError, at_user_line
 from ..graph import FORMS, ArrayType, Graph, InAxes, Node
 from ..primitive import placeholder
 from ..symbolic import Dim
-from .graph_forms import argument, batched, floating, in_tree, jvp, leaf_axes, out_tree, prefix, value_and_grad, vjp
+from .arguments_by_name import part
+from .graph_forms import Part, batched, in_tree, leaf_axes, out_tree, prefix, select, value_and_grad
+from .jacobian_products import jvp_graph, vjp_graph
 from .trace import kept
-
-Part = int | str  # position or name of an argument, or the path of a part: ``params['W']``, ``params.W``
 
 
 def _select(graph: Graph, wrt: Part | Iterable[Part] | None, operation: str) -> tuple[list[Node], PyTreeSpec]:
     """Return the inputs of the arguments `wrt` (or of parts; None: of all), and their pytree: a tuple for several."""
-    label = f"{operation} of {graph.name}"
     if wrt is None:
         wrt = range(in_tree(graph).child(0).num_children)
-    if isinstance(wrt, str) or not isinstance(wrt, Iterable):
-        positions, tree = _part(graph, wrt, label, GradError, "wrt")
-    else:
-        selected = [_part(graph, w, label, GradError, "wrt") for w in wrt]
-        positions = [p for own, _ in selected for p in own]
-        tree = optree.treespec_tuple([own for _, own in selected])
-    return floating(graph, positions, operation, "wrt"), tree
-
-
-def _part(graph: Graph, which: Part, label: str, error: type[MinigradError], word: str
-          ) -> tuple[Sequence[int], PyTreeSpec]:
-    """Return the positions of the inputs that belong to an argument, or to a part of one, and their pytree."""
-    spec = in_tree(graph)
-    if isinstance(which, (int, np.integer)) and not isinstance(which, bool):
-        count = spec.child(0).num_children
-        if not -count <= which < count:
-            raise error(at_user_line(f"{label}: {word} {which}, but the graph has {count} positional arguments"))
-        return argument(graph, which)
-    if not isinstance(which, str):
-        raise error(at_user_line(f"{label}: {word} must hold names and positions (ints), got {which!r}"))
-    head, *keys = which.split(".")
-    spellings = (which, head + "".join(f"[{k}]" if k.isdecimal() else f"[{k!r}]" for k in keys))
-    positions: list[int] = []
-    for i, (name, path) in enumerate(zip(graph.names, optree.treespec_paths(spec), strict=True)):
-        parts = [f"[{key!r}]" for key in path[2:]]
-        prefixes = [*itertools.accumulate([name.removesuffix("".join(parts)), *parts])]
-        depth = next((prefixes.index(s) for s in spellings if s in prefixes), None)
-        if depth is not None:
-            positions.append(i)
-            within = path[:2 + depth]
-    if not positions:
-        raise error(at_user_line(f"{label}: no argument is called {which!r}; there are {', '.join(graph.names)}"))
-    for key in within:
-        spec = spec.child(spec.entries().index(key))
-    return positions, spec
+    return select(graph, wrt if isinstance(wrt, str) or not isinstance(wrt, Iterable) else [*wrt], operation,
+                  word="wrt")
 
 
 def inputs_of_batch(graph: Graph, in_axes: InAxes, size: int | Dim, name: str) -> tuple[list[Node], list[int | None]]:
@@ -66,12 +31,12 @@ def inputs_of_batch(graph: Graph, in_axes: InAxes, size: int | Dim, name: str) -
     axes: list[int | None] = [None] * len(graph.inputs)
     if isinstance(in_axes, dict):
         for which, entry in in_axes.items():
-            positions, tree = _part(graph, which, name, BatchError, "in_axes")
+            positions, tree = part(graph, which, name, BatchError, "in_axes")
             for p, a in zip(positions, prefix(entry, tree, f"in_axes of {name}"), strict=True):
                 axes[p] = a
     else:
         args, kwargs = in_tree(graph).children()
-        axes = leaf_axes(in_axes, args, kwargs.entries(), len(axes), name)
+        axes = leaf_axes(in_axes, args, kwargs, tuple, name)
     inputs = []
     for i, (node, a) in enumerate(zip(graph.inputs, axes, strict=True)):
         t, ndim = node.types[0], node.ndim + 1
@@ -122,7 +87,7 @@ def _jvp(graph: Graph, wrt: Part | Iterable[Part] | None) -> Graph:
         raise GradError(at_user_line(f"jvp of {graph.name}: wrt {wrt!r} names an input twice"))
     names = [graph.names[graph.inputs.index(n)] for n in nodes]
     several = wrt is None or not isinstance(wrt, Part)
-    return _with_arguments(jvp(graph, nodes), graph, names, tree.children() if several else [tree])
+    return _with_arguments(jvp_graph(graph, nodes), graph, names, tree.children() if several else [tree])
 
 
 def _vjp(graph: Graph, wrt: Part | Iterable[Part] | None) -> Graph:
@@ -130,7 +95,7 @@ def _vjp(graph: Graph, wrt: Part | Iterable[Part] | None) -> Graph:
     for n in graph.outputs:
         if not n.type.floating:
             raise GradError(at_user_line(f"vjp of {graph.name}: its result {n.type} is not floating"))
-    return _with_arguments(vjp(graph, nodes, tree), graph, graph.out_names, [out_tree(graph)])
+    return _with_arguments(vjp_graph(graph, nodes, tree), graph, graph.out_names, [out_tree(graph)])
 
 
 def _with_arguments(transformed: Graph, graph: Graph, names: Sequence[str], trees: Sequence[PyTreeSpec]) -> Graph:

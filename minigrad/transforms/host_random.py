@@ -168,7 +168,9 @@ def _plain(f: Any) -> tuple[types.FunctionType | None, dict[str, object]]:
         call = getattr(type(f), "__call__", None)  # noqa: B004
         f = types.MethodType(call, f) if isinstance(call, types.FunctionType) else None
     if isinstance(f, types.MethodType):
-        f, known = f.__func__, dict(zip(getattr(f.__func__, "__code__", f).co_varnames[:1], [f.__self__], strict=False))
+        if not isinstance(f.__func__, types.FunctionType):  # a compiled method, or that of another decorator
+            return _plain(f.__func__)
+        f, known = f.__func__, dict(zip(f.__func__.__code__.co_varnames[:1], [f.__self__], strict=False))
     if not isinstance(f, types.FunctionType):
         return None, {}
     for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):

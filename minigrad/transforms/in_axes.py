@@ -13,11 +13,14 @@ from ..graph import ArrayType, InAxes, PyTree
 from ..symbolic import Dim
 from ..tracing import guard_equal, note_batch
 from .graph_forms import leaf_axes
-from .trace import argument_names, function_name
+from .trace import argument_names, function_name, parameter_names
 
 R = TypeVar("R")
 
 Arguments: TypeAlias = tuple[tuple[PyTree, ...], dict[str, PyTree]]  # positional, and by keyword
+
+# Functions that raise an error for arguments that `in_axes` cannot map.
+CHECKS: list[Callable[[Callable[..., PyTree], tuple[PyTree, ...], dict[str, PyTree], InAxes, str], None]] = []
 
 
 class by_kind(Generic[R]):
@@ -58,8 +61,11 @@ def mapped_axes(f: Callable[..., Any], args: tuple[PyTree, ...], kwargs: dict[st
         Naming both leaves where two sizes differ.
     """
     name = f"{caller}({function_name(f)})"
-    tree: PyTree = args
-    axes = leaf_axes(in_axes, optree.tree_structure(tree), kwargs, len(types), name)
+    tree: PyTree = (args, kwargs)
+    structure, by_keyword = optree.tree_structure(tree).children()
+    axes = leaf_axes(in_axes, structure, by_keyword, lambda: parameter_names(f), name)
+    for check in CHECKS:
+        check(f, args, kwargs, in_axes, name)
     out: list[int | None] = []
     mapped: list[tuple[int, int, int | Dim]] = []
 
@@ -85,7 +91,8 @@ def mapped_axes(f: Callable[..., Any], args: tuple[PyTree, ...], kwargs: dict[st
                 f"{label(i)}){hint(args)}"))
         mapped.append((i, a, t.shape[a]))
     if not mapped:
-        raise BatchError(at_user_line(f"{name}: nothing is mapped: every entry of in_axes is None"))
+        every = "every argument is static" if not types else "every entry of in_axes is None"
+        raise BatchError(at_user_line(f"{name}: nothing is mapped: {every}"))
     size = mapped[0][2]
     if isinstance(size, int) and size == 0:
         raise BatchError(at_user_line(f"{name}: an empty batch: {label(mapped[0][0])} has no example"))

@@ -7,17 +7,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .. import interpreters
-from ..errors import GradError, at_user_line
+from ..errors import GradError, ShapeError, at_user_line
 from ..graph import Graph, Node, PyTree, zeros_like
 from ..ops.constants import constant
 from ..ops.shape import reshape, transpose
 from ..primitive import placeholder
 from ..tracebacks import boundary
 from ..tracing import number
-from .grad import grad, jvp
-from .graph_forms import Argnums, select
+from .arguments_by_name import arguments
+from .grad import grad
+from .graph_forms import Argnums, Part, select, value_and_grad
+from .jacobian_products import jvp
 from .pickling import picklable
-from .trace import Call, function_name, kept, transform
+from .trace import Call, Staged, function_name, kept, parameter_names, transform
 
 
 @transform
@@ -30,8 +32,8 @@ def jacobian(f: Callable[..., PyTree], argnums: Argnums = 0) -> Callable[..., Py
     Parameters
     ----------
     f : callable
-    argnums : int or tuple of int
-        The arguments to differentiate.
+    argnums : int, str, or sequence of them
+        The arguments to differentiate, as of `grad`.
 
     Returns
     -------
@@ -47,18 +49,22 @@ def jacobian(f: Callable[..., PyTree], argnums: Argnums = 0) -> Callable[..., Py
     """
 
     def rewrite(call: Call) -> Graph:
-        staged = call.trace()
-        wrt, tree = select(staged.graph, argnums, "jacobian")
-        for o in staged.outputs:
-            if not o.type.floating:
-                raise GradError(at_user_line(f"jacobian of {function_name(f)}: its result {o.type} is not floating"))
-        rows = sum(number(o.types[0].size) for o in staged.outputs)
-        columns = sum(number(w.types[0].size) for w in wrt)
-        blocks = (_by_columns if columns < rows else _by_rows)(staged.outputs, wrt)
-        flat = kept([b for row in blocks for b in row], staged.outputs, staged.inputs, staged.since)
-        return staged.graph.replace(outputs=tuple(flat), out_names=(), out_tree=staged.out_tree.compose(tree))
+        return _jacobian(call.trace(), argnums, "jacobian")
 
     return rewrite
+
+
+def _jacobian(staged: Staged, argnums: Argnums, operation: str) -> Graph:
+    """Return the graph of the Jacobian of a traced function."""
+    wrt, tree = select(staged.graph, argnums, operation, staged.call)
+    for o in staged.outputs:
+        if not o.type.floating:
+            raise GradError(at_user_line(f"{operation} of {staged.call.name}: its result {o.type} is not floating"))
+    rows = sum(number(o.types[0].size) for o in staged.outputs)
+    columns = sum(number(w.types[0].size) for w in wrt)
+    blocks = (_by_columns if columns < rows else _by_rows)(staged.outputs, wrt)
+    flat = kept([b for row in blocks for b in row], staged.outputs, staged.inputs, staged.since)
+    return staged.graph.replace(outputs=tuple(flat), out_names=(), out_tree=staged.out_tree.compose(tree))
 
 
 def _along_basis(derivatives: Sequence[Node], seed: Node) -> list[Node]:
@@ -92,21 +98,20 @@ def _by_columns(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[list[Node]
 
 @picklable
 def hessian(f: Callable[..., PyTree], argnums: Argnums = 0) -> Callable[..., PyTree]:
-    """Return the function that computes the matrix of second derivatives of a scalar function.
-
-    Leaves have shape ``argument.shape + argument.shape``, in the pytree of the argument twice over.
+    """Return the function that computes the matrix of second derivatives, of each number that a function returns.
 
     Parameters
     ----------
     f : callable
-        A function with one floating number as its result.
-    argnums : int or tuple of int
-        The arguments to differentiate.
+        A function with floating results, in any pytree: a scalar, as a rule.
+    argnums : int, str, or sequence of them
+        The arguments to differentiate, as of `grad`.
 
     Returns
     -------
     callable
-        Returns leaves of shape ``argument.shape + argument.shape``, in the pytree of the argument twice over.
+        For each leaf of the result, in its pytree: leaves of shape ``result.shape + argument.shape + argument.shape``,
+        in the pytree of the argument twice over.
 
     Examples
     --------
@@ -114,27 +119,69 @@ def hessian(f: Callable[..., PyTree], argnums: Argnums = 0) -> Callable[..., PyT
     array([[4., 2.],
            [2., 0.]])
     """
-    return jacobian(grad(f, argnums), argnums)
+    return jacobian(_first_derivative(f, argnums), argnums)
+
+
+@transform
+def _first_derivative(f: Callable[..., PyTree], argnums: Argnums) -> Callable[..., PyTree]:
+    """Return the function that computes the gradient of a scalar function, or the Jacobian of another one."""
+
+    def rewrite(call: Call) -> Graph:
+        staged = call.trace()
+        if len(staged.outputs) > 1 or staged.outputs[0].shape:
+            return _jacobian(staged, argnums, "hessian")
+        nodes, tree = select(staged.graph, argnums, "hessian", call)
+        both = value_and_grad(staged.graph, nodes, tree, has_aux=False)
+        gradient = kept(both.outputs[1:], both.outputs[:1], staged.inputs, staged.since)
+        return both.replace(outputs=tuple(gradient), out_tree=staged.out_tree.compose(tree))
+
+    return rewrite
 
 
 @boundary
-def hvp(f: Callable[..., PyTree], primals: Sequence[PyTree], tangents: Sequence[PyTree]) -> PyTree:
+def hvp(f: Callable[..., PyTree], primals: Sequence[PyTree], tangents: Sequence[PyTree],
+        argnums: Argnums | None = None) -> PyTree:
     """Return the product of the Hessian of a scalar function with a direction, by forward over reverse mode.
 
     Parameters
     ----------
-    primals, tangents : sequence
-        All arguments of `f`, and a direction for each.
+    primals : sequence
+        All arguments of `f`.
+    tangents : sequence
+        A direction for each argument that is differentiated.
+    argnums : int, str, or sequence of them, optional
+        The arguments to differentiate, as of `grad`; without it, all.
 
     Returns
     -------
     pytree
-        In the pytree of the first argument where `f` has one, else a tuple with one per argument.
+        In the pytree of the argument where `argnums` is one, or the only argument; else a tuple with one per argument.
 
     Examples
     --------
     >>> mg.hvp(lambda x: np.sum(x**3), (np.array([1.0, 2.0]),), (np.array([1.0, 0.0]),))
     array([6., 0.])
+    >>> mg.hvp(lambda x, n: np.sum(x**n), (np.array([1.0, 2.0]), 3), (np.array([1.0, 0.0]),), argnums=0)
+    array([6., 0.])
     """
-    argnums: Argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
-    return jvp(grad(f, argnums), primals, tangents)[1]
+    if argnums is None:
+        argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
+    names = arguments(argnums)
+    if len(names) != len(tangents):
+        raise ShapeError(at_user_line(f"hvp of {function_name(f)}: {len(tangents)} tangents for {len(names)} "
+                                      "arguments"))
+    along: list[PyTree] = [None] * len(primals)
+    for which, t in zip(names, tangents, strict=True):
+        along[_position(f, which, len(primals))] = t
+    return jvp(grad(f, argnums), primals, along)[1]
+
+
+def _position(f: Callable[..., PyTree], which: Part, count: int) -> int:
+    """Return the position of an argument."""
+    names = parameter_names(f)[:count] if isinstance(which, str) else []
+    if isinstance(which, str) and which in names:
+        return names.index(which)
+    if isinstance(which, str) or not -count <= which < count:
+        raise GradError(at_user_line(f"hvp of {function_name(f)}: argnums {which!r}, but there are {count} positional "
+                                     f"arguments{': ' if names else ''}{', '.join(names)}"))
+    return which

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import types
 from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from ..errors import MinigradError, at_user_line
 from ..immutable import Immutable
 from ..tracebacks import boundary, for_user
 
@@ -24,11 +26,19 @@ def picklable(maker: Callable[P, R]) -> Callable[P, R]:
 
     A pickle holds the maker's name and arguments, so that these must pickle themselves. A function that a module
     has under the function's own name, such as a decorated one, pickles as that name.
+
+    If the first parameter of `maker` is a function `f`, options without it give a decorator.
     """
+    of_function = next(iter(inspect.signature(maker).parameters)) == "f"
 
     @boundary
     @functools.wraps(maker)
     def make(*args: P.args, **kwargs: P.kwargs) -> Any:
+        if of_function and (f := args[0] if args else kwargs.get("f")) is None:
+            return functools.partial(make, **kwargs)
+        if of_function and not callable(f):
+            raise MinigradError(at_user_line(f"{maker.__name__}: the first argument must be a function, got {f!r:.60}. "
+                                             "Options have names"))
         result: Any = maker(*args, **kwargs)
         if isinstance(result, tuple):
             kind: Callable[..., object] = type(result)  # a named tuple, too

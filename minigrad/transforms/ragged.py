@@ -38,7 +38,7 @@ from .in_axes import Arguments, hint, mapped_axes
 from .mean import copies_of, counted_losses, not_per_row
 from .microbatch import Parts, parts_of, resized
 from .partition import NONE, Cut, Facts
-from .trace import Call, Staged, function_name
+from .trace import Call, Staged, function_name, parameter_names
 from .vmap import batch_of, of_one
 
 
@@ -102,7 +102,8 @@ def stage_batch(call: Call, in_axes: InAxes) -> StagedBatch:
     example, rows, axes = _example(call, in_axes, inputs)
     slots, tree = optree.tree_flatten(example)
     args, kwargs = example  # their leaves belong to the inputs
-    staged = Call(call.f, args, kwargs, ([s.leaf for s in slots], tree, [s.type for s in slots])).trace()
+    flat = call.flat._replace(leaves=[s.leaf for s in slots], tree=tree, types=[s.type for s in slots])
+    staged = Call(call.f, args, kwargs, flat).trace()
     with made_by("vmap"):
         batching = _inputs(rows, slots, staged.inputs)
     return StagedBatch(call, staged, batching, inputs, axes)
@@ -221,11 +222,10 @@ def _arguments(transform: str, call: Call, in_axes: InAxes,
                inputs: Sequence[Node]) -> tuple[list[Argument], optree.PyTreeSpec, int | Dim]:
     """Return each batch and each array among the arguments, their pytree, and the number of examples."""
     name = f"{transform}({call.name})"
-    args: PyTree = call.args
-    whole: PyTree = (args, call.kwargs)
+    whole: PyTree = (call.args, call.kwargs)
     values, tree = optree.tree_flatten(whole, is_leaf=is_batch)
-    positional = optree.tree_structure(args, is_leaf=is_batch)
-    axes = leaf_axes(in_axes, positional, call.kwargs, len(values), name)
+    positional, by_keyword = tree.children()
+    axes = leaf_axes(in_axes, positional, by_keyword, lambda: parameter_names(call.f), name)
     # All stacked arrays, fields of batches included, have one batch size, which mapped_axes checks.
     pairs = iter(zip(call.leaves, inputs, strict=True))
     arguments: list[Argument] = []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..errors import MinigradError, format_location
 from ..graph import ArrayType, Graph, PyTree
@@ -46,42 +46,78 @@ def trace(f: Callable[..., PyTree]) -> Callable[..., Graph]:
 
     @functools.wraps(f)
     def traced(*args: PyTree, **kwargs: PyTree) -> Graph:
-        return trace_symbolic(f, args, kwargs)[0]
+        return trace_symbolic(f, args, kwargs).graph
 
     vars(traced)["untraced"] = f
     return traced
 
 
-def trace_symbolic(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree]
-                   ) -> tuple[Graph, tuple[bool, ...]]:
+class SymbolicTrace(NamedTuple):
+    """A function as a graph for all sizes that it maps.
+
+    Attributes
+    ----------
+    graph : Graph
+    numbers : tuple of bool
+        Which of its outputs are Python numbers where the function runs on its own.
+    fixed : tuple of int
+        The positions of integers among the arrays and numbers of the arguments that the graph holds for alone.
+    """
+
+    graph: Graph
+    numbers: tuple[bool, ...]
+    fixed: tuple[int, ...] = ()
+
+
+def trace_symbolic(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree],
+                   fixed: Sequence[int] = ()) -> SymbolicTrace:
     """Trace `f`, with a symbol for each size that a vmap inside it maps.
 
-    Returns the graph, and which of its outputs are Python numbers where `f` runs on its own.
-
     The first trace runs with numbers and sees which axes are mapped; the second has symbols there. Where
-    the code insists on a symbol's number, that axis gets its number back, and the graph's notes say so.
+    the code insists on a symbol's number, that axis gets its number back; where it insists on that of an integer
+    among the arguments, the integer becomes static. The graph's notes say so.
+
+    Parameters
+    ----------
+    fixed : sequence of int
+        The positions of numbers that are static from the start, among the arrays and numbers of the arguments.
     """
-    call = Call(f, args, kwargs)
+    notes: list[str] = []
+    fixed = tuple(fixed)
+    whole = Call(f, args, kwargs)
+    while True:
+        call = Call(f, args, kwargs, fixed=fixed) if fixed else whole
+        own = [i for i in range(len(whole.leaves)) if i not in fixed]
+        needed: dict[int, tuple[str, int] | None] = {}
+        try:
+            graph, numbers = _trace_sizes(call, needed)
+        except MinigradError:
+            if not needed:  # with the numbers themselves, the code may go another way
+                raise
+        if not needed:
+            return SymbolicTrace(graph.replace(notes=(*notes, *graph.notes)) if notes else graph, numbers, fixed)
+        notes += [f"{call.names[leaf]} is fixed at {call.leaves[leaf]}: the code at {format_location(loc)} needs its "
+                  "number" for leaf, loc in needed.items()]
+        fixed = tuple(sorted((*fixed, *(own[leaf] for leaf in needed))))
+
+
+def _trace_sizes(call: Call, needed: dict[int, tuple[str, int] | None]) -> tuple[Graph, tuple[bool, ...]]:
+    """Return the graph of a call for all sizes, and which of its outputs are Python numbers.
+
+    Enter the leaves that are integers whose number the code needs in `needed`, with its line: then the graph holds for
+    these numbers alone.
+    """
     types = call.types
     tagged = [ArrayType(tuple(n if isinstance(n, Dim) else Tagged(n, (i, a)) for a, n in enumerate(t.shape)),
                         t.dtype) for i, t in enumerate(types)]
-    guards = Guards(mapped=[], named={})
+    guards = Guards(mapped=[], named={}, integers=needed)
     staged = call.trace(tagged, guards=guards)
     groups, names = _merge(guards.mapped or []), guards.named or {}
     notes: list[str] = []
-    again = bool(groups)
+    again = bool(groups) and not needed
     while again:
-        guards = Guards(insisted={}, merged=[])
-        dims: dict[Origin, Dim] = {}
-        used: list[str] = []
-        for group in groups:
-            leaf, axis = group[0]
-            rows = next((names[x] for x in group if x in names), None)
-            name = "B" if rows is None else rows.replace(" ", "_") + "s"
-            used.append(name)
-            dim = Dim.new(name if used.count(name) == 1 else f"{name}{used.count(name)}",
-                          number(types[leaf].shape[axis]), rows is not None)
-            dims |= dict.fromkeys(group, dim)
+        guards = Guards(insisted={}, merged=[], integers=needed)
+        dims = _symbolic_sizes(groups, names, types)
         symbolic = [ArrayType(tuple(dims.get((i, a), n) for a, n in enumerate(t.shape)), t.dtype)
                     for i, t in enumerate(types)]
         failure = None
@@ -97,13 +133,29 @@ def trace_symbolic(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: d
                              f"at {format_location(loc)} needs its number")
         pairs = [(by_symbol[a][0], by_symbol[b][0]) for a, b in guards.merged or []
                  if a in by_symbol and b in by_symbol]
-        again = len(by_symbol) < len(groups) or bool(pairs)
+        again = not needed and (len(by_symbol) < len(groups) or bool(pairs))
         if failure is not None and not again:
             raise failure
         groups = _merge([*by_symbol.values(), *pairs])
     if not tracing():
         refuse_foreign(staged.inputs, staged.outputs)
     return staged.graph.replace(names=call.names, notes=tuple(notes)), staged.scalars
+
+
+def _symbolic_sizes(groups: Sequence[tuple[Origin, ...]], names: Mapping[Origin, str], types: Sequence[ArrayType]
+                    ) -> dict[Origin, Dim]:
+    """Return the symbol of each axis; those of a group share one, called after its ragged axis in `names`, or B."""
+    dims: dict[Origin, Dim] = {}
+    used: list[str] = []
+    for group in groups:
+        leaf, axis = group[0]
+        rows = next((names[x] for x in group if x in names), None)
+        name = "B" if rows is None else rows.replace(" ", "_") + "s"
+        used.append(name)
+        dim = Dim.new(name if used.count(name) == 1 else f"{name}{used.count(name)}",
+                      number(types[leaf].shape[axis]), rows is not None)
+        dims |= dict.fromkeys(group, dim)
+    return dims
 
 
 def _merge(groups: Sequence[Sequence[T]]) -> list[tuple[T, ...]]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import optree
@@ -22,7 +23,7 @@ from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format
 from ..graph import ArrayType, Graph, Node, PyTree, dtype_of, moment, reachable
 from ..primitive import adopt, placeholder
 from ..traced_array import Array, as_array, number_dtype
-from ..tracing import Guards, new_trace, tracing
+from ..tracing import Guards, Trace, new_trace, tracing
 from .array_namespace import is_on_device, namespace, own
 from .pickling import picklable
 
@@ -30,13 +31,26 @@ if TYPE_CHECKING:
     from typing import Concatenate, ParamSpec, TypeGuard
 
     P = ParamSpec("P")
-    Flat = tuple[list[object], optree.PyTreeSpec, list[ArrayType]]  # leaves of (args, kwargs), their tree, their types
 
 # Filled by modules above, which plug into tracing. A keeper returns the outputs of a program tied to the effects of
 # nodes that the program drops. A watcher is told of a function before it is traced at top level, and returns a function
 # that is told of the outputs.
 KEEPERS: list[Callable[[Sequence[Node], Sequence[Node], Sequence[Node], int], list[Node]]] = []
 WATCHERS: list[Callable[[Callable[..., PyTree]], Callable[[Sequence[Node]], None]]] = []
+
+class Flat(NamedTuple):
+    """The arguments of a function: the leaves of ``(args, kwargs)`` that are arrays or numbers, and all else."""
+
+    leaves: list[PyTree]
+    tree: optree.PyTreeSpec
+    types: list[ArrayType]
+    has_static: bool = False  # whether the tree has `Static` nodes
+    has_integers: bool = True  # whether a leaf may be an integer of Python or NumPy
+
+
+# Functions of `static_arguments`: "apart" takes static leaves apart, "unmarked" puts their values back, "refuse" raises
+# an error where an argument that is differentiated has some.
+STATIC: dict[str, Callable[..., PyTree]] = {}
 
 # -- leaves ------------------------------------------------------------------------------------------------
 
@@ -74,24 +88,38 @@ def leaf_type(x: object, name: Callable[[], str]) -> ArrayType:
             number_dtype(x)
         return ArrayType((), dtype_of(np.asarray(x).dtype, whose))
     raise DtypeError(at_user_line(
-        f"argument {name()} is a {type(x).__name__}, not an array. Pytrees of arrays and numbers can be traced; "
-        "bind anything else first, with functools.partial or a lambda."
+        f"argument {name()} is a {type(x).__name__}, not an array. Pytrees of arrays and numbers can be traced, and "
+        "values that can be hashed pass as static ones; bind anything else first, with functools.partial or a lambda."
         + (" Of a matrix of SciPy, pass mg.Sparse.from_scipy(A), the same for all examples; matrices that differ from "
            "example to example are made within the function, as mg.Sparse(data, row, col, shape)."
            if hasattr(x, "tocoo") else "")
         + (" A dataclass becomes a pytree by mg.register_dataclass." if dataclasses.is_dataclass(x) else "")))
 
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def parameters_of(f: Callable[..., PyTree]) -> Sequence[inspect.Parameter]:
+    """Return the parameters of a function; none where they are unknown."""
+    try:
+        return list(inspect.signature(f).parameters.values())
+    except (TypeError, ValueError):
+        return ()
+
+
+def parameter_names(f: Callable[..., PyTree]) -> list[str]:
+    """Return the names of the parameters that take positional arguments."""
+    return [p.name for p in parameters_of(f) if p.kind in _POSITIONAL]
+
+
 def argument_names(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> tuple[str, ...]:
     """Return a name for each leaf of ``(args, kwargs)``: ``w``, or ``params['W']`` within a pytree."""
-    try:
-        kinds = list(inspect.signature(f).parameters.values())
-    except (TypeError, ValueError):
-        kinds = []
-    own = [p.name for p in kinds if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    variadic = next((p.name for p in kinds if p.kind is p.VAR_POSITIONAL), "arg")
-    names = []
+    parameters = parameters_of(f)
+    own = [p.name for p in parameters if p.kind in _POSITIONAL]
+    variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "arg")
     tree: PyTree = (args, kwargs)
+
+    names = []
     for which, first, *path in optree.tree_paths(tree):
         positional = own[first:first + 1] or [f"{variadic}{first - len(own)}"] if which == 0 else [str(first)]
         names.append(positional[0] + "".join(f"[{p!r}]" for p in path))
@@ -100,32 +128,51 @@ def argument_names(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: d
 
 def function_name(f: Callable[..., PyTree]) -> str:
     """Return the name that graphs of `f` carry."""
-    name = getattr(f, "__name__", type(f).__name__)
+    name: str = getattr(f, "__name__", type(f).__name__)
     return name if name != "<lambda>" else "lambda_"
 
 
 # -- staging -----------------------------------------------------------------------------------------------
 
 
-def flatten_arguments(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> Flat:
-    """Return the leaves of the arguments, their pytree, and their types."""
+def flatten_arguments(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree],
+                      fixed: Collection[int] = (), static: bool = True) -> Flat:
+    """Return the leaves of the arguments that are arrays or numbers, their pytree, and their types.
+
+    All other leaves are static nodes of the pytree, and so are, of the arrays and numbers, those at the positions
+    `fixed`. Without `static`, there are none.
+    """
     tree: PyTree = (args, kwargs)
-    leaves: list[object]
+    leaves: list[PyTree]
     leaves, spec = optree.tree_flatten(tree)
+    kinds = {*map(type, leaves)}
+    has_static = static and (bool(fixed) or not kinds <= _PLAIN)
+    if has_static:
+        leaves, spec, has_static = STATIC["apart"](f, tree, leaves, spec, fixed)
+        tree = optree.tree_unflatten(spec, leaves)
     types = [leaf_type(x, functools.partial(lambda i: argument_names(f, *tree)[i], i)) for i, x in enumerate(leaves)]
-    return leaves, spec, types
+    return Flat(leaves, spec, types, has_static, not kinds <= _FLOATING)
+
+
+_FLOATING = frozenset({Array, np.ndarray, float})
+_PLAIN = _FLOATING | {int}  # the types of leaves that are arrays or numbers at first sight
 
 
 class Call:
     """A call of a function that a transform rewrites.
 
-    A rewrite may change `leaves`, the values of the graph's inputs: first those of ``(args, kwargs)``.
+    A rewrite may change `leaves`, the values of the graph's inputs: first those of ``(args, kwargs)``, in which
+    static values are marked. Without `static`, all leaves are arrays, as the state of a loop is.
     """
 
     def __init__(self, f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree] | None = None,
-                 flat: Flat | None = None):
-        self.f, self.args, self.kwargs = f, args, kwargs or {}
-        self.leaves, self.tree, self.types = flat or flatten_arguments(f, args, self.kwargs)
+                 flat: Flat | None = None, fixed: Collection[int] = (), static: bool = True):
+        self.f, self.args, self.kwargs, self.static = f, args, kwargs or {}, static
+        self.flat = flat or flatten_arguments(f, args, self.kwargs, fixed, static)
+        self.leaves, self.tree, self.types, self.has_static, _ = self.flat
+        if self.has_static:
+            whole: PyTree = optree.tree_unflatten(self.tree, self.leaves)
+            self.args, self.kwargs = whole
 
     @property
     def name(self) -> str:
@@ -133,7 +180,11 @@ class Call:
 
     def of(self, f: Callable[..., PyTree]) -> Call:
         """Return the call of another function with these arguments."""
-        return Call(f, self.args, self.kwargs, (self.leaves, self.tree, self.types))
+        return Call(f, self.args, self.kwargs, self.flat._replace(leaves=self.leaves), static=self.static)
+
+    def parameters(self) -> Sequence[str]:
+        """Return the names of the parameters that take positional arguments."""
+        return parameter_names(self.f)
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
@@ -155,16 +206,35 @@ class Call:
         weak = list(map(is_weak, self.leaves)) if weak is None else weak
         since = moment()
         inputs = [placeholder(t) for t in types or self.types]
-        arrays = [Array(n, weak=w) for n, w in zip(inputs, weak, strict=True)]
+        arrays: list[PyTree] = [Array(n, weak=w) for n, w in zip(inputs, weak, strict=True)]
+        has_integers = self.static and self.flat.has_integers
+        if guards is None and has_integers:  # the trace serves this call alone
+            arrays = [x if isinstance(x, (int, np.integer)) else a for x, a in zip(self.leaves, arrays, strict=True)]
         watching = [] if tracing() else [watch(self.f) for watch in WATCHERS]
+        traced: PyTree = optree.tree_unflatten(self.tree, arrays)
+        if self.has_static:
+            traced = STATIC["unmarked"](traced)
         with new_trace(guards) as running:
-            traced: PyTree = optree.tree_unflatten(self.tree, arrays)
+            if self.static and (running.integers or (guards is not None and has_integers)):
+                self._note_integers(running, inputs, guards)
             result = self.f(*traced[0], **traced[1])
             outputs, out_tree = flatten_result(self.f, result)
             outputs = kept(outputs, running.values or [], inputs, since)
         for seen in watching:
             seen(outputs)
         return Staged(self, inputs, result, outputs, out_tree, since)
+
+
+    def _note_integers(self, running: Trace, inputs: Sequence[Node], guards: Guards | None) -> None:
+        """Enter the traced integers among the arguments, which the function may need as numbers."""
+        known: dict[Node, Callable[[], int | Node]] = {}
+        for i, (x, node) in enumerate(zip(self.leaves, inputs, strict=True)):
+            if guards is not None and isinstance(x, (int, np.integer)):
+                known[node] = functools.partial(guards.integer, i, int(x))
+            elif type(x) is Array and not x.ndim and x.dtype.kind in "iu":
+                known[node] = functools.partial(operator.attrgetter("_node"), x)
+        if known:
+            running.integers = {**running.integers, **known}
 
 
 @dataclass(eq=False, repr=False)
@@ -215,9 +285,9 @@ def transform(maker: Callable[Concatenate[Callable[..., PyTree], P], Callable[[C
 
 
 def rewritten(rewrite: Callable[[Call], Graph], f: Callable[..., PyTree], args: tuple[PyTree, ...],
-              kwargs: dict[str, PyTree] | None = None) -> PyTree:
+              kwargs: dict[str, PyTree] | None = None, static: bool = True) -> PyTree:
     """Return the result of a call of `f`, rewritten; inside a trace, continue the trace with it."""
-    call = Call(f, args, kwargs)
+    call = Call(f, args, kwargs, static=static)
     graph = rewrite(call).replace(names=lambda: argument_names(f, call.args, call.kwargs))
     return run(graph, call.leaves)
 

@@ -114,7 +114,7 @@ def test_compilation_terminates(name, transform, size, monkeypatch):
         return done
 
     monkeypatch.setattr(contract._Search, "settled", watched)
-    graph, _ = trace_symbolic(f, args, {})
+    graph = trace_symbolic(f, args, {}).graph
     start = moment()
     passes.run(graph)
     assert moment() - start <= MOST_NODES * nodes_within(graph)
@@ -129,7 +129,7 @@ def test_factorize_lowers_the_cost(transform):
     for loss, parameters in LOSSES.values():
         for size in (4, 12):
             f = TRANSFORMS[transform](loss)
-            _, stages = passes.run(trace_symbolic(f, (parameters(size), np.ones((9, 3)), np.ones(9)), {})[0])
+            _, stages = passes.run(trace_symbolic(f, (parameters(size), np.ones((9, 3)), np.ones(9)), {}).graph)
             for stage in stages:
                 if stage.name == "factorize":
                     before, after = (sum(contract._cost(n) for n in g.nodes if n.inputs)

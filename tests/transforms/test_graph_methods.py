@@ -188,7 +188,7 @@ ERRORS = {
                      + re.escape("params['b'], params['layers'][0], params['layers'][1], x, y")),
     "unknown part": (lambda: MEAN.grad("params.c"), mg.GradError, "no argument is called 'params.c'"),
     "start of a name": (lambda: MEAN.grad("par"), mg.GradError, "no argument is called 'par'"),
-    "position": (lambda: MEAN.grad(3), mg.GradError, "wrt 3, but the graph has 3 positional arguments"),
+    "position": (lambda: MEAN.grad(3), mg.GradError, "wrt 3, but there are 3 positional arguments"),
     "neither": (lambda: MEAN.grad(1.5), mg.GradError, r"names and positions \(ints\), got 1.5"),
     "vector": (lambda: ONE.vmap(AXES).grad("params"), mg.GradError, r"grad of loss: it returns f64\[B\]"),
     "pair": (lambda: PAIR.grad("w"), mg.GradError, r"it returns 2 values.*has_aux=True"),

@@ -59,7 +59,7 @@ def test_jacobian_keeps_the_dtype_of_the_result():
 def test_errors_name_the_transform_and_the_argument():
     with pytest.raises(mg.GradError, match=r"jacobian of .*: its result i64\[3\] is not floating"):
         mg.jacobian(lambda w: np.argsort(w))(W)
-    with pytest.raises(mg.GradError, match="argnums must be ints, got 'w'"):
-        mg.jacobian(lambda w: w, "w")(W)
-    with pytest.raises(mg.GradError, match="argnums 1, but it was called with 1 arguments"):
+    with pytest.raises(mg.GradError, match="no argument is called 'x'; there are w"):
+        mg.jacobian(lambda w: w, "x")(W)
+    with pytest.raises(mg.GradError, match="argnums 1, but there are 1 positional arguments"):
         mg.jacobian(lambda w: w, 1)(W)

@@ -1,11 +1,11 @@
 """Functions that transforms make, copied and pickled: they compute what they did, in other processes too."""
 
 import copy
+import functools
 import pickle
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,8 @@ TRANSFORMED = {
     "unroll": (mg.unroll(loss, 4, AXES), W, X, Y), "microbatch": (mg.microbatch(mg.mean_loss(loss, AXES), 3), W, X, Y),
     "checkpoint": (mg.grad(mg.checkpoint(total)), W), "trace": (mg.trace(total), W),
     "custom_vjp": (mg.jacobian(tripled), W), "primitive": (halved, W), "decorated": (slope, W),
-    "partial": (mg.grad(partial(loss, x=X[0], y=0.5)), W), "norms": (mg.per_example.norms(loss, 0, AXES), W, X, Y),
+    "partial": (mg.grad(functools.partial(loss, x=X[0], y=0.5)), W),
+    "norms": (mg.per_example.norms(loss, 0, AXES), W, X, Y),
     "clipped_mean": (mg.per_example.clipped_mean(loss, 1.0, 0, AXES), W, X, Y),
     "gram": (mg.per_example.gram(loss, 0, AXES), W, X, Y),
     "noise_scale": (mg.per_example.noise_scale(loss, 0, AXES), W, X, Y),
@@ -372,3 +373,84 @@ def test_classes_of_a_script_in_workers(tmp_path):
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True,
                           env={"PYTHONPATH": str(ROOT), "PATH": ""})
     assert done.stdout == "done\n", done.stderr[-3000:]
+
+
+# -- decorators with options, methods, partials ---------------------------------------------------------------
+
+
+@mg.grad(argnums=1)
+def decorated(x, w):
+    return np.sum(x * w**2)
+
+
+class Model:
+    """Methods of an object that is no pytree: it is static."""
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    @mg.compile(backend="numpy", static_argnums="n")
+    def power(self, x, n):
+        assert isinstance(n, int)
+        return self.scale * x**n
+
+    @mg.grad(argnums=1)
+    def slope(self, x):
+        return self.scale * np.sum(x**2)
+
+    @mg.vmap(in_axes=(None, 0))
+    def each(self, x):
+        return self.scale * np.sum(x)
+
+    @mg.compile
+    @mg.value_and_grad(argnums="x")
+    def both(self, x, mode="sum"):
+        return self.scale * getattr(np, mode)(x)
+
+    @staticmethod
+    @mg.compile
+    def double(x):
+        return 2 * x
+
+
+def test_options_alone_make_a_decorator():
+    x = np.array([1.0, 2.0])
+    np.testing.assert_array_equal(decorated(x, x), 2 * x**2)
+    assert pickle.loads(pickle.dumps(decorated)) is decorated
+    mean = mg.mean_loss(in_axes=(None, 0), has_aux=True)(lambda w, x: (w * x, x))
+    assert mean(2.0, x)[0] == 3.0
+    assert mg.unroll(n=2)(lambda x: x)(x) == 1.5
+    np.testing.assert_array_equal(mg.microbatch(size=1)(mg.vmap(lambda x: 2 * x))(x), 2 * x)
+    np.testing.assert_array_equal(mg.per_example_grad(argnums=1, in_axes=0)(lambda a, b: a * b)(x, x), x)
+    np.testing.assert_array_equal(mg.hessian(argnums=0)(lambda x: np.sum(x**3))(x), np.diag(6 * x))
+    assert pickle.loads(pickle.dumps(mg.grad(argnums=0)))(np.sum)(x).tolist() == [1, 1]
+
+
+def test_methods():
+    x = np.array([1.0, 2.0])
+    models = [Model(3.0), Model(5.0)]
+    for m in models:
+        np.testing.assert_array_equal(m.power(x, 2), m.scale * x**2)
+        np.testing.assert_array_equal(m.power(x, n=3), m.scale * x**3)
+        np.testing.assert_array_equal(m.slope(x), 2 * m.scale * x)
+        np.testing.assert_array_equal(m.each(np.stack([x, 2 * x])), m.scale * np.array([3.0, 6.0]))
+        assert m.both(x) == (m.scale * 3.0, pytest.approx([m.scale] * 2))
+        assert m.both(x, "prod")[0] == m.scale * 2.0
+        np.testing.assert_array_equal(m.double(x), 2 * x)
+        np.testing.assert_array_equal(mg.compile(m.slope)(x), 2 * m.scale * x)
+    assert len(Model.power.entries) == 4, "one for each object and form of the call"
+    assert models[0].power.graph.name == "power"
+
+
+def test_partials_of_functions():
+    x = np.array([1.0, 2.0])
+    f = functools.partial(lambda x, mode, k=1: getattr(np, mode)(x) * k, mode="sum")
+    np.testing.assert_array_equal(mg.grad(f)(x, k=3.0), [3.0, 3.0])
+    compiled = mg.compile(functools.partial(f, k=2.0))
+    assert compiled(x) == 6.0
+
+
+@pytest.mark.parametrize("transform", [mg.grad, mg.vmap, mg.mean_loss, mg.hessian, mg.trace, mg.checkpoint])
+def test_the_first_argument_is_a_function(transform):
+    with pytest.raises(mg.MinigradError, match=f"{transform.__name__}: the first argument must be a function, got 1"):
+        transform(1)

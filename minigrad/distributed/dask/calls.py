@@ -21,6 +21,7 @@ from ...graph import InAxes, PyTree
 from ...ragged.batch import Batch, is_batch
 from ...symbolic import Symbol, value
 from ...transforms.graph_forms import leaf_axes
+from ...transforms.static_arguments import is_static
 from ..chunks import Results, Sent, shared_leaves
 from ..divide import Divided, Dividing, Values
 from ..executors import Executor
@@ -118,10 +119,10 @@ class _Chunked:
     def __init__(self, calls: Collections, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], scheduler: Scheduler):
         self._calls, self._scheduler, self._name = calls, scheduler, calls._name
         tree: PyTree = (args, kwargs)
-        positional: PyTree = args
         leaves, structure = optree.tree_flatten(tree, is_leaf=is_batch)
-        axes = leaf_axes(calls._in_axes, optree.tree_structure(positional, is_leaf=is_batch), kwargs, len(leaves),
-                         self._name)
+        positional, by_keyword = structure.children()
+        declared = leaf_axes(calls._in_axes, positional, by_keyword, calls._dividing.parameters, self._name)
+        axes = [None if is_static(x) else a for x, a in zip(leaves, declared, strict=True)]
         self._sources: list[Chunks] = []
         out: list[PyTree] = []
         names = calls._dividing.names(args, kwargs)

@@ -491,10 +491,10 @@ def _uncollected() -> Iterator[None]:
 
 @overload
 def compile(f: Callable[..., PyTree], backend: str = ..., without: Collection[str] = ..., maxsize: int | None = ...,
-            static_argnums: Part | Collection[Part] = ..., **options: Any) -> Compiled: ...
+            static_argnums: Part | Collection[Part] = ..., **options: object) -> Compiled: ...
 @overload
 def compile(f: None = None, backend: str = ..., without: Collection[str] = ..., maxsize: int | None = ...,
-            static_argnums: Part | Collection[Part] = ..., **options: Any
+            static_argnums: Part | Collection[Part] = ..., **options: object
             ) -> Callable[[Callable[..., PyTree]], Compiled]: ...
 
 

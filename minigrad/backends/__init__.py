@@ -13,10 +13,24 @@ from ..locks import importing
 from ..passes import run
 from .native.runtime import jit
 from .numpy import Program
-from .protocol import AUTO, Backend, Executable, build, chosen, get, names, on_device, on_host, options, register
+from .protocol import (
+    AUTO,
+    Announcing,
+    Backend,
+    Executable,
+    Ready,
+    build,
+    chosen,
+    get,
+    names,
+    on_device,
+    on_host,
+    options,
+    register,
+)
 
-__all__ = ["AUTO", "Backend", "Executable", "build", "chosen", "get", "names", "on_device", "on_host", "options",
-           "register"]
+__all__ = ["AUTO", "Announcing", "Backend", "Executable", "Ready", "build", "chosen", "get", "names", "on_device",
+           "on_host", "options", "register"]
 
 
 class NumPy(Backend):

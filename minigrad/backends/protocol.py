@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -48,6 +48,27 @@ class Executable(Protocol):
 
     def memory(self, sizes: Mapping[Symbol, int]) -> int:
         """Return the bytes that a run needs at its peak beside its inputs."""
+        ...
+
+
+Ready: TypeAlias = Callable[[int, np.ndarray], None]  # takes an output and its number, when it is written
+
+
+@runtime_checkable
+class Announcing(Protocol):
+    """A program that tells when an output is written, while it computes others.
+
+    Attributes
+    ----------
+    ready_order : list of int
+        The outputs, in the order in which they are written.
+    """
+
+    @property
+    def ready_order(self) -> list[int]: ...
+
+    def __call__(self, arrays: Sequence[Any], sizes: Mapping[Symbol, int], ready: Ready | None = None) -> list[Any]:
+        """Run, and call `ready`, at least where all outputs are written by the program itself."""
         ...
 
 

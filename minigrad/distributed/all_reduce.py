@@ -18,9 +18,10 @@ from ..transforms.microbatch import Inherit, inherited
 from ..transforms.trace import function_name
 from .blocks import run_in_blocks
 from .divide import Divided, Dividing, Values
-from .ranks import Communicator, Ranks, gathered
+from .ranks import Communicator, Early, Nonblocking, Ranks, gathered
 
 _HEADER = 8  # numbers of the message before each call
+_LARGE = 1 << 16  # bytes of a result that is worth a message of its own
 
 
 @boundary
@@ -30,7 +31,8 @@ def all_reduce(f: Callable[..., PyTree], comm: Communicator, in_axes: InAxes | I
 
     Every rank gets the result of the whole batch, the mean over all examples; ranks may have any numbers of them, and
     none. Sums are added up in the order of the ranks, as `distribute` adds those of its parts, so that all
-    ranks have the same bits.
+    ranks have the same bits. A communicator with ``Ialltoall`` sends large sums when they are written, while the rank
+    computes others.
 
     Parameters
     ----------
@@ -77,35 +79,39 @@ def all_reduce(f: Callable[..., PyTree], comm: Communicator, in_axes: InAxes | I
         call: _Call | None = None
         failure: BaseException | None = None
         try:
-            call = _Call(*dividing(args, kwargs))
-            _check_sums(call.divided, name)
+            divided, leaves, sizes = dividing(args, kwargs)
+            _check_sums(divided, name)
+            order = divided.here.ready_order if isinstance(comm, Nonblocking) and comm.Get_size() > 1 else []
+            call = _Call(divided, leaves, sizes, order)
         except BaseException as error:  # raised again when all ranks know
             failure = error
         told = agreement.rows(call, failure)
         assert call is not None
-        divided, leaves, sizes = call
         totals = [sum(column) for column in zip(*told, strict=True)]
         if not totals[0]:
             raise BatchError(at_user_line(f"all_reduce({name}): no rank has an example"))
         whole = {**sizes, **{symbol: n for (_, symbol), n in zip(divided.symbols, totals, strict=True)}}
         values, rank = divided.zeros(), comm.Get_rank()
+        early = Early(comm, agreement.order(divided, values))
         try:
             if told[rank][0]:
                 first = sum(numbers[0] for numbers in told[:rank])
-                values = run_in_blocks(divided.here, divided.operands(leaves, sizes, whole), first)
+                operands = divided.operands(leaves, sizes, whole)
+                values = run_in_blocks(divided.here, operands, first, ready=early.ready)
         except BaseException as error:  # raised again when all ranks know
             failure = error
-        return divided.finish(leaves, ranks.sums(values, [n[0] > 0 for n in told], failure), whole)
+        return divided.finish(leaves, ranks.sums(values, [n[0] > 0 for n in told], failure, early), whole)
 
     return boundary(reduced)
 
 
 class _Call(NamedTuple):
-    """The program of a call, the leaves of its arguments, and the sizes."""
+    """The program of a call, the leaves of its arguments, the sizes, and the results in the order of their writing."""
 
     divided: Divided
     leaves: Values
     sizes: dict[Symbol, int]
+    order: list[int]
 
 
 class _Agreement:
@@ -114,6 +120,7 @@ class _Agreement:
     def __init__(self, ranks: Ranks, name: str):
         self._ranks, self._name = ranks, name
         self._compared: set[str] = set()
+        self._orders: dict[str, list[int]] = {}
 
     def rows(self, call: _Call | None, error: BaseException | None) -> list[list[int]]:
         """Return the numbers of examples and of ragged rows of all ranks, or raise the error of one.
@@ -130,12 +137,18 @@ class _Agreement:
         if headers[0, 0] and (headers[:, 0] == headers[0, 0]).all():
             return [row[1:1 + len(rows)].tolist() for row in headers]
         message = None if call is None or error is not None else (
-            rows, call.divided.fingerprint, _fingerprints(call.divided, call.leaves))
+            rows, call.divided.fingerprint, _fingerprints(call.divided, call.leaves), call.order)
         told = self._ranks.tell(message, error)
         assert call is not None
         _compare(self._name, call.divided, told)
         self._compared.add(call.divided.fingerprint)
-        return [numbers for numbers, _, _ in told]
+        orders = [order for _, _, _, order in told]
+        self._orders[call.divided.fingerprint] = orders[0] if all(order == orders[0] for order in orders) else []
+        return [numbers for numbers, _, _, _ in told]
+
+    def order(self, divided: Divided, values: Values) -> list[int]:
+        """Return the large results, in the order in which all ranks write them."""
+        return [k for k in self._orders[divided.fingerprint] if values[k].nbytes >= _LARGE]
 
 
 def _check_sums(divided: Divided, name: str) -> None:
@@ -154,9 +167,9 @@ def _fingerprints(divided: Divided, leaves: Values) -> list[str]:
             for k, x in enumerate(leaves)]
 
 
-def _compare(name: str, divided: Divided, told: list[tuple[list[int], str, list[str]]]) -> None:
+def _compare(name: str, divided: Divided, told: list[tuple[list[int], str, list[str], list[int]]]) -> None:
     """Refuse ranks that run different programs, or share an argument that differs."""
-    for rank, (_, key, prints) in enumerate(told):
+    for rank, (_, key, prints, _) in enumerate(told):
         if key != told[0][1]:
             raise MinigradError(at_user_line(
                 f"all_reduce({name}): rank {rank} runs another program than rank 0: the structure, dtypes or shapes of "

@@ -11,6 +11,7 @@ from types import EllipsisType
 import numpy as np
 
 from .. import blas
+from ..backends import Ready
 from ..backends.native.runtime.threads import get_num_threads
 from ..ops.accumulators import Chains, accumulator
 from ..ops.control import section_of
@@ -23,25 +24,27 @@ BLOCK = 1 << 21  # bytes of the rows of a block, at least: a call costs 20 µs, 
 _SHARED = 16  # times the bytes of shared operands and of sums, which each block reads and adds up
 
 
-def run_in_blocks(program: PartProgram, operands: Sequence[np.ndarray | InFile], first: int, most: int | None = None
-                  ) -> Values:
+def run_in_blocks(program: PartProgram, operands: Sequence[np.ndarray | InFile], first: int, most: int | None = None,
+                  ready: Ready | None = None) -> Values:
     """Return the results of a part, whose examples begin with `first` of the whole batch.
 
     A block has at most `most` examples. Otherwise the number of blocks depends on the bytes of the operands, so the
     bits are those of any worker, for arrays in memory and in files. BLAS has as many threads as `set_num_threads`
-    allows to programs: two workers that have all cores each would wait for each other.
+    allows to programs: two workers that have all cores each would wait for each other. ``ready(k, array)`` is called
+    when result `k` is complete, in a part of one block.
     """
     with blas.limited(get_num_threads()):
-        return _in_blocks(program, operands, first, most)
+        return _in_blocks(program, operands, first, most, ready)
 
 
-def _in_blocks(program: PartProgram, operands: Sequence[np.ndarray | InFile], first: int, most: int | None) -> Values:
+def _in_blocks(program: PartProgram, operands: Sequence[np.ndarray | InFile], first: int, most: int | None,
+               ready: Ready | None) -> Values:
     """Return the results of a part, in as many blocks as `_blocks` says."""
     operands = [sent(x) if isinstance(x, np.ndarray) else x for x in operands]
     total = program.examples(operands)
     number = min(total, max(_blocks(program, operands), 1 if most is None else -(-total // most)))
     if number < 2:
-        return program.run([_opened(x) for x in operands], first)
+        return program.run([_opened(x) for x in operands], first, ready)
     dim, *packed = program.sizes
     counts = [_opened(x) for x in operands[:len(packed)]]
     spans = spans_between([total * k // number for k in range(number + 1)],

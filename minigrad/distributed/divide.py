@@ -122,11 +122,21 @@ class PartProgram(NamedTuple):
         operand, axis = self.places[0]
         return operands[operand].shape[axis]
 
-    def run(self, operands: Sequence[np.ndarray], first: int) -> Values:
-        """Return the results of a part whose examples begin with `first` of the whole batch."""
+    @property
+    def ready_order(self) -> list[int]:
+        """The results in the order in which the program writes them; none if it does not tell."""
+        return self.entry.program.ready_order if isinstance(self.entry.program, backends.Announcing) else []
+
+    def run(self, operands: Sequence[np.ndarray], first: int, ready: backends.Ready | None = None) -> Values:
+        """Return the results of a part whose examples begin with `first` of the whole batch.
+
+        ``ready(k, array)`` is called when result `k` is written, if the program tells.
+        """
         arrays = [*operands, *(np.zeros(operands[k].sum(), _BOOL) for k in self.counts)]
         with part(self.sizes[0], range(first, first + self.examples(operands))):
-            results: Values = self.entry.program(arrays, self.entry.sizes([x.shape for x in arrays]))
+            program, sizes = self.entry.program, self.entry.sizes([x.shape for x in arrays])
+            results: Values = program(arrays, sizes, ready) if isinstance(program, backends.Announcing) and ready else (
+                program(arrays, sizes))
         return results
 
 

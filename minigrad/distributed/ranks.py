@@ -39,6 +39,24 @@ class Buffers(Protocol):
         """Get this rank's row of the arrays of all ranks."""
 
 
+class Request(Protocol):
+    """A message under way."""
+
+    def Test(self) -> bool:
+        """Return whether it has arrived, and let it go on."""
+
+    def Wait(self) -> object:
+        """Wait for it."""
+
+
+@runtime_checkable
+class Nonblocking(Protocol):
+    """A communicator whose messages are under way while a rank computes."""
+
+    def Ialltoall(self, sendbuf: np.ndarray, recvbuf: np.ndarray) -> Request:
+        """Begin to get this rank's row of the arrays of all ranks."""
+
+
 def gathered(comm: Communicator, x: np.ndarray) -> np.ndarray:
     """Return the arrays of all ranks, of one shape and dtype, as rows."""
     if not isinstance(comm, Buffers):
@@ -80,8 +98,8 @@ class Ranks:
                 f"error; rank {first}: {failed[first]}"))
         return [message for _, message in told]
 
-    def sums(self, values: Sequence[np.ndarray], present: Sequence[bool], error: BaseException | None
-             ) -> list[np.ndarray]:
+    def sums(self, values: Sequence[np.ndarray], present: Sequence[bool], error: BaseException | None,
+             early: Early | None = None) -> list[np.ndarray]:
         """Return the sums of all ranks' values, added up in the order of the ranks, or raise the error of one.
 
         Each rank adds up a share of the numbers, and sends it to all. For sums of N bytes, it receives less than 2 N
@@ -95,15 +113,22 @@ class Ranks:
             Which ranks have terms.
         error : exception or None
             The error of this rank, whose values do not count then.
+        early : Early, optional
+            The values that are under way.
         """
         out: dict[int, np.ndarray] = {}
-        for dtype in dict.fromkeys(v.dtype for v in values):
-            places = [k for k, v in enumerate(values) if v.dtype == dtype]
+        sent = set() if early is None else early.arrived(values)
+        if len(sent) == len(values):
+            self._check(gathered(self.comm, np.array([error is not None])), error)
+        for dtype in dict.fromkeys(v.dtype for k, v in enumerate(values) if k not in sent):
+            places = [k for k, v in enumerate(values) if v.dtype == dtype and k not in sent]
             terms = np.concatenate([np.ravel(values[k]) for k in places], dtype=accumulator(dtype))
             total = self._sum(terms, present, error).astype(dtype, copy=False)
             ends = np.cumsum([values[k].size for k in places])
             out |= {k: piece.reshape(values[k].shape)
                     for k, piece in zip(places, np.split(total, ends[:-1]), strict=True)}
+        if early is not None:
+            out |= early.totals(present)
         return [out[k] for k in range(len(values))]
 
     def _sum(self, terms: np.ndarray, present: Sequence[bool], error: BaseException | None) -> np.ndarray:
@@ -113,13 +138,7 @@ class Ranks:
             rows = gathered(self.comm, np.append(terms, terms.dtype.type(error is not None)))
             self._check(rows, error)
             return _in_order(rows[:, :-1], present)
-        share = -(-n // size)
-        rows = np.zeros((size, share + 1), terms.dtype)
-        for k, row in enumerate(rows):
-            own = terms[k * share:(k + 1) * share]
-            row[:len(own)] = own
-        rows[:, share] = error is not None
-        rows = exchanged(self.comm, rows)
+        rows = exchanged(self.comm, _shares(terms, size, terms.dtype.type(error is not None)))
         self._check(rows, error)
         return gathered(self.comm, _in_order(rows[:, :-1], present)).reshape(-1)[:n]
 
@@ -127,6 +146,63 @@ class Ranks:
         """Raise the errors of the ranks, if any has failed."""
         if rows[:, -1].any():
             self.tell(None, error)
+
+
+def _shares(terms: np.ndarray, size: int, *last: np.generic) -> np.ndarray:
+    """Return the numbers in rows of equal length, one for each rank, each with the `last` ones at its end."""
+    share = -(-len(terms) // size)
+    rows = np.zeros((size, share + len(last)), terms.dtype)
+    for k, row in enumerate(rows):
+        own = terms[k * share:(k + 1) * share]
+        row[:len(own)] = own
+        row[share:] = last
+    return rows
+
+
+class Early:
+    """Values that are sent while the rank computes others, all in one order on all ranks.
+
+    Parameters
+    ----------
+    comm : communicator
+    order : sequence of int
+        The numbers of these values, in the order in which they become ready.
+    """
+
+    def __init__(self, comm: Communicator, order: Sequence[int]):
+        self._comm, self._order, self._begun = comm, order, 0
+        self._sent: dict[int, tuple[Request, np.ndarray, np.ndarray]] = {}
+        self._like: dict[int, np.ndarray] = {}
+
+    def ready(self, k: int, value: np.ndarray) -> None:
+        """Send a value if it is the next in the order, and let those under way go on."""
+        for request, _, _ in self._sent.values():
+            request.Test()
+        if self._begun == len(self._order) or k != self._order[self._begun]:
+            return
+        assert isinstance(self._comm, Nonblocking)
+        rows = _shares(np.ravel(value).astype(accumulator(value.dtype), copy=False), self._comm.Get_size())
+        received = np.empty_like(rows)
+        self._sent[k] = self._comm.Ialltoall(rows, received), rows, received  # the message needs its rows until it ends
+        self._begun += 1
+
+    def arrived(self, values: Sequence[np.ndarray]) -> set[int]:
+        """Send the remaining values, wait until all have arrived, and return their numbers."""
+        for k in self._order[self._begun:]:
+            self.ready(k, values[k])
+        for k, (request, _, _) in self._sent.items():
+            request.Wait()
+            self._like[k] = values[k]
+        return {*self._order}
+
+    def totals(self, present: Sequence[bool]) -> dict[int, np.ndarray]:
+        """Return the sums over the ranks."""
+        out = {}
+        for k, (_, _, received) in self._sent.items():
+            like = self._like[k]
+            total = gathered(self._comm, _in_order(received, present)).reshape(-1)[:like.size]
+            out[k] = total.astype(like.dtype, copy=False).reshape(like.shape)
+        return out
 
 
 def _in_order(rows: np.ndarray, present: Sequence[bool]) -> np.ndarray:

@@ -12,9 +12,10 @@ import pytest
 
 import minigrad as mg
 from minigrad.distributed import ranks
+from minigrad.distributed.divide import Dividing, PartProgram
 from minigrad.errors import BatchError, MinigradError
 
-from .group import BufferRank, Group
+from .group import BufferRank, Group, NonblockingRank
 from .losses import AXES, SENTENCES, V, W, X, Y, loss, of_sentence, rows, word
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,6 +176,104 @@ def test_objects_are_sent_in_the_first_call_only():
 
     # 8 numbers before the call; then the gradient, the value, and whether the rank failed
     assert Group(2, BufferRank).run(work) == [(8 * 8 + (20 + 1 + 1) * 8, 0)] * 2
+
+
+# -- large results ----------------------------------------------------------------------------------------
+
+
+def layers(w, x):
+    return np.sum(np.tanh(np.tanh(x @ w["first"]) @ w["second"]) ** 2)
+
+
+BIG = np.random.default_rng(1)
+WEIGHTS = {"first": BIG.normal(size=(100, 90)), "second": BIG.normal(size=(90, 95))}
+ROWS = BIG.normal(size=(31, 100))
+OF_LAYERS = mg.value_and_grad(mg.mean_loss(layers, in_axes=(None, 0)))
+
+
+def needs_announcements(*args):
+    divided, *_ = Dividing(OF_LAYERS, (None, 0), "all_reduce")(args, {})
+    if not divided.here.ready_order:
+        pytest.skip("programs of this backend do not tell when a result is written")
+
+
+@pytest.mark.parametrize("edges", [[0, 15, 31], [0, 31, 31], [0, 10, 20, 31]])
+def test_large_gradients_are_sent_when_they_are_written(edges):
+    needs_announcements(WEIGHTS, ROWS)
+    size = len(edges) - 1
+
+    def work(comm):
+        step = mg.all_reduce(OF_LAYERS, comm)
+        out = [step(WEIGHTS, *own(comm, edges, ROWS)) for _ in range(2)]
+        return out, comm.begun
+
+    found = Group(size, NonblockingRank).run(work)
+    at_the_end = Group(size, BufferRank).run(lambda comm: mg.all_reduce(OF_LAYERS, comm)(
+        WEIGHTS, *own(comm, edges, ROWS)))
+    second, first = (size * -(-w.size // size) * 8 for w in (WEIGHTS["second"], WEIGHTS["first"]))
+    for (outs, begun), want in zip(found, at_the_end, strict=True):
+        assert begun == [second, first] * 2, "the last layer's gradient is written first"
+        for out in outs:
+            for a, b in zip(optree.tree_leaves(out), optree.tree_leaves(want), strict=True):
+                assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def test_a_gradient_is_sent_before_the_program_ends():
+    needs_announcements(WEIGHTS, ROWS)
+    events = []
+
+    class Noting(NonblockingRank):
+        def Ialltoall(self, x, out):
+            events.append("sent")
+            return super().Ialltoall(x, out)
+
+    divided, leaves, sizes = Dividing(OF_LAYERS, (None, 0), "all_reduce")((WEIGHTS, ROWS), {})
+    (comm,) = Group(1, Noting).run(lambda comm: comm)
+    early = ranks.Early(comm, [k for k in divided.here.ready_order if k])
+    ready = {}
+
+    def note(k, value):
+        events.append(k)
+        early.ready(k, value)
+        ready[k] = value.copy()
+
+    values = divided.here.run(divided.operands(leaves, sizes), 0, note)
+    assert events == [0, 1, "sent", 2, "sent"], "the value first, then the last layer"
+    for k, value in ready.items():
+        np.testing.assert_array_equal(value, values[k])
+
+
+def test_an_error_on_a_rank_while_large_gradients_are_sent():
+    def f(w, x):
+        return layers(w, x["row"]) + np.sum(w["first"][x["pick"]])
+
+    step = mg.value_and_grad(mg.mean_loss(f, in_axes=(None, 0)))
+    pick = np.arange(31)
+    wrong = np.where(pick == 20, 700, pick)
+
+    def work(comm):
+        reduced = mg.all_reduce(step, comm)
+        rows, good, bad = own(comm, [0, 15, 31], ROWS, pick, wrong)
+        before = reduced(WEIGHTS, {"row": rows, "pick": good})
+        with pytest.raises((IndexError, MinigradError), match=r"rank 1 raised an error|example 20"):
+            reduced(WEIGHTS, {"row": rows, "pick": bad})
+        return before, reduced(WEIGHTS, {"row": rows, "pick": good})
+
+    for before, after in Group(2, NonblockingRank).run(work):
+        assert before[0] == after[0]
+
+
+def test_ranks_whose_programs_write_in_other_orders_send_at_the_end(monkeypatch):
+    monkeypatch.setattr(PartProgram, "ready_order", property(lambda self: next(orders)))
+    orders = iter([[2, 1, 0], [1, 2, 0]])
+
+    def work(comm):
+        out = mg.all_reduce(OF_LAYERS, comm)(WEIGHTS, *own(comm, [0, 15, 31], ROWS))
+        return out[0], comm.begun
+
+    (value, begun), other = Group(2, NonblockingRank).run(work)
+    assert (value, begun) == other
+    assert begun == []
 
 
 def test_no_examples_anywhere():

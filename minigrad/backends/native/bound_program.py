@@ -18,6 +18,7 @@ from ...symbolic import Symbol, value
 from ...views import SAME
 from .. import numpy as numpy_backend
 from ..arena import Arena, ArenaPool
+from ..protocol import Ready
 from ..subgraph import NodePrograms
 from ..workspace import owning
 from .codegen.step_codegen import Request, StepCode, load_all
@@ -35,7 +36,7 @@ class Empty:
     def __init__(self, program: numpy_backend.Program, sizes: Mapping[Symbol, int]):
         self._program, self._sizes = program, sizes
 
-    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def run(self, arrays: Sequence[np.ndarray], ready: Ready | None = None) -> list[np.ndarray]:
         return self._program(arrays, self._sizes)
 
     def release(self) -> None:
@@ -87,8 +88,10 @@ class BoundProgram:
         self._stretches: list[tuple[int, int] | Callable[[], None]] = []  # native steps by range, Python's by function
         self.bases = np.zeros(plan.bases, np.int64)
         self.leaves = {n: plan.leaves.array(n, sizes) for n in plan.leaves}
+        self._step_ends: list[int] = []  # of each step, in the table
         for k, way in enumerate(plan.ways):
             self._add(k, way, addresses)
+            self._step_ends.append(len(self._table))
         self._flush()
         self._views.clear()
         self.args = np.concatenate([plan.arguments(numbers, np.array(self.places), partition),
@@ -112,8 +115,11 @@ class BoundProgram:
         self.dtypes = plan.in_dtypes
         self.run_steps = runner()
 
-    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-        """Return the outputs; None if an index was out of range."""
+    def run(self, arrays: Sequence[np.ndarray], ready: Ready | None = None) -> list[np.ndarray] | None:
+        """Return the outputs; None if an index was out of range.
+
+        Where native steps write all outputs, `ready` is called as soon as one is written.
+        """
         # The runner reads their addresses.
         arrays = [a if d is None or (type(a) is np.ndarray and a.dtype is d and a.flags.c_contiguous)
                   else np.asarray(a, d, order="C") for a, d in zip(arrays, self.dtypes, strict=True)]
@@ -125,10 +131,24 @@ class BoundProgram:
         if self.arena is None:
             arena = self.arenas.borrow(self.layout.total)
             self.bases[ARENA] = arena.address
-        self.run_steps(*self.table_range, self.bases_address, in_out, 2, len(in_out))
+        if ready is None:
+            self.run_steps(*self.table_range, self.bases_address, in_out, 2, len(in_out))
+        else:
+            self._announce(in_out, outputs, ready)
         if arena is not None:
             self.arenas.give_back(arena)
         return None if self.flag[0] and self._wrong() else outputs
+
+    def _announce(self, in_out: tuple[np.ndarray, ...], outputs: list[np.ndarray], ready: Ready) -> None:
+        """Run the steps up to each output's last one, and announce it."""
+        address, begin, first = self.table_range[0], 0, 2
+        for step, k in self.plan.last_steps:
+            end = self._step_ends[step]
+            self.run_steps(address + 16 * begin, end - begin, self.bases_address, in_out, first, len(in_out))
+            in_out, begin, first = (), end, 0
+            ready(k, outputs[k])
+        self.run_steps(address + 16 * begin, self.table_range[1] - begin, self.bases_address, in_out, first,
+                       len(in_out))
 
     def _wrong(self) -> bool:
         """Reset the flag of an index out of range."""

@@ -28,7 +28,7 @@ from ..numpy_text import MANAGED
 from ..parts import in_parts
 from ..peak import Piece, peak, type_bytes
 from ..pools import Pools
-from ..protocol import Executable
+from ..protocol import Executable, Ready
 from ..subgraph import KINDS, NodePrograms, has_budget
 from .bound_program import BoundProgram, Empty
 from .codegen.kernel import Kernel, kernel, rows, unable, written
@@ -165,7 +165,13 @@ class Program:
 
     # -- calls ---------------------------------------------------------------------------------------
 
-    def __call__(self, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> list[np.ndarray]:
+    @property
+    def ready_order(self) -> list[int]:
+        """The outputs in the order in which `ready` is called."""
+        return [k for _, k in self.launch_plan.last_steps]
+
+    def __call__(self, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int], ready: Ready | None = None
+                 ) -> list[np.ndarray]:
         """Run the program.
 
         Parameters
@@ -173,6 +179,9 @@ class Program:
         arrays : sequence of numpy.ndarray
             One per input, of the dtypes and shapes that the graph says. Those not contiguous are copied first.
         sizes : mapping of Symbol to int
+        ready : callable, optional
+            ``ready(k, array)`` is called when output `k` is written, before the others are, where native steps write
+            all outputs.
 
         Returns
         -------
@@ -188,7 +197,7 @@ class Program:
         except IndexError:
             executable = self._executable(sizes, key[0])
         try:
-            outputs = executable.run(arrays)
+            outputs = executable.run(arrays, ready)
         except (IndexError, ValueError) as error:
             raise explain(error, self._graph, arrays, sizes) from None
         finally:

@@ -197,3 +197,35 @@ def test_unavailable_backend_is_an_error(monkeypatch):
     with pytest.raises(mg.MinigradError, match="pip install minigrad"):
         mg.compile(np.tanh, backend="native")
     assert "numpy" in repr(mg.compile(np.tanh))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_outputs_are_final_when_they_are_announced(seed):
+    graph, size = random_graph(400 + seed, gradient=True)
+    program = build(graph)
+    for n in (1, 2, 5):
+        sizes = {size.symbol: n}
+        arrays = arrays_for(graph, sizes)
+        announced = {}
+
+        def note(k, x, announced=announced):
+            announced[k] = x, x.copy()
+
+        outputs = program(arrays, sizes, note)
+        assert list(announced) in ([], program.ready_order)
+        for k, (x, then) in announced.items():
+            assert x is outputs[k]
+            np.testing.assert_array_equal(x, then)
+        for a, b in zip(outputs, program(arrays, sizes), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_gradients_are_announced_layer_by_layer():
+    f = mg.grad(mg.mean_loss(lambda w, x: np.sum(np.tanh(np.tanh(x @ w["first"]) @ w["second"])), in_axes=(None, 0)))
+    w, x = {"first": np.ones((5, 6)), "second": np.ones((6, 7))}, np.ones((9, 5))
+    compiled = mg.compile(f, backend="native")
+    compiled(w, x)
+    (entry,) = compiled.entries
+    arrays, order = [*w.values(), x], []
+    entry.program(arrays, entry.sizes([a.shape for a in arrays]), lambda k, _: order.append(k))
+    assert order == entry.program.ready_order == [1, 0]

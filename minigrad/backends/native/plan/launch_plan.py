@@ -160,6 +160,8 @@ class LaunchPlan:
                            for n, source in zip(graph.outputs, self.sources, strict=True)]
         self._nonzero = self._list_nonzero()
         self.keeps = "python" in ways or bool(bodies) or self.sources != list(graph.outputs)
+        steps_of = {n: k for k, step in enumerate(steps_) for n in step.group.nodes}
+        self.last_steps = sorted((steps_of[n], i) for i, n in enumerate(self.sources) if n is not None)
         self.size_table.end()
         self.exact = exact
         self._layouts: tuple[ArenaLayout, ...] = ()

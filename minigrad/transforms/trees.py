@@ -19,7 +19,7 @@ from ..tracebacks import boundary
 from ..traced_array import ArrayLike
 from ..tracing import guard_equal, guard_equal_shapes, number
 from .closures import closed
-from .trace import Call, function_name, rewritten
+from .trace import Call, Flat, function_name, rewritten
 
 _INT = np.dtype(np.int64)
 
@@ -81,8 +81,8 @@ def tree_scan(f: Callable[[PyTree, PyTree], PyTree], parent: ArrayLike, xs: PyTr
         types = [ArrayType(t.shape[1:], t.dtype) for t in rows]
         types += [ArrayType((child, *t.shape), t.dtype) for t in likes]
         arguments: PyTree = ((xs, like), {})
-        staged = Call(f, (xs, like), {}, (call.leaves[1:], optree.tree_structure(arguments), types)).trace(
-            types, [False] * len(types))
+        flat = Flat(call.leaves[1:], optree.tree_structure(arguments), types)
+        staged = Call(f, (xs, like), {}, flat, static=False).trace(types, [False] * len(types))
         like_tree = optree.tree_structure(like)
         if staged.out_tree != like_tree:
             raise ShapeError(at_user_line(f"tree_scan({name}): it returns {format_structure(staged.out_tree)}, where "
@@ -105,7 +105,7 @@ def tree_scan(f: Callable[[PyTree, PyTree], PyTree], parent: ArrayLike, xs: PyTr
                                counts=(len(outer), count, 0, len(likes)), outs=(0, 0, 0), reverse=False)
         return Graph(tuple(inputs), tuple(parts(node)), out_tree=like_tree)
 
-    return rewritten(rewrite, f, (parent, xs, _arrays(like)))
+    return rewritten(rewrite, f, (parent, xs, _arrays(like)), static=False)
 
 
 def _arrays(like: PyTree) -> PyTree:

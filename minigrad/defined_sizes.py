@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 
-from .graph import CALLS, Graph, Node
+from .graph import CALLS, Graph, Node, held_graphs
 from .symbolic import Dim, Symbol
 
 
@@ -20,6 +20,12 @@ def definitions(nodes: Iterable[Node]) -> dict[Symbol, Node]:
         if n.prim.defines:
             found.setdefault(n.params[n.prim.defines].symbol, n)
     return found
+
+
+def defines_sizes(node: Node) -> bool:
+    """Return whether a node defines a size, or holds a graph in its place that does."""
+    return bool(node.prim.defines) or (node.prim.inline and any(
+        defines_sizes(n) for _, graph in held_graphs(node) for n in graph.nodes))
 
 
 def symbols_of_node(node: Node) -> set[Symbol]:

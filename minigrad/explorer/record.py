@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import interpreters
+from ..defined_sizes import definitions
 from ..draw.values import input_sizes, node_values
 from ..errors import Place, file_name, printable
 from ..graph import ArrayType, Graph, Node, held_graphs
@@ -129,6 +130,7 @@ def stage_record(stage: GraphStage, arrays: Sequence[np.ndarray], sizes: Mapping
     words, names = words or Words(), node_names(graph)
     copies = stage.copy_of()
     values = node_values(graph, arrays, sizes)
+    sizes = {**sizes, **{symbol: int(values[n]) for symbol, n in definitions(graph.nodes).items()}}
     index = {n: i for i, n in enumerate(graph.nodes)}
     inputs = set(graph.inputs)
     varying = set(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from .. import interpreters
+from ..defined_sizes import symbols_of_node
 from ..errors import Unsupported
 from ..families import discrete
-from ..graph import ArrayType, Node, note_read
+from ..graph import ArrayType, Node, note_read, reachable
 from ..primitive import ArrayNamespace, Sample, broadcast_leading, fail
-from ..symbolic import Dim
+from ..symbolic import Dim, Symbol
 from .broadcast import broadcast_along
 from .constants import iota, size_scalar
 from .elementwise import cast_to
@@ -72,3 +74,16 @@ def selected(mask: Node, name: str) -> Node:
     """Return the positions of the true elements of a vector, as many as there are."""
     size, count = define_size(sum_(cast_to(mask, _INT), axes=(0,)), name)
     return flatnonzero(mask, count, size=size)
+
+
+def with_own_sizes(outputs: Sequence[Node], defined: Mapping[Symbol, Node]) -> list[Node]:
+    """Return a copy of outputs with new sizes in place of those that the nodes `defined` define in the original."""
+    if not defined:
+        return list(outputs)
+    own = {s: Dim.new(s.name, s.hint, s.rows) for s in defined}
+    new: dict[Node, Node] = {}
+    for n in reachable(outputs, min(n.serial for n in defined.values())):
+        inputs = tuple(new.get(i, i) for i in n.inputs)
+        if inputs != n.inputs or not symbols_of_node(n).isdisjoint(own):
+            new[n] = interpreters.retyped(n, inputs, interpreters.concrete(n.params, own))
+    return [new.get(n, n) for n in outputs]

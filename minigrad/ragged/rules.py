@@ -17,7 +17,7 @@ import numpy as np
 from .. import interpreters
 from ..axes import ORDERED, PARALLEL, PERMUTED, REDUCE, AxisRule, axis_rule
 from ..combiners import ADD, ALL, ANY, ARGMAX, MAX, MIN
-from ..defined_sizes import after_definitions
+from ..defined_sizes import after_definitions, defines_sizes
 from ..errors import BatchError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, Graph, Node, full, moment, reachable
 from ..ops.accumulators import accumulator
@@ -106,6 +106,8 @@ class Batching:
         if node.prim is defined_size and node.inputs[0] in self.mapped:
             self.rows.define(node.params["size"].symbol, inputs[0])
             return inputs[0]
+        if node.prim.inline and defines_sizes(node) and not self.mapped.isdisjoint(node.inputs):
+            return RULES[node.prim](self, node, inputs)
         if node.prim in (barrier, proj) or not self._touches_ragged(node):
             return None
         if node.prim is cast and node.inputs[0] in self.packed_indices and node.dtype == _INT:
@@ -537,9 +539,13 @@ _SEGMENT_FORMS: dict[Primitive, SegmentForm] = {
 
 
 def _segment_ids(b: Batching, node: Node, xs: Inputs) -> Node:
-    domain = b.rows.domain(node.shape)
-    owner = segment_ids(xs[0], size=b.rows.total(domain))
-    return owner - b.rows.of_owner(b.rows.offset(b.rows.domain(node.inputs[0].shape)), domain)
+    (old,), (lengths,), domain = node.inputs, xs, b.rows.domain(node.shape)
+    if b.is_ragged(old):
+        before = b.rows.offset(b.rows.domain(old.shape))
+    else:  # as many segments in each example
+        lengths = reshape(b.each(old), shape=(b.rows.size * old.shape[0],))
+        before = iota(size=b.rows.size) * broadcast_along(size_scalar(old.shape[0], _INT), (b.rows.size,), (0,))
+    return segment_ids(lengths, size=b.rows.total(domain)) - b.rows.of_owner(before, domain)
 
 
 def _segments(b: Batching, node: Node, xs: Inputs) -> Node:

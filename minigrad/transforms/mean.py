@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import optree
 
 from .. import interpreters
+from ..defined_sizes import definitions
 from ..errors import BatchError, ShapeError, at_user_line
 from ..graph import FORMS, Graph, InAxes, Node, PyTree, full
 from ..ops.mean import mean, split_mean
 from ..ops.reduce import sum_
+from ..ops.selection import with_own_sizes
 from ..ops.shape import reshape, slice_
 from ..tracing import made_by, number
 from .graph_forms import loss_and_aux, out_tree
@@ -158,8 +160,10 @@ def unrolled(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], n
         # Replace the shared inputs first, so that all copies use the same shared nodes.
         outputs = interpreters.substitute(graph.outputs, {s: i for s, i, a in operands if a is None})
         totals: list[Node] = []
+        defined = definitions(graph.nodes)
         for k in range(n):
             copies = interpreters.substitute(outputs, {s: _example(i, a, k) for s, i, a in operands if a is not None})
+            copies = with_own_sizes(copies, defined)
             totals = copies if not k else [t + c for t, c in zip(totals, copies, strict=True)]
         means = tuple(t / full(n, t.shape, t.dtype) for t in totals)
     return graph.replace(inputs=tuple(inputs), outputs=means)

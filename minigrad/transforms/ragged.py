@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import optree
 
-from ..defined_sizes import definitions
+from ..defined_sizes import defines_sizes
 from ..errors import BatchError, at_user_line
 from ..graph import CALLS, ArrayType, Graph, InAxes, Node, PyTree, full
 from ..ops.constants import iota
@@ -137,7 +137,7 @@ def _results(name: str, batching: Batching, outputs: Sequence[Node], since: int,
 def _batch_of_selections(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], out_axes: InAxes,
                          size: int | Dim) -> Graph | None:
     """Return the batch of a graph that defines sizes, whose axes of such sizes are ragged; None for others."""
-    if not definitions(graph.nodes):
+    if not any(map(defines_sizes, graph.nodes)):
         return None
     batching = Batching(Rows(size))
     for old, new, axis in zip(graph.inputs, inputs, axes, strict=True):

@@ -255,3 +255,34 @@ def test_masks_index_arrays():
 def test_axes_of_different_masks_do_not_meet():
     with pytest.raises(ShapeError, match=r"test_selections.py:\d+: np.multiply: f64\[kept_row\] and f64\[kept_row2\]"):
         mg.grad(lambda x: np.sum(x[x > 0] * x[x < 0]))(np.ones(3))
+
+
+def test_batches_of_batches_and_copies():
+    x = np.random.default_rng(0).normal(size=(2, 4, 3))
+    ragged = [mg.batch([row[:n] for row, n in zip(m, (3, 0, 1, 2), strict=True)], mg.f64[node]) for m in x]
+
+    def f(w, row):
+        kept = row[row > 0]
+        return np.sum((w * kept) ** 2) / (1 + kept.shape[0])
+
+    each = np.array([[f(1.3, row) for row in m] for m in x])
+    slopes = np.array([[mg.grad(f)(1.3, row) for row in m] for m in x])
+    for run in compiled(mg.vmap(mg.vmap(mg.value_and_grad(f), in_axes=(None, 0)), in_axes=(None, 0))):
+        have = run(1.3, x)
+        np.testing.assert_allclose(have, (each, slopes))
+    inner = mg.vmap(lambda b: mg.mean_loss(f, in_axes=(None, 0))(1.3, b))
+    for run in compiled(inner):
+        np.testing.assert_allclose(run(mg.batch(ragged)), [np.mean([f(1.3, row) for row in b]) for b in ragged])
+    for run in compiled(mg.unroll(f, 4, in_axes=(None, 0))):
+        np.testing.assert_allclose(run(1.3, x[0]), np.mean(each[0]))
+    for run in compiled(mg.grad(mg.mean_loss(mg.checkpoint(f), in_axes=(None, 0)))):
+        np.testing.assert_allclose(run(1.3, x[0]), np.mean(slopes[0]))
+
+
+def test_pages_and_drawings_show_sizes_that_data_define():
+    loss = mg.mean_loss(lambda w, row: np.sum(w * row[row > 0]), in_axes=(None, 0))
+    x = np.array([[1.0, -1.0], [2.0, 3.0]])
+    graph = mg.trace(loss)(1.0, x)
+    assert "kept_rows" in str(graph)
+    assert "kept_rows" in graph.with_values(1.0, x).to_svg()
+    assert graph.explore(1.0, x) is not None

@@ -25,9 +25,13 @@ from .errors import DtypeError, ShapeError, at_user_line
 from .graph import ArrayType, Node, dtype_of
 from .numpy.arguments import ShapeLike, as_axis, as_shape, broadcast_shapes
 from .numpy.indexing import getitem
+from .numpy.manipulation import broadcast_to
+from .ops.constants import iota
 from .ops.random import random_bits
+from .ops.strict_index import place
 from .primitive import move_axis
-from .symbolic import Shape
+from .sizes import Size
+from .symbolic import Shape, differs
 from .tracebacks import boundary
 from .traced_array import Array, ArrayLike, as_array
 from .tracing import number, tracing
@@ -121,6 +125,8 @@ def split(key: ArrayLike, n: int = 2) -> Array:
     array([[2219120097, 4035800746],
            [ 253345875, 2214098416]], dtype=uint32)
     """
+    if isinstance(n, Size) and differs(n.dim):
+        return Array(_bits(key, (n.dim, 2), _KEYS))
     if isinstance(n, bool) or not hasattr(n, "__index__") or (count := operator.index(n)) < 0:
         raise ShapeError(at_user_line(f"random.split: the number of keys is one integer of at least 0, got {n!r}"))
     return Array(_bits(key, (count, 2), _KEYS))
@@ -298,7 +304,7 @@ def categorical(key: ArrayLike, logits: ArrayLike, axis: int = -1, shape: ShapeL
 
 
 @_drawn(1)
-def randint(key: ArrayLike, shape: ShapeLike, low: int, high: int) -> Array:
+def randint(key: ArrayLike, shape: ShapeLike, low: int | Size | Array, high: int | Size | Array) -> Array:
     """Return random integers in [low, high).
 
     Parameters
@@ -306,7 +312,8 @@ def randint(key: ArrayLike, shape: ShapeLike, low: int, high: int) -> Array:
     key : array (2,), uint32
     shape : tuple of int
     low, high : int
-        At most 2**32 apart. The probabilities of two integers differ by a factor of at most 1 + 2**-19.
+        At most 2**32 apart; in a trace also sizes or traced integers, whose range the program checks. The
+        probabilities of two integers differ by a factor of at most 1 + 2**-19.
 
     Returns
     -------
@@ -323,11 +330,16 @@ def randint(key: ArrayLike, shape: ShapeLike, low: int, high: int) -> Array:
     >>> mg.random.randint(mg.random.key(0), (5,), 0, 10)
     array([3, 7, 9, 6, 0])
     """
+    if any(isinstance(v, Array) or (isinstance(v, Size) and differs(v.dim)) for v in (low, high)):
+        begin, whole = as_array(low).astype(np.int64), np.dtype(np.int64)
+        width = broadcast_to(as_array(high).astype(whole) - begin, as_shape(shape))
+        drawn = as_array(np.floor(_unit(key, as_shape(shape), np.dtype(np.float64)) * width)).astype(whole)
+        return Array(place(drawn._node, width._node)) + begin
     low, high = int(low), int(high)
     if not 0 < high - low <= 2**32:
         raise ShapeError(at_user_line(f"random.randint: an empty range, or one above 2**32: [{low}, {high})"))
-    x = _unit(key, as_shape(shape), np.dtype(np.float64))
-    return as_array(np.floor(x * float(high - low))).astype(np.int64) + low
+    unit = _unit(key, as_shape(shape), np.dtype(np.float64))
+    return as_array(np.floor(unit * float(high - low))).astype(np.int64) + low
 
 
 @boundary
@@ -351,6 +363,8 @@ def permutation(key: ArrayLike, x: int | ArrayLike) -> Any:
     >>> mg.random.permutation(mg.random.key(0), 5)
     array([4, 0, 3, 1, 2])
     """
+    if isinstance(x, Size) and differs(x.dim):
+        x = Array(iota(size=x.dim))
     return _permuted(key, np.arange(x) if isinstance(x, (int, np.integer)) else x)
 
 
@@ -359,7 +373,8 @@ def _permuted(key: ArrayLike, rows: ArrayLike) -> Array:
     x = as_array(rows)
     if not x.ndim:
         raise ShapeError(at_user_line("random.permutation of one traced number: it must be a plain int"))
-    return getitem(x, np.argsort(_unit(key, (number(x._node.shape[0]),), np.dtype(np.float64))))
+    n = x._node.shape[0]
+    return getitem(x, np.argsort(_unit(key, (n if differs(n) else number(n),), np.dtype(np.float64))))
 
 
 def __dir__() -> list[str]:

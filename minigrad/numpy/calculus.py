@@ -9,6 +9,7 @@ from ..graph import Node
 from ..ops import elementwise as ew
 from ..ops.shape import concatenate as concatenate_nodes
 from ..ops.shape import section
+from ..sizes import shown
 from ..symbolic import differs
 from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import guard_equal, number
@@ -153,7 +154,7 @@ def interp(x: ArrayLike, xp: ArrayLike, fp: ArrayLike, left: ArrayLike | None = 
     At a knot the slope is that to its right.
     """
     x, xp, fp = (v if v.dtype == np.float64 else v.astype(np.float64) for v in map(as_array, (x, xp, fp)))
-    if xp.ndim != 1 or fp.ndim != 1 or number(xp._node.shape[0]) != number(fp._node.shape[0]):
+    if xp.ndim != 1 or fp.ndim != 1 or not guard_equal(xp._node.shape[0], fp._node.shape[0]):
         raise ShapeError(at_user_line(f"np.interp: xp and fp must be vectors of one length, not {xp._node.type} and "
                                       f"{fp._node.type}"))
     if period is not None:
@@ -166,11 +167,15 @@ def interp(x: ArrayLike, xp: ArrayLike, fp: ArrayLike, left: ArrayLike | None = 
         xp = concatenate([xp[-1:] - period, xp, xp[:1] + period])
         fp = concatenate([fp[-1:], fp, fp[:1]])
         left = right = None
-    n = number(xp._node.shape[0])
-    if not n:
-        raise ShapeError(at_user_line("np.interp of no points"))
-    j = clip(searchsorted(xp, x, "right") - 1, 0, max(n - 2, 0))
-    k = TABLE[np.minimum](j + 1, n - 1)
+    n = xp._node.shape[0]
+    if differs(n):
+        xp, last = at_least_rows(xp, n, 1, "np.interp"), as_array(shown(n)) - 1
+    else:
+        if not number(n):
+            raise ShapeError(at_user_line("np.interp of no points"))
+        last = as_array(number(n) - 1)
+    j = clip(searchsorted(xp, x, "right") - 1, 0, TABLE[np.maximum](last - 1, 0))
+    k = TABLE[np.minimum](j + 1, last)
     x0, f0, width = xp[j], fp[j], xp[k] - xp[j]
     apart = width > 0
     inside = f0 + (fp[k] - f0) / where(apart, width, 1.0) * (x - x0)

@@ -12,10 +12,12 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from ..errors import ShapeError, at_user_line
+from ..sizes import shown
 from ..symbolic import Dim, differs
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import number
 from .arguments import as_sequence, at_least_rows, counted
+from .creation import arange
 from .dispatch import implements
 from .joining import concatenate, pad
 from .manipulation import at_least, flip, moveaxis
@@ -106,7 +108,8 @@ def windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int]
     strides, dilations = (_pairs("windows", v, k, w) for v, w in ((stride, "stride"), (dilation, "dilation")))
     lead = x.ndim - k
     reach = [(n - 1) * d + 1 for n, d in zip(window, dilations, strict=True)]
-    sizes = [n if differs(n) and s == 1 else number(n) for n, s in zip(x._node.shape[lead:], strides, strict=True)]
+    sizes = [n if differs(n) and (s == 1 or padding != "same") else number(n)
+             for n, s in zip(x._node.shape[lead:], strides, strict=True)]
     if padding == "same":
         total = [r - 1 if isinstance(n, Dim) else max((-(-n // s) - 1) * s + r - n, 0)
                  for n, s, r in zip(sizes, strides, reach, strict=True)]
@@ -123,7 +126,7 @@ def windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int]
                                           f"of {length}"))
         if isinstance(length, Dim):
             x = at_least_rows(x, length, r, f"a window of {n}")
-        first = counted(length - r + 1) if isinstance(length, Dim) else np.arange(0, length - r + 1, s)
+        first = arange(0, shown(length - r + 1), s) if isinstance(length, Dim) else np.arange(0, length - r + 1, s)
         index = first[:, None] + np.arange(n) * d
         x = moveaxis(x[(slice(None),) * (lead + i) + (index,)], lead + i + 1, -1)
     return x

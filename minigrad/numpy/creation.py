@@ -21,6 +21,7 @@ from .data_types import as_floating, astype, result_type
 from .dispatch import any_traced, implements
 from .joining import concatenate, stack
 from .manipulation import broadcast_arrays, broadcast_to, expand_dims, moveaxis, ravel, reshape, swapaxes
+from .selections import range_between
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -127,23 +128,28 @@ def arange(start: ArrayLike, stop: ArrayLike | None = None, step: ArrayLike = 1,
     """Return evenly spaced numbers; a symbolic size may end a count from zero."""
     if stop is None:
         start, stop = 0, start
-    if any(isinstance(v, Size) for v in (start, stop)) and (count := _steps(start, stop, step)) is not None:
-        steps = as_array(counted(count))
-        steps = steps if step == 1 else steps * step
-        steps = steps if isinstance(start, int) and start == 0 else steps + start
+    if any(isinstance(v, (Size, Array)) for v in (start, stop)) and (steps := _steps(start, stop, step)) is not None:
         return steps if dtype is None else steps.astype(dtype)
     ends: Any = [int(v) if isinstance(v, Size) else v for v in (start, stop, step)]
     return Array(constant(np.arange(*ends, dtype=dtype)))
 
 
-def _steps(start: object, stop: object, step: object) -> int | Dim | None:
-    """Return the number of steps between whole ends that may be symbolic sizes, or None where it has none."""
+def _steps(start: object, stop: object, step: object) -> Array | None:
+    """Return a range of whole ends that are symbolic or traced; None for others."""
     low, high = unwrap(start), unwrap(stop)
-    if not (isinstance(low, (int, Dim)) and isinstance(high, (int, Dim)) and isinstance(step, int)):
+    if not isinstance(step, int) or isinstance(step, bool):
         return None
-    if (low, step) != (0, 1) and not differs(low) and not differs(high):
+    if isinstance(low, (int, Dim)) and isinstance(high, (int, Dim)):
+        if (low, step) != (0, 1) and not differs(low) and not differs(high):
+            return None
+        if (count := divide(high - low, step)) is not None:
+            steps = as_array(counted(count))
+            steps = steps if step == 1 else steps * step
+            return steps if isinstance(start, int) and start == 0 else steps + as_array(start)
+    if not step or not all(isinstance(v, (int, Size)) or (isinstance(v, Array) and v.dtype.kind in "iu" and not v.ndim)
+                           for v in (start, stop)):
         return None
-    return divide(high - low, step)
+    return Array(range_between(as_array(start), as_array(stop), step))
 
 
 @implements(np.linspace)

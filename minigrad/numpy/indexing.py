@@ -27,7 +27,7 @@ from .elementwise import clip, where
 from .joining import concatenate, stack
 from .manipulation import expand_dims, flat_along, index_along, moveaxis, ravel, reshape
 from .protocols import known_array
-from .selections import coordinates
+from .selections import coordinates, slice_positions
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -177,37 +177,41 @@ def _with_symbolic_sizes(items: list[Item], node: Node) -> tuple[list[Item], Nod
             n = node.shape[axis]
             if isinstance(k, int) and isinstance(n, Dim) and n.hint is None:
                 k = np.array(k)
-            elif isinstance(k, slice) and (differs(n) or any(isinstance(v, Size) and differs(v.dim) for v in (
-                    k.start, k.stop))) and k not in (slice(None), slice(None, None, -1)):
+            elif isinstance(k, slice) and _follows_data(k, n):
                 node, k = _symbolic_slice(node, axis, k), slice(None)
             axis += 1
         out.append(k)
     return out, node
 
 
-def _symbolic_slice(node: Node, axis: int, k: slice) -> Node:
-    """Return a slice along an axis of unknown size, or up to one.
+def _follows_data(k: slice, n: int | Dim) -> bool:
+    """Return whether the number of elements of a slice differs between examples."""
+    if k.start is None and k.stop is None and (k.step is None or (isinstance(k.step, int) and k.step == -1)):
+        return False
+    bounds = (k.start, k.stop)
+    return differs(n) or any(_is_traced(v) or (isinstance(v, Size) and differs(v.dim)) for v in bounds)
 
-    It has all but some elements at the ends, or as many as the slice says.
-    """
-    low, high = (None if v is None else v.dim if isinstance(v, Size) and differs(v.dim) else _known_bound(v)
-                 for v in (k.start, k.stop))
+
+def _symbolic_slice(node: Node, axis: int, k: slice) -> Node:
+    """Return a slice whose number of elements differs between examples, or follows from data."""
+    low, high = (v if v is None or _is_traced(v) else v.dim if isinstance(v, Size) and differs(v.dim) else
+                 _known_bound(v) for v in (k.start, k.stop))
     n, by = node.shape[axis], 1 if k.step is None else _known_bound(k.step)
     if by == 0:
         raise ShapeError(at_user_line(f"the slice [{k.start}:{k.stop}:0] of {node.type}: its step is 0"))
-    if by == 1 and (index := _fixed_rows(low, high)) is not None:
-        if not len(index):
-            return full(0, (*node.shape[:axis], 0, *node.shape[axis + 1:]), node.dtype)
-        return _taken(node, axis, index)
-    if (run := _run(low, high, by, n)) is not None:
-        begin, count = run
-        out = _stepped(node, axis, begin, count, abs(by))
-        return shapes.flip(out, axes=(axis,)) if by < 0 else out
-    words = "".join(f"{'' if v is None else v}:" for v in (k.start, k.stop)) + ("" if k.step is None else str(by))
-    raise ShapeError(at_user_line(
-        f"the slice [{words.removesuffix(':') if k.step is None else words}] of axis {axis} of {node.type}: how many "
-        f"elements it has follows from {n} by rounding. Slices such as [1:], [:-1], [-2:], [:3] and [::-1] are "
-        "those that examples of different size can have"))
+    if not isinstance(low, Array) and not isinstance(high, Array):
+        if by == 1 and (index := _fixed_rows(low, high)) is not None:
+            if not len(index):
+                return full(0, (*node.shape[:axis], 0, *node.shape[axis + 1:]), node.dtype)
+            return _taken(node, axis, index)
+        if (run := _run(low, high, by, n)) is not None:
+            out = _stepped(node, axis, *run, abs(by))
+            return shapes.flip(out, axes=(axis,)) if by < 0 else out
+    for v in (low, high):
+        if isinstance(v, Array) and (v.ndim or v.dtype.kind not in "iu"):
+            raise DtypeError(at_user_line(f"a slice of {node.type} with the bound {v._node.type}: it is one integer"))
+    positions = slice_positions(low, high, by, n)
+    return move_axis(gathering.gather(move_axis(node, axis, 0), positions), 0, axis)
 
 
 def _fixed_rows(low: int | Dim | None, high: int | Dim | None) -> np.ndarray | None:
@@ -257,10 +261,15 @@ def _taken(node: Node, axis: int, index: np.ndarray) -> Node:
     return move_axis(gathering.gather(front, constant(index)), 0, axis)
 
 
+def _is_traced(v: object) -> TypeGuard[Array]:
+    """Return whether the bound of a slice is known to the program alone."""
+    return isinstance(v, Array) and known_array(v) is None
+
+
 def _known_bound(v: SupportsIndex) -> int:
-    if isinstance(v, Array) and known_array(v) is None:
-        raise TraceError(at_user_line("a slice bound that is traced: the result's shape would depend on data. Use "
-                                      "x[start + np.arange(length)]"))
+    if _is_traced(v):
+        raise TraceError(at_user_line("a slice whose step is traced: it must be a plain int. Use "
+                                      "x[start + step * np.arange(length)]"))
     return operator.index(v)
 
 

@@ -152,6 +152,11 @@ def array_split(ary: ArrayLike, indices_or_sections: int | Sequence[int] | np.nd
         cuts = [as_int(i, "split", "indices_or_sections") for i in indices_or_sections]
         bounds = [0, *(i if i >= 0 else n + i for i in cuts), n]
         return [Array(shapes.section(x, a, low, high - low)) for low, high in itertools.pairwise(bounds)]
+    if differs(n) and not _even:
+        k = as_int(indices_or_sections, "split", "indices_or_sections")
+        each, more = divmod(as_array(shown(n)), k)
+        cuts_ = [each * i + TABLE[np.minimum](more, i) for i in range(k + 1)]
+        return [index_along(Array(x), a, slice(low, high)) for low, high in itertools.pairwise(cuts_)]
     n = number(n)
     if not several(indices_or_sections):
         k = as_int(indices_or_sections, "split", "indices_or_sections")

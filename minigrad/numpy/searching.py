@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import ShapeError, at_user_line
 from ..ops import reduce
 from ..primitive import Primitive
+from ..symbolic import differs
 from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import number
 from .arguments import Axes, one_axis
@@ -53,11 +54,14 @@ def searchsorted(a: ArrayLike, v: ArrayLike, side: str = "left", sorter: ArrayLi
                                       "rows"))
     if sorter is not None:
         a = a[as_array(sorter)]
-    n = number(a._node.shape[0])
     dtype = np.result_type(a.dtype, v.dtype)
     if dtype == np.bool_:
         dtype = np.dtype(np.int64)
     a, v = a.astype(dtype), v.astype(dtype)
+    if differs(a._node.shape[0]):  # without a number of rounds: the count of those before
+        a = a[(slice(None), *(None,) * v.ndim)]
+        return sum_(_before(a, v) if side == "left" else ~_before(v, a), 0)
+    n = number(a._node.shape[0])
     place = TABLE[np.zeros_like](v, dtype=np.int64)
     for k in reversed(range(n.bit_length())):
         further = place + (1 << k)

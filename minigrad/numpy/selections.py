@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -12,14 +12,16 @@ from ..graph import Node, constant_of
 from ..ops import elementwise as ew
 from ..ops import selection
 from ..ops.broadcast import broadcast_along
-from ..ops.constants import size_scalar
+from ..ops.constants import iota, size_, size_scalar
 from ..ops.shape import reshape
 from ..primitive import key_of_any
-from ..symbolic import size_of
+from ..sizes import shown
+from ..symbolic import Dim, size_of
 from ..tracebacks import boundary
-from ..traced_array import Array, ArrayLike, as_array
+from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import thread
 
+Bound: TypeAlias = Array | int | Dim | None  # of a slice
 _INT = np.dtype(np.int64)
 
 
@@ -103,7 +105,8 @@ def _equal(a: Node, b: Node, known: dict[tuple[Node, Node], bool]) -> bool:
     if a is b:
         return True
     if (a, b) not in known:
-        known[a, b] = (a.prim is b.prim and not a.prim.distinct and (bool(a.inputs) or constant_of(a) is not None)
+        leaf = not a.inputs and a.prim not in (size_, iota) and constant_of(a) is None
+        known[a, b] = (a.prim is b.prim and not a.prim.distinct and not leaf
                        and a.type == b.type and key_of_any(a.params) == key_of_any(b.params)
                        and len(a.inputs) == len(b.inputs)
                        and all(_equal(i, j, known) for i, j in zip(a.inputs, b.inputs, strict=True)))
@@ -118,6 +121,50 @@ def _unraveled(flat: Node, mask: Node) -> list[Node]:
         out.append(ew.mod(flat, width))
         flat = ew.floor_divide(flat, width)
     return [flat, *reversed(out)]
+
+
+def _sized(count: Node) -> tuple[Dim, Node]:
+    """Return a size whose number the program computes, and the node that defines it: one of equal counts."""
+    known = thread.trace.selections
+    assert known is not None
+    if count not in known:
+        count = next((other for other in known if not other.ndim and _equal(count, other, {})), count)
+    if count not in known:
+        known[count] = [selection.define_size(count, "part" if not known else f"part{len(known) + 1}")[1]]
+    (defined,) = known[count]
+    size: Dim = defined.params["size"]
+    return size, defined
+
+
+def range_between(first: Array, last: Array, step: int, within: int | Dim | None = None) -> Node:
+    """Return ``range(first, last, step)`` of ends that the program computes; `within`: positions along such an axis."""
+    reach = last - first if step > 0 else first - last
+    count = TABLE[np.maximum]((reach + (abs(step) - 1)) // abs(step), 0)
+    size, defined = _sized(ew.cast_to(count._node, _INT))
+    return selection.steps(ew.cast_to(first._node, _INT), defined, size=size, step=step, within=within)
+
+
+def slice_positions(low: Bound, high: Bound, step: int, n: int | Dim) -> Node:
+    """Return the positions of a slice of `n` elements whose number the program computes, by Python's rules."""
+    forwards = step > 0
+    return range_between(_bound(low, n, forwards, not forwards), _bound(high, n, forwards, forwards), step, n)
+
+
+def _bound(v: Bound, n: int | Dim, forwards: bool, from_end: bool) -> Array:
+    """Return the place of a slice's bound; `from_end`: None stands for the end of the axis.
+
+    The place is cut off at the ends of the axis where the number of elements depends on it.
+    """
+    ends = (0, n) if forwards else (-1, n - 1)
+    if v is None:
+        v = ends[from_end]
+    elif isinstance(v, int) and (v < 0) == from_end:
+        v = n + v if v < 0 else v
+    else:
+        place, low, high = (as_array(shown(e) if isinstance(e, Dim) else e) for e in (v, *ends))
+        place = TABLE[np.where](place < 0, place + as_array(shown(n)), place)
+        return TABLE[np.minimum](TABLE[np.maximum](place, low), high)
+    return as_array(shown(v) if isinstance(v, Dim) else v)
 
 
 @boundary

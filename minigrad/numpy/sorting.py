@@ -9,6 +9,7 @@ import numpy as np
 from ..graph import Node
 from ..ops import sort as ordering
 from ..ops.shape import flip
+from ..sizes import Size
 from ..traced_array import Array, ArrayLike, as_array
 from .arguments import as_axis, as_ints, one_axis
 from .dispatch import implements
@@ -46,7 +47,8 @@ def _enter_partition(numpys: Callable[..., object], by: Callable[..., Array], do
     @implements(numpys, doc=doc)
     def partition(a: ArrayLike, kth: int | Sequence[int], axis: int = -1, kind: str = "introselect",
                   order: None = None) -> Array:
-        as_ints(kth, numpys.__name__, "kth")
+        if not isinstance(kth, (Size, Array)):
+            as_ints(kth, numpys.__name__, "kth")
         return by(a, axis)
 
 

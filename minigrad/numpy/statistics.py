@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import ShapeError, TraceError, at_user_line
+from ..graph import Node
 from ..ops import elementwise as ew
 from ..ops import sort as ordering
 from ..ops.constants import size_scalar
@@ -16,16 +17,17 @@ from ..ops.index import scatter_add
 from ..ops.mean import mean as mean_
 from ..ops.shape import reshape as reshape_node
 from ..ops.shape import transpose as transpose_node
-from ..symbolic import size_of
+from ..sizes import shown
+from ..symbolic import differs, size_of
 from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import number
-from .arguments import Axes, as_axes, as_int, given, masks
+from .arguments import Axes, as_axes, as_int, at_least_rows, given, masks
 from .creation import spaced
 from .dispatch import accumulates, implements
 from .elementwise import clip
 from .elementwise import where as choose
 from .indexing import diagonal, take_along_axis
-from .joining import concatenate
+from .joining import concatenate, stack
 from .manipulation import at_least, broadcast_to, expand_dims, moveaxis, ravel, reshape
 from .reductions import cumprod, cumsum, deviation, keep_axes, max_, mean, min_, prod, slice_along, sum_
 from .searching import argmax, argmin, searchsorted
@@ -43,7 +45,13 @@ def median(a: ArrayLike, axis: Axes = None, out: None = None, overwrite_input: b
     x = as_array(a)
     rows, axes = _rows(x if x.dtype.kind == "f" else x.astype(np.float64), axis, "median")
     ordered, last_axis = rows._node, rows.ndim - 1
-    n = number(ordered.shape[-1])
+    n = ordered.shape[-1]
+    if differs(n):
+        places = as_array(shown(n))
+        below, above, end = _picked(rows, stack([(places - 1) // 2, places // 2, places - 1]))
+        halfway = choose(places % 2 == 1, below, (below + above) / 2)
+        return keep_axes(choose(np.isnan(end), end, halfway)._node, x._node, axes, keepdims)
+    n = number(n)
     middle = mean_(slice_along(ordered, last_axis, (n - 1) // 2, n // 2 + 1), axes=(last_axis,))
     last = reshape_node(slice_along(ordered, last_axis, n - 1, n), shape=middle.shape)  # NaN sorts last
     return keep_axes(ew.where(ew.isnan(last), last, middle), x._node, axes, keepdims)
@@ -61,11 +69,39 @@ def _rows(a: ArrayLike, axis: Axes, name: str) -> tuple[Array, tuple[int, ...]]:
     node = as_array(a)._node
     axes = as_axes(axis, node.ndim, name)
     kept = [i for i in range(node.ndim) if i not in axes]
-    n = number(size_of(node.shape[i] for i in axes))
+    n = size_of(node.shape[i] for i in axes)
+    if differs(n):
+        return _rows_of_any_size(node, axes, kept, name), axes
+    n = number(n)
     if not n:
         raise ShapeError(at_user_line(f"np.{name} of an empty axis of {node.type}"))
     rows = reshape_node(transpose_node(node, perm=(*kept, *axes)), shape=(*(node.shape[i] for i in kept), n))
     return Array(ordering.sort(rows, len(kept))), axes
+
+
+def _rows_of_any_size(node: Node, axes: tuple[int, ...], kept: Sequence[int], name: str) -> Array:
+    if len(axes) > 1:  # ragged ones first, as rows: their order does not matter to a sort
+        order = sorted(axes, key=lambda i: not differs(node.shape[i]))
+        flat = transpose_node(node, perm=(*order, *kept))
+        rows = reshape_node(flat, shape=(size_of(flat.shape[:len(axes)]), *flat.shape[len(axes):]))
+    else:
+        rows = transpose_node(node, perm=(*axes, *kept))
+    x = moveaxis(Array(rows), 0, -1)
+    if not any(differs(node.shape[i]) for i in kept):
+        x = at_least_rows(x, rows.shape[0], 1, f"np.{name}")
+    return Array(ordering.sort(x._node, x.ndim - 1))
+
+
+def _picked(rows: Array, index: Array) -> Array:
+    """Return the elements of sorted rows at indices along a new first axis, which broadcast against the other axes."""
+    others = rows._node.shape[:-1]
+    if not differs(rows._node.shape[-1]):
+        shape = (index._node.shape[0], *others)
+        wide = moveaxis(broadcast_to(rows, (shape[0], *rows._node.shape)), -1, 0)
+        return take_along_axis(wide, expand_dims(broadcast_to(index, shape), 0), 0)[0]
+    index = reshape(index, (*index._node.shape, *(1,) * (len(others) + 1 - index.ndim)))
+    places = broadcast_to(index, (index._node.shape[0], *others))
+    return moveaxis(take_along_axis(rows, moveaxis(places, 0, -1), -1), -1, 0)
 
 
 def _quantile(name: str, a: ArrayLike, q: ArrayLike, axis: Axes, method: str, keepdims: bool,
@@ -81,7 +117,8 @@ def _quantile(name: str, a: ArrayLike, q: ArrayLike, axis: Axes, method: str, ke
     if not chosen and a.dtype.kind != "f":  # quantiles chosen among integers keep their dtype
         a = a.astype(np.float64)
     rows, axes = _rows(a, axis, name)
-    n = number(rows._node.shape[-1])
+    size = rows._node.shape[-1]
+    n = as_array(shown(size)) if differs(size) else number(size)
     if q._weak or (scale == 1 and q.dtype.kind != "f"):  # integers below a percentage are float64 for NumPy
         q = q.astype(np.float64 if chosen else rows.dtype)
     q = (q if q.dtype.kind == "f" else q.astype(np.float64)) / scale
@@ -89,7 +126,7 @@ def _quantile(name: str, a: ArrayLike, q: ArrayLike, axis: Axes, method: str, ke
     lead = rows.ndim - 1
     quantiles = reshape(quantiles, (-1,) + (1,) * lead)  # one row of results per quantile, in front
     bad = TABLE[np.isnan](rows)
-    present: Array | int = (n - bad.sum(axis=-1)).astype(quantiles.dtype) if skip_nan else n
+    present = (n - bad.sum(axis=-1)).astype(quantiles.dtype) if skip_nan else n
     alpha, beta = _CONTINUOUS.get(method, (1.0, 1.0))
     virtual = present * quantiles + (alpha + quantiles * (1 - alpha - beta)) - 1
     if method in _DISCRETE:
@@ -98,17 +135,15 @@ def _quantile(name: str, a: ArrayLike, q: ArrayLike, axis: Axes, method: str, ke
     low = TABLE[np.floor](virtual)
     part = virtual - low
     low = low.astype(np.int64)
-    high = np.minimum(low + 1, n - 1)
-    shape = (size_of(q._node.shape), *rows._node.shape[:-1])
-    wide = moveaxis(broadcast_to(rows, (shape[0], *rows._node.shape)), -1, 0)
-    first, second = (take_along_axis(wide, expand_dims(broadcast_to(i, shape), 0), 0)[0] for i in (low, high))
+    high = TABLE[np.minimum](low + 1, n - 1)
+    first, second = _picked(rows, low), _picked(rows, high)
     out = first
     if not chosen:
         step = second - first
         between = choose(part >= 0.5, second - step * (1 - part), first + step * part)
         out = choose(part == 0, first, between)
         if not skip_nan:
-            out = choose(bad[..., -1], np.nan, out)
+            out = choose(bad[..., -1] if not differs(size) else bad.any(axis=-1), np.nan, out)
     out = reshape(out, (*q._node.shape, *rows._node.shape[:-1]))
     return expand_dims(out, tuple(i + q.ndim for i in axes)) if keepdims and axes else out
 

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..axes import ORDERED, AxisRule, Declared, Factor, parallel
+from ..axes import ORDERED, POINTWISE, AxisRule, Declared, Factor, parallel
 from ..families import discrete
 from ..graph import ArrayType, Node
 from ..primitive import ArrayNamespace, Sample, fail
 from ..symbolic import Shape
+from ..tracing import guard_equal_shapes
+from .refusals import require_ints
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -69,6 +71,25 @@ def _bits_eval(xp: ArrayNamespace, key: np.ndarray, *, shape: tuple[int, ...], s
     return xp.reshape(out[..., :total], (*lead, *shape))
 
 
+def _at_type(low: ArrayType, high: ArrayType, place: ArrayType, *, stream: int) -> ArrayType:
+    require_ints("random_at", low, high, place)
+    if not guard_equal_shapes(low.shape, place.shape) or not guard_equal_shapes(high.shape, place.shape):
+        raise fail("random_at", "shapes differ", low, high, place)
+    return ArrayType(place.shape, np.dtype(np.uint32))
+
+
+def _at_eval(xp: ArrayNamespace, low: np.ndarray, high: np.ndarray, place: np.ndarray, *, stream: int) -> np.ndarray:
+    key = [xp.astype(half, xp.uint64) for half in (low, high)]
+    counter = [xp.astype(part, xp.uint64) for part in (
+        xp.bitwise_and(place // 4, _LOW), xp.bitwise_right_shift(place // 4, 32), xp.full_like(place, stream),
+        xp.zeros_like(place))]
+    words, which = philox(xp, counter, key), place % 4
+    out = words[3]
+    for k in (2, 1, 0):
+        out = xp.where(which == k, words[k], out)
+    return xp.astype(out, xp.uint32)
+
+
 def _bits_axes(node: Node) -> AxisRule:
     (key,) = node.inputs
     lead = tuple(parallel(key.ndim - 1))
@@ -81,3 +102,8 @@ random_bits = discrete(
     flops=lambda node, value, count: 16 * value(node.type.size),  # 10 rounds of 6, 9 steps of the key, for 4 words
     samples=lambda: [Sample((np.array([1, 2], np.uint32),), {"shape": (3, 3), "stream": 0}, order=0),
                      Sample((np.array([[1, 2], [3, 4]], np.uint32),), {"shape": (5,), "stream": 1}, order=0)])
+
+# Number `place` of those that a key draws, of the key with the given halves: for numbers of ragged shape.
+random_at = discrete(
+    "random_at", _at_type, _at_eval, axes=POINTWISE, flops=lambda node, value, count: 64 * value(node.type.size),
+    samples=lambda: [Sample((np.array([1, 1, 3]), np.array([2, 2, 4]), np.array([0, 6, 3])), {"stream": 0}, order=0)])

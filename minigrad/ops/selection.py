@@ -10,7 +10,7 @@ from .. import interpreters
 from ..defined_sizes import symbols_of_node
 from ..errors import Unsupported
 from ..families import discrete
-from ..graph import ArrayType, Node, note_read, reachable
+from ..graph import ArrayType, Node, full, note_read, reachable
 from ..primitive import ArrayNamespace, Sample, broadcast_leading, fail
 from ..symbolic import Dim, Symbol
 from .broadcast import broadcast_along
@@ -62,6 +62,30 @@ def _rows_batch(batch: int | Dim, mapped: Sequence[bool], mask: Node, count: Nod
 flatnonzero = discrete(
     "flatnonzero", _rows_type, _rows_eval, batch=_rows_batch, hidden_params=frozenset({"size"}),
     samples=lambda: [Sample((np.array([True, False, True]), np.array(2)), {"size": 2}, order=0)])
+
+
+def _steps_type(first: ArrayType, count: ArrayType, *, size: int | Dim, step: int, within: int | Dim | None
+                ) -> ArrayType:
+    if first.shape or count.shape:
+        raise fail("steps", "the first number and the count are one number each", first, count)
+    require_ints("steps", first, count)
+    return ArrayType((size,), _INT)
+
+
+def _steps_batch(batch: int | Dim, mapped: Sequence[bool], first: Node, count: Node, *, size: int | Dim, step: int,
+                 within: int | Dim | None) -> Node:
+    shape = (batch, size)
+    own = first if mapped[0] else broadcast_leading(first, batch)
+    turn = broadcast_along(iota(size=size) * full(step, (size,), _INT), shape, (0,))
+    return cast_to(broadcast_along(own, shape, (1,)), _INT) + turn
+
+
+# `count` numbers from the first on, in steps: the positions of a slice `within` an axis, or those of a range (None).
+steps = discrete(
+    "steps", _steps_type,
+    lambda xp, first, count, *, size, step, within: first + step * xp.arange(size, dtype=xp.int64),
+    batch=_steps_batch, hidden_params=frozenset({"size", "within"}),
+    samples=lambda: [Sample((np.array(1), np.array(3)), {"size": 3, "step": 2, "within": None}, order=0)])
 
 
 def define_size(count: Node, name: str) -> tuple[Dim, Node]:

@@ -111,7 +111,9 @@ class Rows:
         return out
 
     def define(self, symbol: Symbol, lengths: Node) -> None:
-        """Enter a size that each example defines, from its numbers (B,)."""
+        """Enter a size that each example defines, from its numbers (B,); the first of equal definitions stays."""
+        if (symbol,) in self.definitions:
+            return
         self.lengths[symbol] = lengths
         self._define((symbol,), lengths)
         self.owners[symbol] = segment_ids(lengths, size=self.totals[(symbol,)])

@@ -28,9 +28,10 @@ from ..ops.constants import iota, proj, size_, size_scalar
 from ..ops.control import barrier, checkpoint, chunked, written_out
 from ..ops.custom import Later, custom, ruled
 from ..ops.einsum import LETTERS, contract, einsum, parse
-from ..ops.elementwise import cast, cast_to, eq, isnan, logical_not, logical_or, lt, where
+from ..ops.elementwise import cast, cast_to, eq, floor_divide, isnan, logical_not, logical_or, lt, mod, where
 from ..ops.index import counts_along, gather, scatter_add
 from ..ops.mean import mean
+from ..ops.random import random_at, random_bits
 from ..ops.recurrence import recurrence, segment_recurrence, segment_shift, shift
 from ..ops.reduce import argmax, argmin, max_, min_, min_or_largest, sum_
 from ..ops.scatter import scatter_max, scatter_min
@@ -45,8 +46,8 @@ from ..ops.segments import (
     segment_cumsum,
     segment_ids,
 )
-from ..ops.selection import defined_size, flatnonzero
-from ..ops.shape import concatenate, flip, reshape, transpose
+from ..ops.selection import defined_size, flatnonzero, steps
+from ..ops.shape import concatenate, flip, reshape, section, transpose
 from ..ops.sort import argsort, cumfmax, cumfmin, cummax, cummin, cumsum
 from ..ops.strict_index import place
 from ..primitive import Combiner, Primitive, broadcast_leading, placeholder
@@ -323,14 +324,46 @@ def _reshape(b: Batching, node: Node, xs: Inputs) -> Node:
         lead += 1
     before, after = (tuple(n for n in s[lead:] if n != 1) for s in (old.shape, shape))
     if not (_rows_lead(b, before) and _rows_lead(b, after)):
-        raise refuse(node, "it would move a fixed axis into or out of a ragged axis behind it",
-                     "Bring the ragged axis to the front first, with np.moveaxis or .T")
+        return _by_elements(b, node, x)
     if b.rows.total(b.rows.domain(before)) != b.rows.total(b.rows.domain(after)) and lead:
         k = lead + 1
         x = transpose(x, perm=(*range(1, k), 0, *range(k, x.ndim)))
         x = reshape(x, shape=(*shape[:lead], *b.rows.packed(shape[lead:])))
         return transpose(x, perm=(lead, *range(lead), *range(k, x.ndim)))
     return reshape(x, shape=b.rows.packed(shape))
+
+
+def _by_elements(b: Batching, node: Node, x: Node) -> Node:
+    """Gather each element of a reshape from its place in row-major order, where an axis moves past a ragged one."""
+    (old,), domain, wide = node.inputs, b.rows.domain(node.shape), b.rows.packed(node.shape)
+    owner = b.rows.owner(domain)
+    place = _place_in_example(b, node.shape, domain, wide)
+    coordinates: list[Node] = []
+    for n in reversed(old.shape[1:]):
+        size = gather(b.rows.length((n,)), owner) if b.rows.ragged(n) else broadcast_along(
+            size_scalar(n, _INT), wide[:1], (0,))
+        size = spread_rows(size, wide)
+        coordinates.append(mod(place, size))
+        place = floor_divide(place, size)
+    coordinates = [place, *reversed(coordinates)]
+    ragged, dense = _places(b.rows, old.shape)
+    rows = b.rows.row(b.rows.domain(old.shape), [coordinates[a] for a in ragged], spread_rows(owner, wide))
+    return gather(x, rows, *(coordinates[a] for a in dense))
+
+
+def _place_in_example(b: Batching, shape: Shape, domain: Domain, wide: Shape, lead: int = 0) -> Node:
+    """Return the place of each element of packed rows in its example's row-major order, `lead` axes left out."""
+    ragged, dense = _places(b.rows, shape)
+    place = full(0, wide, _INT)
+    for a, n in enumerate(shape[lead:], lead):
+        if a in dense:
+            size = broadcast_along(size_scalar(n, _INT), wide[:1], (0,))
+            own = broadcast_along(iota(size=n), wide, tuple(i for i in range(len(wide)) if i != dense[a]))
+        else:
+            size = gather(b.rows.length((n,)), b.rows.owner(domain))
+            own = spread_rows(b.rows.coordinate(domain, ragged.index(a)), wide)
+        place = place * spread_rows(size, wide) + own
+    return place
 
 
 def _rows_lead(b: Batching, shape: Shape) -> bool:
@@ -415,7 +448,8 @@ def _packed_indices(b: Batching, node: Node, indices: Sequence[Node], shape: Sha
         if b.rows.ragged(n):
             length = gather(_long_enough(b, i, n) if domain else b.rows.length((n,)), owner)
             x = at_rows(i)
-            coordinates.append(x if counts_along(n, i) is not None else checked_index(x, length))
+            valid = counts_along(n, i) is not None or (i.prim is steps and i.params["within"] == n)
+            coordinates.append(x if valid else checked_index(x, length))
         else:
             dense.append(at_rows(i))
     coordinates += [spread_rows(b.rows.coordinate(domain, k), wide) for k in range(len(common), len(domain))]
@@ -495,6 +529,32 @@ def _flatnonzero(b: Batching, node: Node, xs: Inputs) -> Node:
     if (axis := into[0].symbol if isinstance(into[0], Dim) else None) is not None:
         b.targets[node], b.packed_indices[node] = axis, rows
     return rows - b.rows.of_owner(b.rows.offset(into), domain)
+
+
+def _steps(b: Batching, node: Node, xs: Inputs) -> Node:
+    domain, place = b.rows.domain(node.shape), b.rows.position((node.params["size"],))
+    place = place * full(node.params["step"], place.shape, _INT)
+    return place + gather(b.each(node.inputs[0]), b.rows.owner(domain))
+
+
+# -- random numbers ------------------------------------------------------------------------------------------
+
+
+def _random_bits(b: Batching, node: Node, xs: Inputs) -> Node:
+    """Draw the number of each element at its place among those of its example."""
+    (key,), shape = node.inputs, node.shape
+    domain, wide, lead = b.rows.domain(shape), b.rows.packed(shape), key.ndim - 1
+    ragged, dense = _places(b.rows, shape)
+    place = _place_in_example(b, shape, domain, wide, lead)  # the leading axes have keys of their own
+    words = b.at_rows(key, domain, tuple(i for i, a in enumerate(ragged) if a < lead))
+    rows = key in b.mapped or b.is_ragged(key)
+    own_axes = {*([0] if rows else []), *(dense[a] for a in range(lead) if a in dense)}
+    halves = []
+    for k in (0, 1):
+        half = section(words, words.ndim - 1, k, 1)
+        half = cast_to(reshape(half, shape=half.shape[:-1]), _INT)
+        halves.append(broadcast_along(half, wide, tuple(i for i in range(len(wide)) if i not in own_axes)))
+    return random_at(*halves, place, stream=node.params["stream"])
 
 
 # -- order ---------------------------------------------------------------------------------------------------
@@ -639,11 +699,11 @@ RULES: dict[Primitive, Rule] = {
     size_: lambda b, node, xs: cast_to(b.rows.value((node.params["size"],)), node.dtype),
     expand: _expand, mean: _mean, argmax: _arg, argmin: _arg, einsum: _einsum, reshape: _reshape, transpose: _view,
     concatenate: _concatenate, flip: _view, gather: _gather, scatter_add: _scatter, scatter_max: _scatter,
-    scatter_min: _scatter, in_range: _in_range, flatnonzero: _flatnonzero, segment_ids: _segment_ids,
+    scatter_min: _scatter, in_range: _in_range, flatnonzero: _flatnonzero, steps: _steps, segment_ids: _segment_ids,
     **dict.fromkeys(_SEGMENT_FORMS, _ordered),
     **dict.fromkeys((segment_cumsum, segment_argsort, segment_cummax, segment_cummin, segment_cumfmax, segment_cumfmin,
                      segment_shift, segment_recurrence), _segments), block_einsum: _inner_block_einsum,
-    checkpoint: _checkpoint, chunked: _checkpoint, custom: _custom}
+    random_bits: _random_bits, checkpoint: _checkpoint, chunked: _checkpoint, custom: _custom}
 _ALONG = {ORDERED: ("it runs along a ragged axis", "Run it along another axis, or write it with cumsum and gathers"),
           PERMUTED: ("it moves elements along a ragged axis", "Move them along another axis, or index the rows with "
                      "an array of positions")}

@@ -37,6 +37,7 @@ def test_index_fields_are_not_shifted_back():
     assert gathered.inputs[1].prim.name == "input"
 
 
+KEY = mg.random.key(7)
 TABLE, KERNEL = RNG.normal(size=(12, 4)), RNG.normal(size=(2, 4, 3))
 
 
@@ -169,6 +170,33 @@ ANY = {  # programs that hold for examples without rows, too
     "running product of a block, down": lambda g: np.cumprod(1 - g.x[:, 0][:, None] * g.x[:, 1][None, :] / 9, axis=0),
     "running maximum of a block": lambda g: np.maximum.accumulate(g.x[:, 0][:, None] - g.x[:, 1][None, :], axis=1),
     "sort of a block, down": lambda g: np.sort(g.x[:, 0][:, None] - g.x[:, 1][None, :], axis=0),
+    "every second": lambda g: g.x[::2] * g.x[::2],
+    "every second from the second": lambda g: g.x[1::2],
+    "every third backwards": lambda g: g.x[::-3],
+    "inner ones by twos": lambda g: g.x[1:-1:2],
+    "mixed ends": lambda g: np.concatenate([g.x[-3:2], g.x[2:-3:-1]]),
+    "halves": lambda g: np.concatenate([g.x[g.x.shape[0] // 2:], -g.x[:g.x.shape[0] // 2]]),
+    "three or fewer": lambda g: g.x[:np.minimum(g.x.shape[0], 3)],
+    "up to a value": lambda g: g.x[:np.sum(g.x[:, 0] > 0)],
+    "parts": lambda g: np.concatenate([(k + 1) * p for k, p in enumerate(np.array_split(g.x, 3))]),
+    "range by threes": lambda g: module(g).arange(1, g.x.shape[0], 3) * g.y[0],
+    "range of edges and nodes": lambda g: module(g).arange(g.x.shape[0] + 4, -1, -2) * g.y[0],
+    "columns of half a block": lambda g: np.sum((g.x @ g.x.T)[:, ::2], axis=0),
+    "strided convolution": lambda g: mnp.conv(g.x.T, KERNEL, padding=2, stride=2) if not isinstance(g.x, np.ndarray)
+    else np.einsum("fck,cnk->fn", KERNEL, np.lib.stride_tricks.sliding_window_view(
+        np.pad(g.x.T, ((0, 0), (2, 2))), 3, axis=1)[:, ::2]),
+    "tiles": lambda g: np.tile(g.x, (2, 1)),
+    "flat columns": lambda g: np.ravel(g.x.T),
+    "pairs of columns": lambda g: g.x.T.reshape(2, 2, g.x.shape[0]) * g.y[0],
+    "places in order": lambda g: np.searchsorted(np.sort(g.w), g.x[:, 0]) * g.x[:, 0],
+    "places in order, right": lambda g: np.searchsorted(np.sort(np.round(g.w)), g.y, side="right") * g.y,
+    "dropout": lambda g: np.where(mg.random.bernoulli(KEY, 0.5, (g.x.shape[0], 1)), 2 * g.x, 0.0),
+    "noise": lambda g: g.x + mg.random.normal(KEY, g.x.shape) * mg.random.exponential(KEY, (4, g.x.shape[0])).T,
+    "noise in float32": lambda g: g.x * mg.random.uniform(KEY, g.x.shape, dtype=np.float32),
+    "noise of pairs": lambda g: np.sum(mg.random.uniform(KEY, (g.x.shape[0], g.w.shape[0])), axis=1)[:, None] * g.x,
+    "random order": lambda g: mg.random.permutation(KEY, g.x),
+    "random indices": lambda g: g.x[mg.random.permutation(KEY, g.x.shape[0])],
+    "a key per row": lambda g: mg.random.split(KEY, g.x.shape[0]) // 2**20 * g.x[:, :2],
     "convolution of the size": lambda g: mnp.conv(g.x.T, KERNEL, padding=2) if not isinstance(g.x, np.ndarray)
     else np.einsum("fck,cnk->fn", KERNEL, np.lib.stride_tricks.sliding_window_view(
         np.pad(g.x.T, ((0, 0), (2, 2))), 3, axis=1)),
@@ -212,6 +240,20 @@ ROWS = {  # programs that need a row
     if not isinstance(g.x, np.ndarray) else np.tanh(g.x[:, :3] @ np.diag(g.y)).sum(axis=0),
     "vmap of rows": lambda g: mg.vmap(lambda r: np.sum(np.tanh(r)) * r)(g.x) if not isinstance(g.x, np.ndarray)
     else np.tanh(g.x).sum(axis=1)[:, None] * g.x,
+    "median": lambda g: np.median(g.x, axis=0),
+    "median of all": lambda g: np.median(g.x, keepdims=True),
+    "quantile": lambda g: np.quantile(g.x, 0.3, axis=0),
+    "quantiles": lambda g: np.quantile(g.x, [[0.0, 0.25], [0.8, 1.0]], axis=0),
+    "percentile of all": lambda g: np.percentile(g.x, 35),
+    "quantile by another method": lambda g: np.quantile(g.x, 0.4, axis=0, method="hazen", keepdims=True),
+    "lower quantile": lambda g: np.quantile(g.x, 0.4, axis=0, method="lower"),
+    "quantile without nan": lambda g: np.nanquantile(np.where(g.x > 2, np.nan, g.x), 0.6, axis=1),
+    "negative samples": lambda g: g.x[mg.random.randint(KEY, (5,), 0, g.x.shape[0])],
+    "medians of lines": lambda g: np.median(g.x[:, 0][:, None] - g.x[:, 1][None, :], axis=1),
+    "medians of columns": lambda g: np.median(g.x[:, 0][:, None] - g.x[:, 1][None, :], axis=0),
+    "middle row": lambda g: np.partition(g.x, g.x.shape[0] // 2, axis=0)[g.x.shape[0] // 2],
+    "interpolation": lambda g: np.interp(g.y, np.sort(g.x[:, 0]), g.x[:, 1]),
+    "nearest other rows": lambda g: g.x[np.argsort(np.sum((g.x[:, None] - g.x[None]) ** 2, axis=2), axis=1)[:, :1]],
     "rows by the size": lambda g: g.x[1:g.x.shape[0]] * g.x[:g.x.shape[0] - 1],
     "a row by the size": lambda g: g.x[g.x.shape[0] - 1] + g.x[g.x.shape[0] // 2],
     "backwards to the second": lambda g: g.x[:0:-1],
@@ -255,7 +297,8 @@ def scalar(f):
 
 
 PARAMS = {"x": RNG.normal(size=4), "b": RNG.normal(size=4), "w": np.array(1.3), "y": RNG.normal(size=3)}
-INTEGERS = ("any", "all", "count", "argsort", "argmax", "argmin", "number of rows", "position", "constant of the size",
+INTEGERS = ("range by threes", "range of edges and nodes", "any",
+            "all", "count", "argsort", "argmax", "argmin", "number of rows", "position", "constant of the size",
             "only shared")
 SMOOTH = [(n, f, "empty middle") for n, f in ANY.items() if n not in INTEGERS]
 SMOOTH += [(n, f, "mixed") for n, f in ROWS.items() if n not in INTEGERS]
@@ -456,11 +499,59 @@ def test_examples_with_too_few_rows_are_named(message, how):
         run(mg.batch(molecules([(4, 2), (1, 0)])))
 
 
-@pytest.mark.parametrize(("key", "words"), [(np.s_[::2], r"\[::2\]"), (np.s_[-3:2], r"\[-3:2\]"),
-                                            (np.s_[2:-3:-1], r"\[2:-3:-1\]"), (np.s_[4:1:-2], r"\[4:1:-2\]")])
-def test_slices_of_other_sizes_are_refused(key, words):
-    with pytest.raises(mg.ShapeError, match=rf"the slice {words} of axis 0 of f64\[node, 4\].*\[1:\], \[:-1\]"):
-        mg.vmap(lambda g: g.x[key])(mg.batch(molecules([(3, 1)])))
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_bounds_of_slices_follow_pythons_rules(backend):
+    """All examples of up to six rows at once, and every pair of bounds beyond both ends."""
+    examples = [np.arange(n, dtype=float) for n in (*range(7), 0)]
+    batch, ends = mg.batch(examples, mg.f64[node]), (None, -8, -6, -3, -1, 0, 2, 5, 9)
+
+    def parts(x, ends):
+        return [x[slice(low, high, step)] for step in (1, 2, -1, -3) for low in ends for high in ends]
+
+    def traced_parts(x, k):
+        return parts(x, [None, *(k[i] for i in range(len(ends) - 1))])
+
+    results = mg.compile(mg.vmap(traced_parts, in_axes=(0, None)), backend=backend)(batch, np.array(ends[1:]))
+    for have, want in zip(results, zip(*(parts(x, ends) for x in examples), strict=True), strict=True):
+        for h, w in zip(have.unbatch() if isinstance(have, mg.Batch) else have, want, strict=True):
+            np.testing.assert_array_equal(h, w)
+
+
+def test_bounds_that_are_no_integers_are_refused():
+    for bound in (lambda g: g.x[0, 0], lambda g: g.src[:2], lambda g: g.x.shape[0] > 1):
+        with pytest.raises(mg.DtypeError, match=r"a slice of f64\[node, 4\] with the bound .*: it is one integer"):
+            mg.vmap(lambda g, bound=bound: g.x[:bound(g)])(mg.batch(molecules([(3, 1)])))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_medians_of_nan_and_ties(backend):
+    examples = [np.array(v) for v in ([1.0, np.nan, 2.0], [2.0, 2.0, 1.0, 2.0], [5.0, -0.0, 0.0], [3.0])]
+    for f in (np.median, np.nanmedian, lambda x: np.quantile(x, 0.5)):
+        have = mg.compile(mg.vmap(lambda x, f=f: f(x)), backend=backend)(mg.batch(examples, mg.f64[node]))
+        np.testing.assert_array_equal(have, [f(x) for x in examples])
+    with pytest.raises(ValueError, match=r"np\.median: example 1 has no rows"):
+        mg.compile(mg.vmap(np.median), backend=backend)(mg.batch([examples[0], np.ones(0)], mg.f64[node]))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_a_key_per_example(backend):
+    """Each example draws what it draws alone, whatever the batch."""
+    keys = mg.random.split(mg.random.key(1), 5)
+    examples = [np.ones((n, 3)) for n in (2, 0, 7, 1, 4)]
+
+    def draw(key, x):
+        n = x.shape[0]
+        return mg.random.normal(key, x.shape), mg.random.bits(key, (3, n, 2)), mg.random.permutation(key, n)
+
+    have = mg.compile(mg.vmap(draw), backend=backend)(keys, mg.batch(examples, mg.f64[node, 3]))
+    for k, (key, x) in enumerate(zip(keys, examples, strict=True)):
+        for h, w in zip(have, draw(key, x), strict=True):
+            np.testing.assert_allclose(h.unbatch()[k], w, rtol=1e-13)
+
+
+def test_random_integers_below_no_size_are_refused():
+    with pytest.raises(IndexError, match="index 0 is out of range for an axis of size 0"):
+        mg.vmap(lambda g: mg.random.randint(KEY, (2,), 0, g.x.shape[0]))(mg.batch(molecules([(3, 1), (0, 0)])))
 
 
 @mg.example

@@ -9,7 +9,7 @@ from ....graph import ArrayType, Node
 from ....ops.block_einsum import block_einsum
 from ....ops.checks import in_range
 from ....ops.index import gather, scatter_add
-from ....ops.random import random_bits
+from ....ops.random import random_at, random_bits
 from ....ops.recurrence import recurrence, segment_recurrence, segment_shift
 from ....ops.reduce import argmax, argmin
 from ....ops.scatter import scatter_max, scatter_min
@@ -115,6 +115,10 @@ def _stream(node: Node) -> str | None:
     return _dtypes(node) or (None if fits else "random_bits of a stream of more than 32 bits")
 
 
+def _at(node: Node) -> str | None:
+    return _counted()(node) or _stream(node)
+
+
 # -- steps of each primitive ---------------------------------------------------------------------------------
 
 
@@ -132,5 +136,5 @@ STEPS: dict[Primitive, Kind] = {
                     Kind(segments.totals, _ids_last)),
     recurrence: Kind(axis_kernels.recurrence, _dtypes), segment_recurrence: Kind(axis_kernels.recurrence, _ids_last),
     segment_shift: Kind(segments.shift, _ids_last),
-    random_bits: Kind(philox.random_bits, _stream),
+    random_bits: Kind(philox.random_bits, _stream), random_at: Kind(philox.random_at, _at),
     block_einsum: Kind(block_kernels.contraction, block_kernels.unable)}

@@ -26,7 +26,7 @@ from .dispatch import any_traced, implements
 from .elementwise import clip, where
 from .joining import concatenate, stack
 from .manipulation import expand_dims, flat_along, index_along, moveaxis, ravel, reshape
-from .protocols import known_array
+from .protocols import follows_examples, known_array
 from .selections import coordinates, slice_positions
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ def _taken(node: Node, axis: int, index: np.ndarray) -> Node:
 
 def _is_traced(v: object) -> TypeGuard[Array]:
     """Return whether the bound of a slice is known to the program alone."""
-    return isinstance(v, Array) and known_array(v) is None
+    return isinstance(v, Array) and (follows_examples(v) or known_array(v) is None)
 
 
 def _known_bound(v: SupportsIndex) -> int:

@@ -18,7 +18,7 @@ from .. import expression, interpreters
 from ..errors import TraceError, at_user_line
 from ..graph import Graph, Node
 from ..primitive import input_
-from ..symbolic import Dim
+from ..symbolic import Dim, differs
 from ..traced_array import TABLE, Array, ArrayLike, as_array, hooks
 from ..tracing import number, thread
 from . import conversion_errors
@@ -174,12 +174,21 @@ def known_value(node: Node, integers: Mapping[Node, Callable[[], int | Node]] = 
             return None
         arrays.append(np.asarray(known, n.dtype))
     graph = Graph(tuple(inputs), (node,))
-    dims = [d for n in graph.nodes for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))
-            if isinstance(d, Dim)]
+    dims = _sizes_of(graph)
     for d in dims:
         number(d)
     sizes = {s: s.hint for d in dims for s in d.symbols if s.hint is not None}
     return np.asarray(interpreters.evaluate(graph, arrays, sizes)[0])
+
+
+def _sizes_of(graph: Graph) -> list[Dim]:
+    return [d for n in graph.nodes for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))
+            if isinstance(d, Dim)]
+
+
+def follows_examples(x: Array) -> bool:
+    """Return whether an array depends on sizes that differ between examples, so that no guard can fix its value."""
+    return any(map(differs, _sizes_of(Graph((), (x._node,)))))
 
 
 # -- NumPy's protocols ----------------------------------------------------------------------------------------

@@ -260,7 +260,7 @@ class PackedScan(NodePrograms):
         body = specialise(p["body"], sizes)
         shapes = [shape for shape, _ in array_specs(self.node, sizes)]
         return partial(run_packed, self.xp, partial(self._call, sizes), shapes, body=body, counts=p["counts"],
-                       packed=p["packed"], reverse=p["reverse"])
+                       packed=p["packed"], reverse=p["reverse"], once=p["once"])
 
     def _call(self, sizes: Sizes, operands: Sequence[np.ndarray], own: Sizes, examples: np.ndarray
               ) -> Sequence[np.ndarray]:

@@ -44,6 +44,7 @@ from .subgraph import (
     graphs_of,
     placeholders,
     result_types,
+    signature,
 )
 
 # -- while ---------------------------------------------------------------------------------------------
@@ -258,6 +259,10 @@ def _mask_of_kept(new: Node, old: Node) -> Node | None:
     if new.prim.name == "where" and new.inputs[2] is old:
         mask, _, _ = new.inputs
         return mask.inputs[0] if mask.prim.name == "expand" else mask
+    if new.prim is proj and (node := new.inputs[0]).params.get("once"):  # a packed scan of the examples that run
+        runs, start = node.inputs[0], signature(node).carry(node.inputs)
+        kept = new.params["index"] < len(start) and start[new.params["index"]] is old
+        return runs.inputs[0] if kept and runs.prim.name == "cast" else None
     if new.prim is proj and (node := new.inputs[0]).prim is switch:
         choice, *operands = node.inputs
         ended = node.params["graphs"][0]

@@ -1,11 +1,12 @@
 """`packed_scan`: a scan over examples of different length, each step on the examples that still run.
 
-packed_scan(*shared, *carry, *slices, body, counts, packed, reverse): the roles are those of `scan`. `body` is the step
-of the examples that run: values that differ between examples have the rows of these examples along axis 0, whose size
-holds a symbol of `packed`. The entries of `packed` belong to the first operands: the number of running examples to the
-lengths (B,) of all, and the rows along a further axis to its lengths (B,). Outside, a carry and a shared value have the
-rows of all examples, and slices and stacked results those of all steps, example by example. A result of the step
-without rows is summed over the steps. This form is closed under derivatives of any order.
+packed_scan(*shared, *carry, *slices, body, counts, packed, reverse, once): the roles are those of `scan`. `body` is the
+step of the examples that run: values that differ between examples have the rows of these examples along axis 0, whose
+size holds a symbol of `packed`. The entries of `packed` belong to the first operands: the number of running examples to
+the lengths (B,) of all, and the rows along a further axis to its lengths (B,). Outside, a carry and a shared value have
+the rows of all examples, and slices and stacked results those of all steps, example by example. A result of the step
+without rows is summed over the steps. `once`: an example has at most one step, and slices and stacked results have rows
+for a step of each example, zeros where it has none. This form is closed under derivatives of any order.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from .accumulators import accumulator
 from .control import parts
 from .loops import jvp_of_loop, residuals, scan
 from .packed_steps import Packed, Size, Steps, inside, of_batch, of_steps
-from .subgraph import Flags, Signature, batch_graph, fixed_point, part, result_types
+from .subgraph import Flags, Signature, batch_graph, fixed_point, part, result_types, signature
 
 
 def rows_of(t: ArrayType, symbols: set[Symbol]) -> Dim | None:
@@ -56,7 +57,8 @@ def outside(t: ArrayType, packed: Packed, sizes: Mapping[Symbol, Size]) -> Array
     return ArrayType((n.replace(sizes), *t.shape[1:]), t.dtype)
 
 
-def _type(*types: ArrayType, body: Graph, counts: tuple[int, int], packed: Packed, reverse: bool) -> TupleType:
+def _type(*types: ArrayType, body: Graph, counts: tuple[int, int], packed: Packed, reverse: bool,
+          once: bool) -> TupleType:
     roles, whole, steps = Signature(*counts), of_batch(packed), of_steps(packed)
     _, carry, slices = roles.split(body.inputs)
     sliced = set(slices)
@@ -77,7 +79,7 @@ Call = Callable[[Sequence[np.ndarray], Mapping[Symbol, int], np.ndarray], Sequen
 
 
 def run(xp: ArrayNamespace, call: Call, shapes: Sequence[tuple[int, ...]], *xs: np.ndarray, body: Graph,
-        counts: tuple[int, int], packed: Packed, reverse: bool) -> tuple[np.ndarray, ...]:
+        counts: tuple[int, int], packed: Packed, reverse: bool, once: bool) -> tuple[np.ndarray, ...]:
     """Return the results of a packed scan.
 
     Parameters
@@ -89,7 +91,7 @@ def run(xp: ArrayNamespace, call: Call, shapes: Sequence[tuple[int, ...]], *xs: 
         The shapes of the results.
     """
     roles, symbols = Signature(*counts), inside(packed)
-    steps = Steps(packed, [on_host(x) for x in xs[:len(packed)]])
+    steps = Steps(packed, [on_host(x) for x in xs[:len(packed)]], once)
     places = [rows_of(n.types[0], symbols) for n in body.inputs]
     n_whole = roles.n_shared + roles.n_carry
     sizes_of_results = [rows_of(n.types[0], symbols) for n in roles.ends(body.outputs)[1]]
@@ -123,35 +125,35 @@ def run(xp: ArrayNamespace, call: Call, shapes: Sequence[tuple[int, ...]], *xs: 
         elif n is None:
             ends.append(xp.astype(s[0], dtype))
         else:
-            order = xp.asarray(inverse(sliced[n][0]))
-            ends.append(xp.take(xp.concat(s[::-1] if reverse else s, axis=0), order, axis=0))
+            rows = xp.concat([*(s[::-1] if reverse else s), xp.zeros((1, *shape[1:]), dtype=dtype)], axis=0)
+            ends.append(xp.take(rows, xp.asarray(inverse(sliced[n][0], shape[0])), axis=0))
     return tuple(ends)
 
 
-def inverse(order: np.ndarray) -> np.ndarray:
-    """Return the inverse of a permutation."""
-    places = np.empty_like(order)
+def inverse(order: np.ndarray, size: int | None = None) -> np.ndarray:
+    """Return the place of each of `size` rows in `order`; of rows that are not there, the end."""
+    places = np.full(len(order) if size is None else size, len(order))
     places[order] = np.arange(len(order))
     return places
 
 
-def _eval(xp: ArrayNamespace, *xs: np.ndarray, body: Graph, counts: tuple[int, int], packed: Packed, reverse: bool
-          ) -> tuple[np.ndarray, ...]:
+def _eval(xp: ArrayNamespace, *xs: np.ndarray, body: Graph, counts: tuple[int, int], packed: Packed, reverse: bool,
+          once: bool) -> tuple[np.ndarray, ...]:
     def call(operands: Sequence[np.ndarray], sizes: Mapping[Symbol, int], examples: np.ndarray) -> list[np.ndarray]:
         with part(packed[0][0], examples):
             return interpreters.evaluate(body, operands, sizes, xp)
 
     types = _type(*(ArrayType(x.shape, n.dtype) for x, n in zip(xs, body.inputs, strict=True)), body=body,
-                  counts=counts, packed=packed, reverse=reverse)
+                  counts=counts, packed=packed, reverse=reverse, once=once)
     shapes = [tuple(int(n) for n in t.shape if isinstance(n, int)) for t in types.parts]
-    return run(xp, call, shapes, *xs, body=body, counts=counts, packed=packed, reverse=reverse)
+    return run(xp, call, shapes, *xs, body=body, counts=counts, packed=packed, reverse=reverse, once=once)
 
 
 # -- derivatives ---------------------------------------------------------------------------------------
 
 
 def _vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, counts: tuple[int, int], packed: Packed,
-         reverse: bool) -> list[Node | None]:
+         reverse: bool, once: bool) -> list[Node | None]:
     roles, symbols = Signature(*counts), inside(packed)
     inputs, outputs = body.inputs, body.outputs
     (fixed, _, each), (outer, _, arrays) = roles.split(inputs), roles.split(xs)
@@ -171,7 +173,7 @@ def _vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, counts: tu
     d_others = [placeholder(n.types[0]) for n, _ in arriving]
     ends = [after[i] for i in carried] + [n for n, _ in arriving]
     pulled = interpreters.backward(ends, [*d_carry, *d_others], [inputs[i] for i in floats])
-    fresh, kept, stacks = _kept(xs, body, counts, packed, reverse, pulled, {*d_carry, *d_others})
+    fresh, kept, stacks = _kept(xs, out, pulled, {*d_carry, *d_others})
     totals = [placeholder(inputs[i].types[0]) for i in gathered]
     results = dict(zip(floats, interpreters.substitute(pulled, fresh), strict=True))
     step = Graph(
@@ -183,13 +185,13 @@ def _vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, counts: tu
     start = [zeros_like(xs[i]) if (d := of_carry.get(i)) is None else d for i in (*carried, *gathered)]
     others = [d for _, d in arriving]
     node = packed_scan(*outer, *others[:n_sums], *start, *arrays, *others[n_sums:], *stacks, body=step, packed=packed,
-                       counts=(len(outer) + n_sums, len(start)), reverse=not reverse)
+                       counts=(len(outer) + n_sums, len(start)), reverse=not reverse, once=once)
     of_inputs = dict(zip(floats, parts(node), strict=True))
     return [of_inputs.get(i) for i in range(len(xs))]
 
 
-def _kept(xs: Sequence[Node], body: Graph, counts: tuple[int, int], packed: Packed, reverse: bool,
-          back: Sequence[Node], cotangents: set[Node]) -> tuple[dict[Node, Node], list[Node], list[Node]]:
+def _kept(xs: Sequence[Node], out: Node, back: Sequence[Node], cotangents: set[Node]
+          ) -> tuple[dict[Node, Node], list[Node], list[Node]]:
     """Return the values of the forward step that the backward step reads, from a forward scan that stacks them.
 
     Returns
@@ -199,15 +201,15 @@ def _kept(xs: Sequence[Node], body: Graph, counts: tuple[int, int], packed: Pack
     own, stacks : list of Node
         The inputs of the backward step for the kept values, and the operands.
     """
-    roles, symbols, inputs = Signature(*counts), inside(packed), body.inputs
+    roles, symbols, body = signature(out), inside(out.params["packed"]), out.params["body"]
+    inputs = body.inputs
     known = dict.fromkeys((*roles.split(inputs)[0], *roles.split(inputs)[2]))
     forward = {n for n in interpreters.dependent(body.outputs, inputs[roles.n_shared:])
                if isinstance(n.type, TupleType) or _row_axis(n, symbols) is not None}
     kept = [n for n in residuals(forward, back, cotangents) if n not in known]
     axes = {n: a for n in _dearest(kept, forward, known) if (a := _row_axis(n, symbols)) is not None}
     more = [move_axis(n, a, 0) for n, a in axes.items()]
-    ahead = packed_scan(*xs, body=body.replace(outputs=(*body.outputs, *more), out_names=()), counts=counts,
-                        packed=packed, reverse=reverse)
+    ahead = packed_scan(*xs, **out.params | {"body": body.replace(outputs=(*body.outputs, *more), out_names=())})
     own = [placeholder(n.types[0]) for n in more]
     fresh = {n: placeholder(n.types[0]) for n in known}
     fresh |= {n: move_axis(o, 0, a) for o, (n, a) in zip(own, axes.items(), strict=True)}
@@ -230,10 +232,10 @@ def _row_axis(n: Node, symbols: set[Symbol]) -> int | None:
                 None)
 
 
-def _jvp(ts: Sequence[Node | None], out: Node, *xs: Node, body: Graph, counts: tuple[int, int], packed: Packed,
-         reverse: bool) -> tuple[Node | None, ...]:
+def _jvp(ts: Sequence[Node | None], out: Node, *xs: Node, body: Graph, counts: tuple[int, int], **others: object
+         ) -> tuple[Node | None, ...]:
     def loop(step: Graph, inputs: Sequence[Node], roles: Signature, operands: Sequence[Node]) -> Node:
-        return packed_scan(*operands, body=step, counts=tuple(roles), packed=packed, reverse=reverse)
+        return packed_scan(*operands, body=step, counts=tuple(roles), **others)
 
     return jvp_of_loop(Signature(*counts), body, ts, xs, loop)
 
@@ -242,9 +244,9 @@ def _jvp(ts: Sequence[Node | None], out: Node, *xs: Node, body: Graph, counts: t
 
 
 def _batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, body: Graph, counts: tuple[int, int], packed: Packed,
-           reverse: bool) -> tuple[Node, ...]:
+           **others: object) -> tuple[Node, ...]:
     if any(mapped[:len(packed)]):  # each batch has lengths of its own
-        return _one_by_one(size, mapped, *xs, body=body, counts=counts, packed=packed, reverse=reverse)
+        return _one_by_one(size, mapped, *xs, body=body, counts=counts, packed=packed, **others)
     roles, symbols = Signature(*counts), inside(packed)
 
     def widen(flags: list[bool]) -> tuple[list[bool], Flags]:
@@ -267,7 +269,7 @@ def _batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, body: Graph, coun
     operands = broadcast_operands(xs, [m or not f for f, m in zip(flags, mapped, strict=True)], size)
     node = packed_scan(*(move_axis(x, 0, 1) if swap else x for x, swap in zip(operands, lead, strict=True)),
                        body=batched.replace(inputs=tuple(inputs), outputs=tuple(outputs)), counts=counts,
-                       packed=packed, reverse=reverse)
+                       packed=packed, **others)
     return tuple(broadcast_leading(p, size) if not f else move_axis(p, 1, 0) if swap else p
                  for p, f, swap in zip(parts(node), widened, behind, strict=True))
 
@@ -303,7 +305,8 @@ def _samples() -> list[Sample]:
     arrays = (np.array([2, 2, 2]), np.array([1, 1, 1]), rng.normal(size=(2, 2)), rng.normal(size=(3, 2)),
               rng.normal(size=3), rng.normal(size=(3, 2)), rng.normal(size=(6, 2)))
     packed = ((n, 3, 6), (rows, 3, None))
-    return [Sample(arrays, {"body": body, "counts": (5, 1), "packed": packed, "reverse": r}) for r in (False, True)]
+    return [Sample(arrays, {"body": body, "counts": (5, 1), "packed": packed, "reverse": r, "once": False})
+            for r in (False, True)]
 
 
 packed_scan = Primitive("packed_scan", _type, _eval, _vjp, _jvp, _batch, flops=_flops,

@@ -26,6 +26,8 @@ class Steps:
         value for the whole batch, and its sum over the steps.
     lengths : sequence of ndarray
         The steps of each example, and its rows along each other axis.
+    once : bool
+        Whether slices have rows for one step of each example.
 
     Attributes
     ----------
@@ -39,7 +41,7 @@ class Steps:
         The number of examples that run at each step.
     """
 
-    def __init__(self, packed: Packed, lengths: Sequence[np.ndarray]):
+    def __init__(self, packed: Packed, lengths: Sequence[np.ndarray], once: bool = False):
         steps = lengths[0]
         self._symbols = [symbol_of(n) for n, _, _ in packed]
         self._each: dict[Symbol, np.ndarray] = dict(zip(self._symbols, (np.ones_like(steps), *lengths[1:]),
@@ -48,6 +50,7 @@ class Steps:
         self.length = int(steps.max(initial=0))
         self.active = len(steps) - np.cumsum(np.bincount(steps, minlength=1))[:self.length]
         self.lengths = steps
+        self._places = np.ones_like(steps) if once else steps  # the steps for which slices have rows
         self._rows = {s: np.concatenate([[0], np.cumsum(n[self.order])]) for s, n in self._each.items()}
         units = np.concatenate([[0], np.cumsum(self.active)])  # one for each step of each example, step by step
         self._units = units
@@ -77,7 +80,7 @@ class Steps:
     def sliced(self, n: Size) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of a value of all steps, step by step, and the first one of each step."""
         rows = self.count(n)
-        total = rows * self.lengths
+        total = rows * self._places
         examples = self.order[self._rank]
         own = rows[examples]
         starts = (np.cumsum(total) - total)[examples] + self._time * own

@@ -267,7 +267,7 @@ def _rewritten(graph: Graph, name: str, rewritten: Callable[[Loop], list[Node] |
             return None
         params = with_graphs(node.params, inside)
         new = interpreters.rebuilt(node, inputs, None if params == node.params else params)
-        if new.prim not in LOOPS:
+        if new.prim not in LOOPS or new.params.get("once"):  # outside, a branch would run on all examples
             return new
         with made_by(name) as working_on:
             working_on(new)

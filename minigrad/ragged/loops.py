@@ -13,13 +13,16 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from .. import interpreters
-from ..graph import ArrayType, Graph, Node, reachable
+from ..graph import ArrayType, Graph, Node, full, reachable
+from ..ops.branches import switch
 from ..ops.control import parts
-from ..ops.loops import scan
+from ..ops.elementwise import cast_to, eq, maximum, minimum
+from ..ops.loops import scan, while_
 from ..ops.packed_scan import packed_scan
 from ..ops.packed_steps import Size, symbol_of
+from ..ops.reduce import any_
 from ..ops.segments import segment_ids
-from ..ops.subgraph import fixed_point, signature, symbols_of
+from ..ops.subgraph import Signature, fixed_point, signature, symbols_of
 from ..primitive import broadcast_leading, input_, move_axis, placeholder
 from ..symbolic import Dim, Symbol
 from .rows import Domain, Rows
@@ -81,26 +84,44 @@ def _running_rows(b: Batching) -> tuple[Rows, dict[Symbol, tuple[Node, Domain]]]
 
 
 def _packed_scan(b: Batching, node: Node, xs: Inputs) -> tuple[Node, ...]:
-    roles, body, length = signature(node), node.params["body"], node.params["length"]
+    roles, length = signature(node), node.params["length"]
+    flags = [k >= roles.n_shared or i in b.mapped for k, i in enumerate(node.inputs)]
+    operands = [_operand(b, old, f) for old, f in zip(node.inputs, flags, strict=True)]
+    steps = b.rows.length((length,)), (length,)
+    return _on_running(b, node.params["body"], node.inputs, operands, flags, roles, steps,
+                       reverse=node.params["reverse"], once=False)
+
+
+def _on_running(b: Batching, body: Graph, olds: Sequence[Node], operands: Sequence[Node], flags: Sequence[bool],
+                roles: Signature, steps: tuple[Node, Domain], **params: bool) -> tuple[Node, ...]:
+    """Return the results of a packed scan.
+
+    Parameters
+    ----------
+    body : Graph
+        The step of one example.
+    olds, operands : sequence of Node
+        The operands for one example, and in the batch.
+    flags : sequence of bool
+        Whether each operand differs between examples.
+    steps : (Node, Domain)
+        The steps of each example, and the domain of the slices.
+    """
     rows, sizes = _running_rows(b)
-    n_sliced = len(node.inputs) - roles.n_shared - roles.n_carry
-    flags = [i in b.mapped for i in node.inputs[:roles.n_shared]] + [True] * (roles.n_carry + n_sliced)
-    step = _batched(b, rows, body, node.inputs, flags)
+    step = _batched(b, rows, body, olds, flags)
     outputs = _spread(step, rows, [True] * len(step.outputs))
     used, read = symbols_of(Graph(tuple(step.inputs), (*step.inputs, *outputs))), set(reachable(outputs))
     sizes = {s: size for s, size in sizes.items() if s in used or size[0] in read}
-    used_lengths = [own for own, _ in sizes.values()]
-    graph = Graph((placeholder(ArrayType((rows.size,), _INT)), *used_lengths, *step.inputs), tuple(outputs),
-                  name=body.name)
+    own = [placeholder(ArrayType((rows.size,), _INT)), *(own for own, _ in sizes.values())]
+    graph = Graph((*own, *step.inputs), tuple(outputs), name=body.name)
     assert isinstance(rows.size, Dim)
-    packed = ((rows.size, b.rows.size, b.rows.total((length,))),
-              *((Dim.of(s), b.rows.total(domain), _known_total(b.rows, (length, *domain)))
-                for s, (_, domain) in sizes.items()))
-    lengths = [b.rows.length(domain) for domain in ((length,), *(domain for _, domain in sizes.values()))]
-    operands = [_operand(b, old, f) for old, f in zip(node.inputs, flags, strict=True)]
-    counts = roles.n_shared + len(lengths), roles.n_carry
-    return tuple(parts(packed_scan(*lengths, *operands, body=graph, counts=counts, packed=packed,
-                                   reverse=node.params["reverse"])))
+    each, domain = steps
+    packed = ((rows.size, b.rows.size, b.rows.total(domain) if domain else b.rows.size),
+              *((Dim.of(s), b.rows.total(other), _known_total(b.rows, (*domain, *other)))
+                for s, (_, other) in sizes.items()))
+    lengths = [each, *(b.rows.length(other) for _, other in sizes.values())]
+    return tuple(parts(packed_scan(*lengths, *operands, body=graph, packed=packed,
+                                   counts=(roles.n_shared + len(lengths), roles.n_carry), **params)))
 
 
 def _known_total(rows: Rows, domain: Domain) -> Size | None:
@@ -136,6 +157,55 @@ def _scan(b: Batching, node: Node, xs: Inputs) -> tuple[Node, ...]:
               for p, f in zip(stacked, behind, strict=True)))
 
 
+def _switch(b: Batching, node: Node, xs: Inputs) -> tuple[Node, ...]:
+    """Run each branch on the examples that take it, or on all examples the branch that they share."""
+    index, *olds = node.inputs
+    graphs: tuple[Graph, ...] = node.params["graphs"]
+    flags = [i in b.mapped for i in olds]
+    if index not in b.mapped:
+        steps = [_batched(b, b.rows, g, olds, flags) for g in graphs]
+        mapped = [any(flags) for flags in zip(*(step.mapped for step in steps), strict=True)]
+        held, outer = _closed_together([(step.inputs, _spread(step, b.rows, mapped), g.name)
+                                        for step, g in zip(steps, graphs, strict=True)])
+        node = switch(xs[0], *outer, *xs[1:], graphs=tuple(held), rows=(False,) * (len(outer) + len(olds)),
+                      sums=(False,) * len(mapped))
+        return tuple(p if has else broadcast_leading(p, b.rows.size)
+                     for p, has in zip(parts(node), mapped, strict=True))
+    results = [full(0, b.rows.packed(o.shape), o.dtype) for o in graphs[0].outputs]
+    last = len(graphs) - 1
+    choice = minimum(maximum(xs[0], full(0, xs[0].shape, xs[0].dtype)), full(last, xs[0].shape, xs[0].dtype))
+    for k, graph in enumerate(graphs):
+        takes = cast_to(eq(choice, full(k, choice.shape, choice.dtype)), _INT)
+        state = [placeholder(o.types[0]) for o in graph.outputs]
+        body = graph.replace(inputs=(*graph.inputs, *state), names=())
+        results = list(_on_running(b, body, [*olds, *state], [*xs[1:], *results], [*flags, *(True for _ in state)],
+                                   Signature(len(olds), len(state)), (takes, ()), reverse=False, once=True))
+    return tuple(results)
+
+
+def _while(b: Batching, node: Node, xs: Inputs) -> tuple[Node, ...]:
+    """Run the body, as long as any example runs, on the examples that do."""
+    test, body, count = (node.params[k] for k in ("test", "body", "count"))
+    roles = Signature(count, len(xs) - count)
+
+    def widen(flags: list[bool]) -> tuple[list[bool], tuple[_Step, _Step]]:
+        ends, step = (_batched(b, b.rows, g, node.inputs, flags) for g in (test, body))
+        return roles.grown(flags, [has or ends.mapped[0] for has in step.mapped]), (ends, step)
+
+    flags, (ends, step) = fixed_point(widen, [i in b.mapped for i in node.inputs])
+    outputs, tests = _spread(step, b.rows, roles.carry(flags)), ends.outputs
+    if ends.mapped[0]:
+        (runs,) = interpreters.substitute(tests, dict(zip(ends.inputs, step.inputs, strict=True)))
+        outputs = list(_on_running(b, body, node.inputs, step.inputs, flags, roles, (cast_to(runs, _INT), ()),
+                                   reverse=False, once=True))
+        tests = [any_(tests[0], axes=(0,))]
+    held, outer = _closed_together([(ends.inputs, tests, test.name), (step.inputs, outputs, body.name)])
+    node = while_(*outer, *(_operand(b, old, f) for old, f in zip(node.inputs, flags, strict=True)), test=held[0],
+                  body=held[1], count=count + len(outer))
+    return tuple(p if f else broadcast_leading(p, b.rows.size)
+                 for p, f in zip(parts(node), roles.carry(flags), strict=True))
+
+
 def _closed(inputs: Sequence[Node], outputs: Sequence[Node], name: str) -> tuple[Graph, list[Node]]:
     """Return a graph whose first inputs are the values of outside that it uses, and these values."""
     inner = set(interpreters.dependent(outputs, inputs))
@@ -146,4 +216,16 @@ def _closed(inputs: Sequence[Node], outputs: Sequence[Node], name: str) -> tuple
     return Graph((*own.values(), *inputs), tuple(interpreters.substitute(outputs, own)), name=name), outer
 
 
-RULES[scan] = cast(Rule, _scan)
+def _closed_together(graphs: Sequence[tuple[Sequence[Node], Sequence[Node], str]]) -> tuple[list[Graph], list[Node]]:
+    """Return graphs, of inputs and outputs and name, whose first inputs are all values of outside that any uses."""
+    closed = [_closed(*graph) for graph in graphs]
+    outer = list(dict.fromkeys(n for _, own in closed for n in own))
+    held = []
+    for graph, own in closed:
+        places = dict(zip(own, graph.inputs, strict=False))
+        inputs = *(places.get(n) or placeholder(n.types[0]) for n in outer), *graph.inputs[len(own):]
+        held.append(graph.replace(inputs=inputs, names=()))
+    return held, outer
+
+
+RULES |= {scan: cast(Rule, _scan), switch: cast(Rule, _switch), while_: cast(Rule, _while)}

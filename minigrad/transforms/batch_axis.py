@@ -619,7 +619,8 @@ def _of_trees(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> t
 def _of_while(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:
     """Return the roles of a loop's results. A loop over running examples must keep the state of the others."""
     test, body, count = (node.params[k] for k in ("test", "body", "count"))
-    _check_operands(reading, node, operand_roles)
+    reading.refuse_positions(node, node.inputs[count:])  # the body may index rows by a shared operand
+    _check_late(node, operand_roles)
     out = _inside(reading, node, body, operand_roles)
     if out != list(operand_roles[count:]) or SUM in operand_roles:
         raise Mixes(node, "in the while, the batch axis is summed away")
@@ -634,13 +635,14 @@ def _of_while(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> t
 
 def _of_switch(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:
     """Return the roles of a switch's results, with a branch per example or one branch for all."""
-    _check_operands(reading, node, operand_roles)
+    _check_late(node, operand_roles)
     if operand_roles[0] is SUM:
         raise _statistic(node)
     if operand_roles[0] is not ROWS:
         graphs = node.params["graphs"]
         ways = zip(*(_inside(reading, node, g, operand_roles[1:]) for g in graphs), strict=True)
         return _only_sums(node, [_either(roles, [g.outputs[k] for g in graphs]) for k, roles in enumerate(ways)])
+    reading.refuse_positions(node, node.inputs)
     if SUM in operand_roles:
         raise _statistic(node)
     choices = reading.cut.axis_of(node.inputs[0].types[0])

@@ -20,7 +20,7 @@ def typed(*shape, dtype="f8"):
 
 def graph_of(body, packed, counts, *arrays, reverse=False):
     inputs = [placeholder(ArrayType(a.shape, a.dtype)) for a in arrays]
-    node = packed_scan(*inputs, body=body, packed=packed, counts=counts, reverse=reverse)
+    node = packed_scan(*inputs, body=body, packed=packed, counts=counts, reverse=reverse, once=False)
     return Graph(tuple(inputs), tuple(parts(node)))
 
 

@@ -121,7 +121,8 @@ def packed_loop():
     body = Graph((length, w, v, s, h, x), (new,))
     outer = [placeholder(ArrayType(shape, np.dtype(d))) for shape, d in (
         ((4,), "i8"), ((2, 2), "f8"), ((3, 2), "f8"), ((4, 2), "f8"), ((4, 2), "f8"), ((6, 3), "f8"))]
-    node = packed_scan(*outer, body=body, counts=(4, 1), packed=((n, 4, 6),), reverse=False)
+    node = packed_scan(*outer, body=body, counts=(4, 1), packed=((n, 4, 6),), reverse=False,
+                       once=False)
     return PackedLoop(node), product, shifted, s
 
 

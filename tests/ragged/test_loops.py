@@ -70,6 +70,23 @@ def crf(w, s):
     return np.log(np.exp(mg.scan(step, if_any[0], if_any[1:])[0]).sum())
 
 
+def edit_distance(w, s):
+    """The soft distance between the words and the letters: a row of the table is a state of ragged size."""
+    cost = w[0, 0] * (s.x[:, :1] - s.key) ** 2
+
+    def row(above, costs):
+        def cell(left, near):
+            diagonal, up, c = near
+            here = -np.log(np.exp(-diagonal - c) + np.exp(-up - 1) + np.exp(-left - 1))
+            return here, here
+
+        first = above[0] + 1
+        _, others = mg.scan(cell, first, (above[:-1], above[1:], costs))
+        return np.concatenate([first[None], others]), None
+
+    return mg.scan(row, 1.0 * mg.numpy.arange(s.key.shape[0] + 1), cost)[0][-1]
+
+
 PROGRAMS = {
     "last state": lambda w, s: (recurrent(w, s.x)[0] * s.y).sum(),
     "all states": lambda w, s: (recurrent(w, s.x)[1] * s.x).sum(),
@@ -78,6 +95,7 @@ PROGRAMS = {
     "two layers": lambda w, s: recurrent(w, recurrent(w, s.x)[1])[0].sum(),
     "gated": gated,
     "attention": attention,
+    "edit distance": edit_distance,
     "crf": crf,
     "two slices": lambda w, s: mg.scan(lambda c, xs: (c * 0.5 + w @ xs[0] * xs[1], c.sum()), s.y,
                                        (s.x, s.x[:, 1]))[1].sum(),
@@ -102,6 +120,13 @@ BESIDE = {
     "ragged stack": lambda w, s: mg.scan(lambda c, r: (c, np.tanh(c * s.x[:, 0] * r[0])), s.y[0], w)[1].sum(),
     "ragged slices": lambda w, s: mg.scan(lambda c, r: (c + np.sum(np.tanh(r) * w[0, 0]), r * c), 0.1, s.x.T)[1].sum(),
     "index": lambda w, s: mg.fori_loop(0, 4, lambda i, h: np.tanh(h @ w) + i * s.x, s.x).sum(),
+    "branch": lambda w, s: mg.cond(s.y[0] > 0, lambda x: np.sqrt(np.abs(x)) @ w, lambda x: x * w[0], s.x).sum(),
+    "branch of a ragged size": lambda w, s: mg.cond(s.y[0] > 0, lambda: np.sum(s.x @ w),
+                                                    lambda: np.sum(s.key) * w[0, 0]),
+    "one of three": lambda w, s: mg.switch((s.y[1] * 2).astype(int), [
+        lambda x: x @ w, lambda x: np.tanh(x @ w), lambda x: x * np.sum(s.key)], s.x).sum() * w[0, 0],
+    "the same branch": lambda w, s: mg.cond(w[0, 0] > 0, lambda x: x @ w, lambda x: x * w[1], s.x).sum(),
+    "loop in a branch": lambda w, s: mg.cond(s.y[0] > 0, lambda x: recurrent(w, x)[0], lambda x: w[0], s.x).sum(),
     "mapped by steps": lambda w, s: mg.scan(lambda c, r: (c * w[0, 0] + np.sum(s.key), None), 0.0, w)[0],
 }
 
@@ -123,6 +148,52 @@ def check(f, examples):
     product = [mg.hvp(lambda w, e=e: f(w, e), (W,), (direction,)) for e in examples]
     close(mg.hvp(lambda w: loss(w, batch), (W,), (direction,)), np.mean(product, axis=0), "hvp")
     return value, gradient
+
+
+def halved(s):
+    """Halve the words of a sentence, twice or more where they are large."""
+    def shorter(state):
+        x, turns = state
+        return x / 2, turns + 1
+
+    return mg.while_loop(lambda state: np.sum(state[0] ** 2) > 1.0, shorter, (s.x, 0))
+
+
+@pytest.mark.parametrize("backend", [None, "numpy", "native"])
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=list(SIZES))
+def test_while_loops_over_ragged_states(sizes, backend):
+    examples = sentences(sizes)
+    f = mg.vmap(halved)
+    x, turns = (f if backend is None else mg.compile(f, backend=backend))(mg.batch(examples))
+    for have, count, e in zip(x.unbatch(), turns, examples, strict=True):
+        want, n = halved(e)
+        close(have, want)
+        assert count == n
+    parts = mg.microbatch(f, 2)(mg.batch(examples))
+    close(parts[0].values, x.values)
+    close(parts[1], turns)
+
+
+def test_forward_mode_through_while_loops():
+    examples = sentences(SIZES["empty middle"])
+    batch = mg.batch(examples)
+
+    def loss(c, s):
+        return mg.while_loop(lambda x: np.sum(x ** 2) > 1.0, lambda x: x * c, s.x).sum()
+
+    have = mg.jvp(lambda c: mg.mean_loss(loss, in_axes=(None, 0))(c, batch), (0.5,), (1.0,))
+    close(have[1], np.mean([mg.jvp(lambda c, e=e: loss(c, e), (0.5,), (1.0,))[1] for e in examples]))
+
+
+def test_branches_run_on_their_examples_alone():
+    """A branch that divides by zero does not run on the examples that take another one."""
+    def safe(s):
+        return mg.cond(np.sum(s.x) == 0, lambda x: np.sum(x), lambda x: np.sum(x / np.sum(x)), s.x)
+
+    examples = sentences(SIZES["mixed"])
+    examples.append(Sentence(np.zeros((2, 3)), np.zeros(1), np.zeros(3)))
+    for have, e in zip(mg.vmap(mg.grad(safe))(mg.batch(examples)).x.unbatch(), examples, strict=True):
+        close(have, mg.grad(safe)(e).x)
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=list(SIZES))
@@ -183,3 +254,26 @@ def test_products_of_all_words_are_one_product():
     notes = " ".join(stage.note for stage in step.stages)
     assert "1 product over all steps before it" in notes
     assert "2 sums after it" in notes
+
+
+@pytest.mark.parametrize(("f", "words"), [
+    (lambda s: mg.scan(lambda c, r: (c[1:], None), s.key, s.x),
+     r"the state goes in as f64\[letter\] and comes out as f64\[letter - 1\]"),
+    (lambda s: mg.scan(lambda c, r: (c, None), 0.0, (s.x, s.key)), "lengths differ: word, letter"),
+    (lambda s: mg.scan(lambda c, r: (c + s.key, None), s.x[:, 0], s.x), "sizes differ"),
+    (lambda s: mg.scan(lambda c, r: (c, s.x * s.x[:, :1, None]), 0.0, s.x), "the number of rows of all steps along word_word"),
+])
+def test_loops_without_meaning_are_refused(f, words):
+    with pytest.raises(mg.MinigradError, match=words) as caught:
+        mg.vmap(f)(mg.batch(sentences(SIZES["equal lengths"])))
+    assert "test_loops.py" in str(caught.value)
+
+
+def test_a_state_and_a_sequence_of_different_length_name_the_fields():
+    @mg.example
+    class Tracked:
+        x: mg.f64[word, 3]
+        state: mg.f64[word]
+
+    with pytest.raises(mg.ShapeError, match=r"test_loops.py:\d+: Tracked.state: word is 3 here, but 2 in Tracked.x"):
+        Tracked(np.ones((2, 3)), np.ones(3))

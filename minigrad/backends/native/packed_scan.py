@@ -90,7 +90,7 @@ class Bodies:
             ) -> tuple[np.ndarray, ...] | None:
         """Return the results; None if an index is out of range, or if some array is empty."""
         packed = self._params["packed"]
-        steps = Steps(packed, xs[:len(packed)])
+        steps = Steps(packed, xs[:len(packed)], self._params["once"])
         bodies = self._bodies(steps, sizes)
         if bodies is None:
             return None
@@ -167,7 +167,7 @@ class Memory:
             rows = rows_of(own.types[0], symbols)
             if k < roles.n_carry:
                 continue
-            result = np.empty(shape, dtype) if rows is not None else np.zeros(shape, dtype)
+            result = np.empty(shape, dtype) if rows is not None and not params["once"] else np.zeros(shape, dtype)
             self._ends.append(partial(np.asarray, result))
             if rows is not None:
                 written.append((first_output + k, self._address(result), *self._rows(own, rows, sizes)))

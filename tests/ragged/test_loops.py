@@ -261,7 +261,8 @@ def test_products_of_all_words_are_one_product():
      r"the state goes in as f64\[letter\] and comes out as f64\[letter - 1\]"),
     (lambda s: mg.scan(lambda c, r: (c, None), 0.0, (s.x, s.key)), "lengths differ: word, letter"),
     (lambda s: mg.scan(lambda c, r: (c + s.key, None), s.x[:, 0], s.x), "sizes differ"),
-    (lambda s: mg.scan(lambda c, r: (c, s.x * s.x[:, :1, None]), 0.0, s.x), "the number of rows of all steps along word_word"),
+    (lambda s: mg.scan(lambda c, r: (c, s.x * s.x[:, :1, None]), 0.0, s.x),
+     "the number of rows of all steps along word_word"),
 ])
 def test_loops_without_meaning_are_refused(f, words):
     with pytest.raises(mg.MinigradError, match=words) as caught:

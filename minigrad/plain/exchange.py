@@ -24,8 +24,8 @@ from ..errors import is_library
 from ..locks import Lock
 from ..traced_array import Array
 from ..tracing import thread
-from .functions import stand_in
 from .mutable_array import MutableArray, holds_traced, plain
+from .stand_ins import stand_in
 
 _PYTHON = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _NUMBERS = (float, int, len, max, min)  # of Python's builtins
@@ -96,6 +96,8 @@ class _Reach:
             return
         if isinstance(x, (int, float, str, bytes, type(None), Array, np.generic)):
             return
+        if isinstance(x, np.vectorize):
+            self.visit(x.pyfunc)
         if place is not None and (other := stand_in(x)) is not None:
             self.enter(place, other)
             return

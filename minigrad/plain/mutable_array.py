@@ -7,6 +7,7 @@ base: a write to one reaches the other, as in NumPy.
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from types import EllipsisType
@@ -239,6 +240,19 @@ class MutableArray(Array):
     def shape(self) -> tuple[int | Size, ...]:
         return self._value.shape
 
+    @shape.setter
+    def shape(self, new: object) -> None:
+        raise TraceError(at_user_line("assignment to the shape of an array: its views would keep the old one. Write "
+                                      "x = x.reshape(shape)"))
+
+    @property
+    def flat(self) -> Flat:
+        return Flat(self)
+
+    @flat.setter
+    def flat(self, value: object) -> None:
+        self.flat[:] = applied(np.ravel, (value[:] if isinstance(value, Flat) else value,), {})
+
     @property
     def dtype(self) -> np.dtype:
         return self._value.dtype
@@ -292,6 +306,30 @@ class MutableArray(Array):
             return func(*args, **options)
 
         return applied(apply, cast("tuple[object, ...]", args), cast("dict[str, object]", options), func.__name__)
+
+
+class Flat:
+    """The elements of an array in C's order, to read and to write."""
+
+    def __init__(self, array: MutableArray):
+        self._array = array
+
+    def __getitem__(self, key: object) -> object:
+        return self._array.copy().reshape(-1)[key]
+
+    def __setitem__(self, key: object, value: object) -> None:
+        shape = known_shape(self._array.current())
+        self._array[np.unravel_index(np.arange(math.prod(shape))[cast("int", key)], shape)] = (
+            value[:] if isinstance(value, Flat) else value)
+
+    def __len__(self) -> int:
+        return math.prod(known_shape(self._array.current()))
+
+    def __iter__(self) -> Iterator[object]:
+        return (self[i] for i in range(len(self)))
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
 
 
 # -- functions of mutable arrays -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.plain.functions import StandIn
+from minigrad.plain.stand_ins import StandIn
 from minigrad.tracing import thread
 
 X = np.array([0.5, 1.5])

@@ -129,24 +129,6 @@ def test_assignment_casts_to_the_dtype_of_the_array():
     agrees(f, np.array([2.75, -1.5]))
 
 
-def test_methods_that_write():
-    def f(x):
-        y = x.copy()
-        y.sort()
-        z = np.empty((2, 3))
-        z.fill(y[0])
-        np.fill_diagonal(z, y[1])
-        np.copyto(z[:, 2], x[:2])
-        np.put(z, [4], x[0])
-        w = np.zeros(3)
-        np.multiply(x, 2.0, out=w)
-        np.subtract.at(w, [0, 0, 2], x)
-        np.put_along_axis(w, np.array([1]), x[:1], 0)
-        return y, z, w
-
-    agrees(f, np.array([3.0, -1.0, 2.0]))
-
-
 def test_traced_places():
     def f(x, i, j):
         y = np.zeros(4)
@@ -238,3 +220,26 @@ def test_symbolic_sizes_stay_symbolic_under_whole_writes():
 
     graph = mg.trace(mg.numpy_code(f))(mg.f64[mg.dim("n")])
     np.testing.assert_allclose(graph(np.arange(3.0)), 2 * np.arange(3.0) + 1)
+
+
+def test_flat_reads_and_writes_in_order():
+    def f(x):
+        A = np.zeros((2, 3))
+        A.T.flat[1] = x[0]
+        A.flat[3:] = x
+        B = np.empty((3, 2))
+        B.flat = A.T
+        B.flat = B.flat
+        return A, B, A.flat[4], np.array([len(A.flat), sum(A.flat)]) * x[0]
+
+    agrees(f, np.array([3.0, -1.0, 2.0]))
+
+
+def test_assignment_to_a_shape_is_refused():
+    def f(x):
+        y = 2 * x
+        y.shape = (1, 2)
+        return y
+
+    with pytest.raises(mg.TraceError, match=r"\.py:\d+: assignment to the shape.*x\.reshape\(shape\)"):
+        mg.trace(mg.numpy_code(f))(np.ones(2))

@@ -1,6 +1,6 @@
 """A Tree-LSTM over syntax trees: batches found in the literal graph, beside batches by hand and one tree at a time.
 
-The model and the trees are those of `examples/trees.py`. By hand, all nodes of one height are a batch: their children's
+The model and the trees are those of `examples/autobatch_trees.py`. By hand, all nodes of one height are a batch: their children's
 states are gathered, and added by segments. One tree at a time, each tree has a program of its own, compiled before.
 Measured are value and gradient of the mean loss, and the seconds before the first gradient.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from examples import trees as model
+from examples import autobatch_trees as model
 
 from . import harness
 

@@ -1,8 +1,8 @@
 """A Tree-LSTM over syntax trees: batches found in the literal graph, beside batches by hand and one tree at a time.
 
-The model and the trees are those of `examples/autobatch_trees.py`. By hand, all nodes of one height are a batch: their children's
-states are gathered, and added by segments. One tree at a time, each tree has a program of its own, compiled before.
-Measured are value and gradient of the mean loss, and the seconds before the first gradient.
+The model and the trees are those of `examples/autobatch_trees.py`. By hand, all nodes of one height are a batch: their
+children's states are gathered, and added by segments. One tree at a time, each tree has a program of its own, compiled
+before. Measured are value and gradient of the mean loss, and the seconds before the first gradient.
 """
 
 from __future__ import annotations

@@ -64,6 +64,8 @@ def dask() -> AnyExecutor:
 class Counting:
     """An executor that counts the bytes that it sends and receives."""
 
+    _max_workers = 2
+
     def __init__(self) -> None:
         self.sent = self.received = 0
         self._executor = ThreadPoolExecutor(1)
@@ -75,19 +77,34 @@ class Counting:
         return future
 
 
-def bytes_sent(params: Any, images: np.ndarray, labels: np.ndarray, parts: int = 2) -> dict[str, float]:
-    """Return the bytes of a step, of its first call, and the least that it can be: parameters, rows and gradients."""
+def bytes_sent(params: Any, images: np.ndarray, labels: np.ndarray, parts: int = 8) -> dict[str, float]:
+    """Return the bytes of a step of two workers, and the least that it can be: parameters, rows and gradients.
+
+    Parameters that have changed go to each worker once, others not at all, and rows in files neither.
+    """
     counting = Counting()
     step = mg.distribute(GRADIENT, counting, parts)
-    step(params, images, labels)
-    first = counting.sent
-    counting.sent = counting.received = 0
-    step(params, images, labels)
-    size = sum(p.nbytes for p in params.values())
-    least = parts * size + images.nbytes + labels.nbytes
-    return {"sent": counting.sent, "at least": least, "sent over least": counting.sent / least,
-            "received": counting.received, "received over least": counting.received / (parts * size),
-            "of the first call, more": first - counting.sent}
+    size, rows = sum(p.nbytes for p in params.values()), images.nbytes + labels.nbytes
+
+    def sent(scale: float, *examples: np.ndarray) -> int:
+        counting.sent = counting.received = 0
+        step({k: p * np.float32(scale) for k, p in params.items()}, *examples)
+        return counting.sent
+
+    first = sent(1.0, images, labels)
+    same, changed = sent(1.0, images, labels), sent(0.5, images, labels)
+    received = counting.received
+    with tempfile.TemporaryDirectory() as folder:
+        stored = []
+        for name, x in (("images", images), ("labels", labels)):
+            np.save(Path(folder) / f"{name}.npy", x)
+            stored.append(np.load(Path(folder) / f"{name}.npy", mmap_mode="r"))
+        in_file = sent(0.25, *stored)
+    return {"sent": changed, "at least": 2 * size + rows, "sent over least": changed / (2 * size + rows),
+            "sent with the parameters of before": same, "over least with the parameters of before": same / rows,
+            "sent with rows in files": in_file, "over least with rows in files": in_file / (2 * size),
+            "received": received, "received over least": received / (parts * size),
+            "of the first call, more": first - changed}
 
 
 def rows_of(path: Path, rows: int) -> np.ndarray:
@@ -305,7 +322,12 @@ def run(quick: bool) -> harness.Result:
                               best["peak GB of a process, without pages of files"], 1.0, at_least=False),
                harness.Target("bytes that a rank receives in a step, over the least", None if more is None else
                               more["bytes of a step"]["received over least"], 1.01, at_least=False)]
-    notes = {"bytes of a step": bytes_sent(params, images, labels), "a file of rows": file}
+    sent = bytes_sent(params, images, labels)
+    targets += [harness.Target(f"bytes of a step, over the least, {name}", sent[key], 1.05, at_least=False)
+                for name, key in (("parameters changed", "sent over least"),
+                                  ("parameters as before", "over least with the parameters of before"),
+                                  ("rows in files", "over least with rows in files"))]
+    notes = {"bytes of a step": sent, "a file of rows": file}
     return harness.Result(cases, targets, notes if more is None else {
         **notes, "bytes of a step on ranks": more["bytes of a step"], "messages of two ranks": more["links"]})
 

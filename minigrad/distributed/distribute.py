@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -114,11 +115,14 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
                 f"distribute({function_name(f)}): it runs on an executor, and cannot be traced. Take the gradient "
                 "inside: distribute(grad(f), executor)"))
         if _on_dask((args, kwargs)):
+            executor = None if source is None else source.executor
+            args, kwargs = collections().shared(args, kwargs, executor)
+        if _on_dask((args, kwargs)):
             if number is not None:
                 given = f"parts={parts}" if parts else f"memory_per_worker={memory_per_worker!r}"
                 raise BatchError(at_user_line(f"distribute({dividing.name}): {given}, but the parts are the "
                                               "chunks of the arguments of Dask: rechunk or repartition these"))
-            return collections()(args, kwargs, None if source is None else source.executor)
+            return collections()(args, kwargs, executor)
         if source is None:
             raise MinigradError(at_user_line(f"distribute({dividing.name}): no executor, and no argument is a "
                                              "collection of Dask: give an executor"))
@@ -164,6 +168,7 @@ class _Sending:
         versions = {i: self._versions.of(divided.key, i, operands[i]) for i in shared}
         known = divided.key in self._started
         self._started.add(divided.key)
+        call = uuid.uuid4().hex
 
         def task(k: int, full: bool) -> Part:
             first = full or k < number
@@ -175,7 +180,7 @@ class _Sending:
                 else:
                     out.append(sent(x))
             program = divided.body if full or (first and not known) else None
-            return Part(divided.key, program, out, divided.examples(cuts.spans[k]).start, cuts.block)
+            return Part(divided.key, program, out, divided.examples(cuts.spans[k]).start, cuts.block, call)
 
         return task
 

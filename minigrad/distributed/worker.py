@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +49,8 @@ class Part(NamedTuple):
         The number of the first example in the whole batch.
     block : int, optional
         The most examples of a block.
+    call : str
+        The name of the call that the part belongs to.
     """
 
     key: str
@@ -55,6 +58,7 @@ class Part(NamedTuple):
     operands: list[np.ndarray | InFile | Kept]
     first: int
     block: int | None = None
+    call: str = ""
 
 
 class _Known:
@@ -76,6 +80,7 @@ class _Known:
 
 
 _programs: dict[str, _Known] = {}
+_stopped: deque[str] = deque(maxlen=_MOST)  # calls that Ctrl-C has ended
 _lock = Lock()
 
 
@@ -93,6 +98,8 @@ def _known(key: str, program: bytes | None) -> _Known | None:
 
 def run(task: Part) -> Values | None:
     """Return the results of a part; None if the worker lacks its program, or an operand that it was to keep."""
+    if task.call in _stopped:
+        raise KeyboardInterrupt
     known = _known(task.key, task.program)
     if known is None:
         return None
@@ -101,6 +108,9 @@ def run(task: Part) -> Values | None:
         return None
     try:
         return run_in_blocks(known.program, operands, task.first, task.block)
+    except KeyboardInterrupt:  # which a pool's process takes for the result of this part, and goes on with the next
+        _stopped.append(task.call)
+        raise
     except Exception as error:
         if _travels(error):
             raise

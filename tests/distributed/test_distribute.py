@@ -4,6 +4,7 @@ import os
 import threading
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import optree
@@ -14,7 +15,7 @@ from minigrad.distributed import files, worker
 from minigrad.errors import BatchError, MinigradError
 
 from .clusters import cluster
-from .losses import AXES, FUNCTIONS, IN_AXES, W, X, Y, loss
+from .losses import AXES, FUNCTIONS, IN_AXES, SENTENCES, Sentence, V, W, X, Y, loss, of_sentence
 
 GRADIENT = mg.value_and_grad(mg.mean_loss(loss, in_axes=AXES))
 
@@ -83,13 +84,14 @@ class Counting:
     _max_workers = 3
 
     def __init__(self):
-        self.programs, self.values, self.anew = 0, 0, False
+        self.programs, self.values, self.anew, self.tasks = 0, 0, False, []
 
     def submit(self, fn, /, task):
         if self.anew:
             worker._programs.clear()
             self.anew = False
         self.programs += task.program is not None
+        self.tasks.append(task)
         self.values += sum(isinstance(x, worker.Kept) and x.value is not None for x in task.operands)
         future = Future()
         future.set_result(fn(task))
@@ -163,6 +165,15 @@ def test_arrays_in_files_are_not_sent(tmp_path, processes):
     assert not isinstance(files.sent(np.asarray(x) + 1), files.InFile)
     step = mg.distribute(GRADIENT, processes, 3)
     same(step(W, x, Y), GRADIENT(W, X, Y))
+
+
+def test_fields_of_datasets_are_not_sent(tmp_path):
+    f = mg.value_and_grad(mg.mean_loss(of_sentence, in_axes=(None, 0)))
+    data = mg.open_dataset(mg.save_dataset(tmp_path / "data", SENTENCES), Sentence)
+    executor = Counting()
+    same(mg.distribute(f, executor, 4)(V, data), f(V, SENTENCES))
+    names = {Path(x.path).name for task in executor.tasks for x in task.operands if isinstance(x, files.InFile)}
+    assert names == {"x.npy", "head.npy", "y.npy"}
 
 
 def test_examples_of_one_number(threads):

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -117,6 +118,42 @@ def test_a_pool_that_breaks_twice_is_an_error():
 
 def ends(x):
     os._exit(1)
+
+
+STOPPED = """
+import time
+from concurrent.futures import ProcessPoolExecutor
+import numpy as np
+import minigrad as mg
+
+def slow(x):
+    print("in a part", flush=True)
+    time.sleep(300)
+    return x
+
+if __name__ == "__main__":
+    f = mg.mean_loss(lambda w, x: mg.callback(slow, mg.f64[()], x) * w, in_axes=(None, 0))
+    with ProcessPoolExecutor(2) as pool:
+        mg.distribute(f, pool, 6)(2.0, np.arange(6.0))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of a terminal")
+def test_ctrl_c_leaves_no_process(tmp_path):
+    (tmp_path / "stopped.py").write_text(STOPPED, encoding="utf-8")
+    running = subprocess.Popen([sys.executable, str(tmp_path / "stopped.py")], start_new_session=True, text=True,
+                               env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    try:
+        assert running.stdout.readline() == "in a part\n"
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+        _, errors = running.communicate(timeout=60)  # which ends when no process has the pipe
+        assert "KeyboardInterrupt" in errors
+        with pytest.raises(ProcessLookupError):
+            os.killpg(running.pid, 0)
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
 
 
 def test_loky(tmp_path):

@@ -48,3 +48,18 @@ def test_a_value_is_kept_until_another_takes_its_place(task):
     (other,) = worker.run(of("2", W + 1, None))
     assert not np.array_equal(other, first)
     assert worker.run(of("1", None, None)) is None
+
+
+def interrupts(x):
+    raise KeyboardInterrupt
+
+
+def test_no_part_of_a_call_runs_after_ctrl_c(task):
+    f = mg.mean_loss(lambda w, x: mg.callback(interrupts, mg.f64[()], x) * w, in_axes=(None, 0))
+    divided, leaves, sizes = Dividing(f, (None, 0), "distribute")((2.0, np.arange(3.0)), {})
+    stopped = worker.Part(divided.key, divided.body, divided.operands(leaves, sizes), 0, call="stopped")
+    with pytest.raises(KeyboardInterrupt):
+        worker.run(stopped)
+    with pytest.raises(KeyboardInterrupt):
+        worker.run(task._replace(call="stopped"))
+    worker.run(task._replace(call="another"))

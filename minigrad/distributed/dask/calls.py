@@ -57,6 +57,27 @@ class Collections:
         self._examples: dict[str, PyTree] = {}
         self._versions, self._kept = Versions(), dict[tuple[str, int], tuple[str, Delayed]]()
 
+    def leaves(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]
+               ) -> tuple[list[PyTree], optree.PyTreeSpec, list[int | None]]:
+        """Return the arguments, a batch or a collection as one, their pytree, and their batch axes."""
+        tree: PyTree = (args, kwargs)
+        leaves, structure = optree.tree_flatten(tree, is_leaf=is_batch)
+        positional, by_keyword = structure.children()
+        declared = leaf_axes(self._in_axes, positional, by_keyword, self._dividing.parameters, self._name)
+        return leaves, structure, [None if is_static(x) and not is_collection(x) else a
+                                   for x, a in zip(leaves, declared, strict=True)]
+
+    def shared(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], executor: Executor | None
+               ) -> tuple[tuple[PyTree, ...], dict[str, PyTree]]:
+        """Return the arguments with the values of collections that have no batch axis."""
+        scheduler = Scheduler(executor, self._timeout, self._name)
+        leaves, structure, axes = self.leaves(args, kwargs)
+        opened = [scheduler.value(x) if axis is None and is_collection(x) else x
+                  for x, axis in zip(leaves, axes, strict=True)]
+        values: PyTree = optree.tree_unflatten(structure, opened)
+        args, kwargs = values
+        return args, kwargs
+
     def __call__(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], executor: Executor | None) -> PyTree:
         """Return the result: results per example as Dask arrays, others as NumPy's."""
         scheduler = Scheduler(executor, self._timeout, self._name)
@@ -118,32 +139,23 @@ class _Chunked:
 
     def __init__(self, calls: Collections, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], scheduler: Scheduler):
         self._calls, self._scheduler, self._name = calls, scheduler, calls._name
-        tree: PyTree = (args, kwargs)
-        leaves, structure = optree.tree_flatten(tree, is_leaf=is_batch)
-        positional, by_keyword = structure.children()
-        declared = leaf_axes(calls._in_axes, positional, by_keyword, calls._dividing.parameters, self._name)
-        axes = [None if is_static(x) else a for x, a in zip(leaves, declared, strict=True)]
-        self._sources: list[Chunks] = []
-        out: list[PyTree] = []
+        leaves, structure, axes = calls.leaves(args, kwargs)
         names = calls._dividing.names(args, kwargs)
-        for x, axis, name in zip(leaves, axes, names, strict=True):
-            if axis is None:
-                out.append(scheduler.value(x) if is_collection(x) else x)
-            else:
-                self._sources.append(self._source(x, axis, name))
-                out.append(self._sources[-1])
-        self._labels = [n for n, axis in zip(names, axes, strict=True) if axis is not None]
+        self._labels = [name for name, axis in zip(names, axes, strict=True) if axis is not None]
+        self._sources = [self._source(x, axis, name) for x, axis, name in zip(leaves, axes, names, strict=True)
+                         if axis is not None]
         self._align()
         n = max(2, self._sizes[0]) if self._sizes else _ROWS
         n = 2 if any(isinstance(s, BagChunks) for s in self._sources) else n
-        stand_ins: list[PyTree] = [x.stand_in(n) if isinstance(x, Chunks) else x for x in out]
-        positions = list(accumulate((len(optree.tree_leaves(x)) for x in stand_ins), initial=0))
-        self._places = [range(a, b) for a, b, x in zip(positions, positions[1:], out, strict=False)
-                        if isinstance(x, Chunks)]
-        self._paths = [paths_of(stand_in) for stand_in, x in zip(stand_ins, out, strict=True) if isinstance(x, Chunks)]
-        like: PyTree = optree.tree_unflatten(structure, stand_ins)
+        stand_ins = [s.stand_in(n) for s in self._sources]
+        self._paths = [paths_of(x) for x in stand_ins]
+        following = iter(stand_ins)
+        filled: list[PyTree] = [x if axis is None else next(following) for x, axis in zip(leaves, axes, strict=True)]
+        like: PyTree = optree.tree_unflatten(structure, filled)
         self._divided, self._arrays, self._of_stand_in = calls._dividing(*like)
-        self._mapped = tuple(k for places in self._places for k in places)
+        ends = accumulate((len(optree.tree_leaves(x)) for x in filled), initial=0)
+        self._mapped = tuple(k for (a, b), axis in zip(pairwise(ends), axes, strict=True) if axis is not None
+                             for k in range(a, b))
         self._sent = calls.program(self._divided, self._mapped)
 
     def _source(self, x: PyTree, axis: int, label: str) -> Chunks:
@@ -167,8 +179,8 @@ class _Chunked:
 
     def _align(self) -> None:
         """Find the number of chunks, and their sizes where they are known without reading."""
-        lead = next((s for s in self._sources if s.sizes is None),
-                    next(s for s in self._sources if not isinstance(s, LocalChunks)))
+        collections = [s for s in self._sources if not isinstance(s, LocalChunks)]
+        lead = next((s for s in collections if s.sizes is None), collections[0])
         self._sizes: list[int] | None = lead.sizes
         for s, label in zip(self._sources, self._labels, strict=True):
             if s.sizes is None and s.count != lead.count:
@@ -176,12 +188,8 @@ class _Chunked:
                     f"{self._name}: {label} has {s.count} partitions, and another argument {lead.count}: repartition "
                     "them alike"))
         known = [(s, label) for s, label in zip(self._sources, self._labels, strict=True) if s.sizes is not None]
-        if self._sizes is None:
-            for s, _ in known:
-                if isinstance(s, ArrayChunks) and s.count == lead.count:
-                    self._sizes = s.sizes
-            if self._sizes is None and known:
-                self._sizes = self._lengths(lead)
+        if self._sizes is None and known:
+            self._sizes = self._lengths(lead)
         for s, label in known:
             total, own = sum(self._sizes or ()), sum(s.sizes or ())
             if own != total:

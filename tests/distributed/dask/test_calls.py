@@ -122,7 +122,12 @@ def test_arrays_of_numpy_and_files_beside_those_of_dask(tmp_path):
 
 
 def test_parameters_of_dask():
-    same(mg.distribute(GRADIENT)(da.from_array(W, chunks=7), *arrays()), WHOLE)
+    w = da.from_array(W, chunks=7)
+    same(mg.distribute(GRADIENT)(w, *arrays()), WHOLE)
+    with ThreadPoolExecutor(2) as threads:
+        same(mg.distribute(GRADIENT, threads, 3)(w, X, Y), WHOLE)
+    with pytest.raises(BatchError, match="nothing is mapped"), ThreadPoolExecutor(2) as threads:
+        mg.distribute(GRADIENT, threads, in_axes=None)(w, *arrays())
 
 
 def test_an_axis_that_is_not_the_first():
@@ -209,6 +214,7 @@ def test_frames_beside_arrays(frame):
     _, y = arrays()
     same(mg.distribute(GRADIENT)(W, columns(frame)[0], y), WHOLE)
     same(mg.distribute(GRADIENT)(W, columns(frame)[0], Y), WHOLE)
+    same(mg.distribute(GRADIENT)(W, columns(frame)[0], arrays(y=15)[1]), WHOLE)  # as many chunks, of other sizes
 
 
 @pytest.mark.filterwarnings("ignore:The inplace keyword")  # Dask's own

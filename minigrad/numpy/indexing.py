@@ -343,17 +343,20 @@ def take_along_axis(arr: ArrayLike, indices: ArrayLike, axis: int = -1) -> Array
 
 @implements(np.compress)
 def compress(condition: ArrayLike, a: ArrayLike, axis: int | None = None, out: None = None) -> Array:
-    """Return the slices for which a known condition holds."""
-    if any_traced([condition]):
-        raise TraceError(at_user_line("np.compress with a traced condition: the result's shape would depend on data. "
-                                      "Use np.where(condition, x, 0), or a reduction with where=condition"))
+    """Return the slices for which a condition holds."""
     x, axis = flat_along(a, axis, "compress")
+    if any_traced([condition]):
+        mask = as_array(condition)
+        if mask.ndim != 1 or not guard_equal_shapes(mask._node.shape, x._node.shape[axis:axis + 1]):
+            raise ShapeError(at_user_line(f"np.compress: the condition {mask._node.type} does not fit axis {axis} of "
+                                          f"{x._node.type}"))
+        return index_along(x, axis, mask if mask.dtype == np.bool_ else mask != 0)
     return index_along(x, axis, np.flatnonzero(np.asarray(condition)))
 
 
 @implements(np.extract)
 def extract(condition: ArrayLike, arr: ArrayLike) -> Array:
-    """Return the elements for which a known condition holds."""
+    """Return the elements for which a condition holds."""
     return compress(ravel(condition) if any_traced([condition]) else np.ravel(np.asarray(condition)), arr)
 
 

@@ -252,6 +252,17 @@ def test_masks_index_arrays():
         np.testing.assert_allclose(run(m), [block(v) for v in m])
 
 
+def test_compress_and_extract_take_traced_conditions():
+    x = np.random.default_rng(0).normal(size=(4, 3))
+    for run in compiled(mg.vmap(lambda v: np.sum(np.compress(v > 0, v) ** 2) + np.sum(np.extract(v < 0, v)))):
+        np.testing.assert_allclose(run(x), [np.sum(v[v > 0] ** 2) + np.sum(v[v < 0]) for v in x])
+    np.testing.assert_allclose(mg.grad(lambda m: np.sum(np.compress(m[0] > 0, m, axis=1)))(x), (x[:1] > 0) + 0 * x)
+    with pytest.raises(ShapeError, match=r"the condition bool\[3\] does not fit axis 0 of f64\[4, 3\]"):
+        mg.grad(lambda m: np.sum(np.compress(m[0] > 0, m, axis=0)))(x)
+    with pytest.raises(mg.TraceError, match=r"mg.select\(mask\) returns them"):
+        mg.grad(lambda v: np.sum(v[np.flatnonzero(v > 0)]))(x[0])
+
+
 def test_axes_of_different_masks_do_not_meet():
     with pytest.raises(ShapeError, match=r"test_selections.py:\d+: np.multiply: f64\[kept_row\] and f64\[kept_row2\]"):
         mg.grad(lambda x: np.sum(x[x > 0] * x[x < 0]))(np.ones(3))
@@ -286,3 +297,54 @@ def test_pages_and_drawings_show_sizes_that_data_define():
     assert "kept_rows" in str(graph)
     assert "kept_rows" in graph.with_values(1.0, x).to_svg()
     assert graph.explore(1.0, x) is not None
+
+
+# -- beside PyTorch Geometric --------------------------------------------------------------------------------------
+
+
+def top_k(w, g):
+    """Return half of the nodes, those of the largest score, and the edges between them."""
+    score = np.tanh(g.x @ w / np.sqrt(np.sum(w * w)))
+    keep = np.argsort(np.argsort(-score)) < np.ceil(0.5 * g.x.shape[0])
+    nodes, new = mg.select(keep), mg.renumber(keep)
+    edges = mg.select(keep[g.src] & keep[g.dst])
+    return g.x[nodes] * score[nodes][:, None], new[g.src[edges]], new[g.dst[edges]]
+
+
+def readout(w, g):
+    x, src, dst = top_k(w, g)
+    return np.sum((mg.segment_sum(x[src], dst, x.shape[0]) + x) ** 2)
+
+
+def test_pooling_equals_that_of_pyg():
+    torch = pytest.importorskip("torch")
+    pooling = pytest.importorskip("torch_geometric.nn.pool", exc_type=ImportError)
+    from torch_geometric.utils import subgraph
+
+    w = np.array([0.7, -1.1])
+    examples = graphs((5, 1, 8, 3), seed=4)
+    batch = mg.batch(examples)
+    layer = pooling.TopKPooling(2, ratio=0.5).double()
+    layer.select.weight.data[:] = torch.as_tensor(w)
+    x = torch.as_tensor(batch.x)
+    ends = torch.as_tensor(np.stack([batch.src, batch.dst]))
+    rows, (src, dst), _, _, perm, _ = layer(x, ends, batch=torch.as_tensor(batch.segment_ids[node]))
+    received = torch.zeros_like(rows).index_add(0, dst, rows[src])
+    total = ((received + rows) ** 2).sum()
+    total.backward()
+    pooled = mg.vmap(lambda g: top_k(w, g)[0])
+    order = torch.argsort(perm)  # theirs are in the order of the scores
+    for run in compiled(pooled):
+        np.testing.assert_allclose(run(batch).values, rows.detach()[order].numpy(), atol=1e-12)
+    losses = mg.value_and_grad(lambda w, b: np.sum(mg.vmap(readout, in_axes=(None, 0))(w, b)))
+    for run in compiled(losses):
+        value, slope = run(w, batch)
+        np.testing.assert_allclose(value, total.item())
+        np.testing.assert_allclose(slope, layer.select.weight.grad.numpy()[0])
+    g = examples[2]
+    kept = mg.select(g.x[:, 0] > -0.3)
+    both, _ = subgraph(torch.as_tensor(kept), torch.as_tensor(np.stack([g.src, g.dst])), relabel_nodes=True,
+                       num_nodes=8)
+    new, keep = mg.renumber(g.x[:, 0] > -0.3), g.x[:, 0] > -0.3
+    edges = mg.select(keep[g.src] & keep[g.dst])
+    np.testing.assert_array_equal(both.numpy(), [new[g.src[edges]], new[g.dst[edges]]])

@@ -30,7 +30,18 @@ class Counting:
 
     def __init__(self, comm: Any):
         self._comm, self.received = comm, 0
-        self.Get_rank, self.Get_size, self.allgather = comm.Get_rank, comm.Get_size, comm.allgather
+
+    def Get_rank(self) -> int:
+        rank: int = self._comm.Get_rank()
+        return rank
+
+    def Get_size(self) -> int:
+        size: int = self._comm.Get_size()
+        return size
+
+    def allgather(self, x: Any) -> list[Any]:
+        objects: list[Any] = self._comm.allgather(x)
+        return objects
 
     def Allgather(self, x: np.ndarray, out: np.ndarray) -> None:
         self._comm.Allgather(x, out)

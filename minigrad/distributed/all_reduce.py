@@ -18,7 +18,7 @@ from ..transforms.microbatch import Inherit, inherited
 from ..transforms.trace import function_name
 from .blocks import run_in_blocks
 from .divide import Divided, Dividing, Values
-from .ranks import Communicator, Early, Nonblocking, Ranks, gathered
+from .ranks import Communicator, Early, Ranks, gathered, is_nonblocking
 
 _HEADER = 8  # numbers of the message before each call
 _LARGE = 1 << 16  # bytes of a result that is worth a message of its own
@@ -81,7 +81,7 @@ def all_reduce(f: Callable[..., PyTree], comm: Communicator, in_axes: InAxes | I
         try:
             divided, leaves, sizes = dividing(args, kwargs)
             _check_sums(divided, name)
-            order = divided.here.ready_order if isinstance(comm, Nonblocking) and comm.Get_size() > 1 else []
+            order = divided.here.ready_order if is_nonblocking(comm) and comm.Get_size() > 1 else []
             call = _Call(divided, leaves, sizes, order)
         except BaseException as error:  # raised again when all ranks know
             failure = error

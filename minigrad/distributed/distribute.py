@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import optree
 
+from .. import blas
+from ..backends.native.runtime.threads import get_num_threads
 from ..budgets import Budget, bytes_of
 from ..errors import BatchError, MinigradError, at_user_line
 from ..graph import InAxes, PyTree
@@ -239,23 +241,27 @@ def _starter(divided: Divided, operands: Values, cuts: Cuts, executor: Executor,
              sending: _Sending) -> Callable[[int, bool], Future[Values | None]]:
     """Return how an executor starts a part: from its number, and whether the worker has nothing of it yet."""
     if in_process(executor):
+        threads = max(1, get_num_threads() // number)
         return lambda k, full: submit(executor, _run_here, _OnThread(
-            divided.here, divided.sections(operands, cuts.spans[k]), divided.examples(cuts.spans[k]).start, cuts.block))
+            divided.here, divided.sections(operands, cuts.spans[k]), divided.examples(cuts.spans[k]).start, cuts.block,
+            threads))
     task = sending.tasks(divided, operands, cuts, number)
     return lambda k, full: submit(executor, run, task(k, full))
 
 
 class _OnThread(NamedTuple):
-    """A part for a thread of this process; its fields are those of `Part`."""
+    """A part for a thread of this process; its fields are those of `Part`, and the threads that BLAS may use."""
 
     program: PartProgram
     operands: Values
     first: int
     block: int | None
+    threads: int
 
 
 def _run_here(task: _OnThread) -> Values:
-    return run_in_blocks(task.program, task.operands, task.first, task.block)
+    with blas.limited(task.threads):  # parts that run at the same time share the cores
+        return run_in_blocks(task.program, task.operands, task.first, task.block)
 
 
 def _of_part(divided: Divided, spans: Sequence[Span], k: int, error: Exception, timeout: float | None

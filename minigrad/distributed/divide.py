@@ -135,8 +135,9 @@ class PartProgram(NamedTuple):
         arrays = [*operands, *(np.zeros(operands[k].sum(), _BOOL) for k in self.counts)]
         with part(self.sizes[0], range(first, first + self.examples(operands))):
             program, sizes = self.entry.program, self.entry.sizes([x.shape for x in arrays])
-            results: Values = program(arrays, sizes, ready) if isinstance(program, backends.Announcing) and ready else (
-                program(arrays, sizes))
+            if ready is not None and isinstance(program, backends.Announcing):
+                return program(arrays, sizes, ready)
+            results: Values = program(arrays, sizes)
         return results
 
 

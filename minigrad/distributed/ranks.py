@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import operator
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Hashable, Sequence
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class Communicator(Protocol):
 
 
 @runtime_checkable
-class Buffers(Protocol):
+class Buffers(Communicator, Protocol):
     """A communicator that sends arrays without pickles."""
 
     def Allgather(self, sendbuf: np.ndarray, recvbuf: np.ndarray) -> None:
@@ -50,16 +51,36 @@ class Request(Protocol):
 
 
 @runtime_checkable
-class Nonblocking(Protocol):
+class Nonblocking(Communicator, Protocol):
     """A communicator whose messages are under way while a rank computes."""
 
     def Ialltoall(self, sendbuf: np.ndarray, recvbuf: np.ndarray) -> Request:
         """Begin to get this rank's row of the arrays of all ranks."""
 
 
+def sends_buffers(comm: Communicator) -> TypeGuard[Buffers]:
+    """Return whether a communicator sends arrays without pickles."""
+    return _of_buffers(comm.__class__)
+
+
+@functools.cache
+def _of_buffers(kind: Hashable) -> bool:  # cached, as a test of a protocol costs 10 µs
+    return isinstance(kind, type) and issubclass(kind, Buffers)
+
+
+def is_nonblocking(comm: Communicator) -> TypeGuard[Nonblocking]:
+    """Return whether the messages of a communicator may be under way while a rank computes."""
+    return _nonblocking(comm.__class__)
+
+
+@functools.cache
+def _nonblocking(kind: Hashable) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Nonblocking)
+
+
 def gathered(comm: Communicator, x: np.ndarray) -> np.ndarray:
     """Return the arrays of all ranks, of one shape and dtype, as rows."""
-    if not isinstance(comm, Buffers):
+    if not sends_buffers(comm):
         return np.stack(comm.allgather(x))
     out = np.empty((comm.Get_size(), *x.shape), x.dtype)
     comm.Allgather(np.ascontiguousarray(x), out)
@@ -68,7 +89,7 @@ def gathered(comm: Communicator, x: np.ndarray) -> np.ndarray:
 
 def exchanged(comm: Communicator, x: np.ndarray) -> np.ndarray:
     """Return this rank's row of the arrays of all ranks."""
-    if not isinstance(comm, Buffers):
+    if not sends_buffers(comm):
         return np.stack([rows[comm.Get_rank()] for rows in comm.allgather(x)])
     out = np.empty_like(x)
     comm.Alltoall(x, out)
@@ -180,7 +201,7 @@ class Early:
             request.Test()
         if self._begun == len(self._order) or k != self._order[self._begun]:
             return
-        assert isinstance(self._comm, Nonblocking)
+        assert is_nonblocking(self._comm)
         rows = _shares(np.ravel(value).astype(accumulator(value.dtype), copy=False), self._comm.Get_size())
         received = np.empty_like(rows)
         self._sent[k] = self._comm.Ialltoall(rows, received), rows, received  # the message needs its rows until it ends

@@ -1,5 +1,6 @@
 """`distribute` on threads and processes against the whole batch in one; faults of workers."""
 
+import contextlib
 import os
 import threading
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -11,6 +12,7 @@ import optree
 import pytest
 
 import minigrad as mg
+from minigrad import blas
 from minigrad.distributed import files, worker
 from minigrad.errors import BatchError, MinigradError
 
@@ -179,6 +181,26 @@ def test_fields_of_datasets_are_not_sent(tmp_path):
 def test_examples_of_one_number(threads):
     f = mg.mean_loss(loss, in_axes=AXES)
     assert mg.distribute(f, threads)(W, X[:1], Y[:1]) == pytest.approx(loss(W, X[0], Y[0]))
+
+
+@pytest.mark.parametrize(("workers", "share"), [(1, 4), (2, 2), (8, 1)])
+def test_parts_on_threads_share_the_threads_of_blas(workers, share, monkeypatch):
+    limits = []
+
+    @contextlib.contextmanager
+    def limited(n):
+        limits.append(n)
+        yield
+
+    monkeypatch.setattr(blas, "limited", limited)
+    before = mg.get_num_threads()
+    mg.set_num_threads(4)
+    try:
+        with ThreadPoolExecutor(workers) as executor:
+            mg.distribute(GRADIENT, executor, 1)(W, X, Y)
+    finally:
+        mg.set_num_threads(before)
+    assert limits[0] == share
 
 
 # -- faults ------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def truth() -> Answer | None:
             case ast.Call():
                 function = expression.calls(frame, [node])
                 instead = _found(_TRUTH_OF_CALLS, function)
-                out = as_it_stands() if function in (builtins.max, builtins.min) and len(node.args) > 1 else ""
+                out = as_it_stands() if function in (builtins.max, builtins.min) else ""
                 return (source, instead + out) if instead else None
             case ast.Compare(ops=[ast.In() | ast.NotIn()]):
                 return source, "np.any(np.equal(x, values)) says whether a value is one of several."

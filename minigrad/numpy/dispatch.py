@@ -70,33 +70,40 @@ def implements(*functions: Callable[..., object], name: str | None = None,
         function.__doc__ = function.__doc__ if doc is None else doc
         ours = _without_out(function, label)
         TABLE.update(dict.fromkeys(functions, cast("Callable[..., Array]", ours)))
-        numpys = functions[0] if functions else None
-
-        @functools.wraps(ours)
-        def public(*args: object, **kwargs: object) -> object:
-            try:
-                if numpys is None or any_traced(args) or any_traced(kwargs.values()):
-                    return ours(*args, **kwargs)
-                try:
-                    return numpys(*args, **kwargs)
-                except TypeError as error:
-                    if type(error) is not TypeError:
-                        raise
-                    raise DtypeError(at_user_line(f"np.{label}: {error}")) from error
-            except Exception as error:
-                raise for_user(error)  # noqa: B904
-
-        public.__name__ = public.__qualname__ = label
-        if isinstance(numpys, np.ufunc):
-            for method in ("reduce", "accumulate", "outer", "reduceat", "at"):
-                setattr(public, method, _ufunc_method(numpys, method))
-        names = _NAMESPACES.get(getattr(numpys, "__module__", ""), NAMES) if namespace is None else namespace
-        names[label] = public
+        first = functions[0] if functions else None
+        names = _NAMESPACES.get(getattr(first, "__module__", ""), NAMES) if namespace is None else namespace
+        names[label] = _public(ours, first, label)
         for f in functions:
-            names.setdefault(getattr(f, "__name__", label), public)
+            own = getattr(f, "__name__", label)
+            if own not in names:
+                names[own] = names[label] if f is first else _public(ours, f, own)
         return ours
 
     return enter
+
+
+def _public(ours: Callable[..., object], numpys: Callable[..., object] | None, label: str) -> Callable[..., object]:
+    """Return a function of a namespace: ours on traced values, that of NumPy on others."""
+
+    @functools.wraps(ours)
+    def public(*args: object, **kwargs: object) -> object:
+        try:
+            if numpys is None or any_traced(args) or any_traced(kwargs.values()):
+                return ours(*args, **kwargs)
+            try:
+                return numpys(*args, **kwargs)
+            except TypeError as error:
+                if type(error) is not TypeError:
+                    raise
+                raise DtypeError(at_user_line(f"np.{label}: {error}")) from error
+        except Exception as error:
+            raise for_user(error)  # noqa: B904
+
+    public.__name__ = public.__qualname__ = label
+    if isinstance(numpys, np.ufunc):
+        for method in ("reduce", "accumulate", "outer", "reduceat", "at"):
+            setattr(public, method, _ufunc_method(numpys, method))
+    return public
 
 
 def namespace(names: Mapping[str, Callable[..., Any]], numpys: ModuleType, *more: str

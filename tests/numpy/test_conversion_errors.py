@@ -151,6 +151,32 @@ def test_errors_name_line_expression_and_a_working_alternative(argument, wrong, 
         mg.check_grads(right, (argument,), order=1)
 
 
+STANDING = [c for c in CASES_OF_SYNTAX if not any(w in c[2] for w in ("scipy", "SciPy", "TABLE_OF_FOUR\\[i:"))]
+
+
+@pytest.mark.parametrize("argument, wrong", [c[:2] for c in STANDING], ids=range(len(STANDING)))  # noqa: PT006
+def test_code_as_it_stands_runs_where_errors_say_so(argument, wrong):
+    """Each program whose error proposes `numpy_code` has NumPy's value by it; others are refused by it, too."""
+    with pytest.raises((mg.TraceError, mg.DtypeError)) as caught:
+        mg.trace(wrong)(argument)
+    as_it_stands = mg.numpy_code(wrong)
+    if "mg.numpy_code(f)" in str(caught.value):
+        np.testing.assert_allclose(mg.compile(as_it_stands)(argument), wrong(argument))
+        return
+    with pytest.raises((mg.TraceError, mg.DtypeError)) as caught:
+        mg.trace(as_it_stands)(argument)
+    assert "numpy_code" not in str(caught.value)
+
+
+def test_slices_of_a_table_up_to_a_number_have_a_program_for_each():
+    def rows(i):
+        return TABLE_OF_FOUR[i:]
+
+    program = mg.compile(mg.numpy_code(rows))
+    for i in (1, 3):
+        np.testing.assert_allclose(program(i), TABLE_OF_FOUR[i:])
+
+
 def as_list(x):
     return [as_list(row) for row in x] if x.ndim else x
 

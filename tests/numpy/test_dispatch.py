@@ -47,3 +47,13 @@ def test_namespace_of_a_traced_array():
         mnp.__no_such__  # noqa: B018
     with pytest.raises(AttributeError):
         mnp.no_such_function  # noqa: B018
+
+
+def test_functions_that_share_a_meaning_are_numpys_own_elsewhere():
+    """On ndarrays `array` copies, as NumPy's does, though it means `asarray` on traced values, which never change."""
+    assert mnp.asarray(X) is X
+    copied = mnp.array(X)
+    copied[0] = 5.0
+    assert X[0, 0] == 1.0
+    assert mnp.require(X, requirements="F").flags.f_contiguous
+    assert mnp.array.__name__ == "array"

@@ -33,6 +33,7 @@ from ..ragged.schema import BOOL, Schema, schema_of
 from ..sizes import shown
 from ..symbolic import Dim, Shape, Symbol
 from ..tracing import made_by, note_batch
+from .batch_loss import of_batch
 from .graph_forms import leaf_axes, out_tree, place, prefix
 from .in_axes import Arguments, hint, mapped_axes
 from .mean import copies_of, counted_losses, not_per_row
@@ -155,6 +156,12 @@ CALLS["packed"] = _batch_of_selections
 def _copies(examples: Arguments, call: Call, n: int, in_axes: InAxes) -> Graph:
     raise BatchError(at_user_line(f"unroll({call.name}): copies of one graph are for examples of equal "
                                   "size. Look at mg.trace(f)(example), or at mg.vmap(f)"))
+
+
+@of_batch.register(is_batch)
+def _whole(examples: Arguments, call: Call, in_axes: InAxes) -> Staged:
+    _example(call, in_axes, [placeholder(t) for t in call.types])  # its sizes are of one batch
+    return call.trace()
 
 
 @counted_losses.register(is_batch)

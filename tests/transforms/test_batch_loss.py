@@ -194,3 +194,37 @@ def test_mean_loss_points_to_it():
     (note,) = caught.value.__notes__
     assert re.match(r"mean_loss\(normalized\) calls normalized with one example\. .*mg\.batch_loss\(f, in_axes\)", note)
     np.testing.assert_allclose(mg.batch_loss(normalized, AXES)(W, X, Y), normalized(W, X, Y))
+
+
+NODE = mg.axis("node")
+
+
+@mg.example
+class Cloud:
+    points: mg.f64[NODE, 6]
+
+
+def test_batches_of_examples_of_different_size():
+    def embed(w, cloud):
+        return np.tanh(cloud.points @ w).sum(axis=0)
+
+    def loss(w, clouds, Y):
+        s = mg.vmap(embed, in_axes=(None, 0))(w, clouds) @ (Y @ w).T
+        return np.mean(mg.special.logsumexp(s, axis=1) - np.diag(s))
+
+    def by_loop(w, sizes, Y):
+        a = np.stack([np.tanh(X[:n] @ w).sum(axis=0) for n in sizes])
+        s = a @ (Y @ w).T
+        return np.mean(log_sum_exp(s, 1) - np.diag(s))
+
+    whole = mg.batch_loss(loss, AXES)
+    step = mg.compile(mg.value_and_grad(whole))
+    for sizes in ((3, 1, 5), (2, 0, 7, 4)):
+        clouds = mg.batch([Cloud(points=X[:n]) for n in sizes])
+        value, gradient = step(W, clouds, Y[:len(sizes)])
+        np.testing.assert_allclose(value, by_loop(W, sizes, Y[:len(sizes)]))
+        moved = (by_loop(W + 1e-6, sizes, Y[:len(sizes)]) - by_loop(W - 1e-6, sizes, Y[:len(sizes)])) / 2e-6
+        np.testing.assert_allclose(gradient.sum(), moved, rtol=1e-6)
+    assert len(step.entries) == 1
+    with pytest.raises(mg.BatchError, match="3"):
+        whole(W, mg.batch([Cloud(points=X[:2])] * 3), Y)

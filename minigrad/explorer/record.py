@@ -216,7 +216,7 @@ def _held(stage: GraphStage, node: Node, held: Sequence[tuple[str, Graph]], oper
             record = stage_record(inner, operands_of[0], own, pool, bodies, words)
             record["turns"] = []
             for arguments in operands_of:
-                values = node_values(ran, arguments, own)
+                values = node_values(ran, arguments, {**sizes, **input_sizes(ran, arguments)})  # turns differ in rows
                 record["turns"].append([pool.add(np.asarray(values[n])) if isinstance(n.type, ArrayType) else None
                                         for n in ran.nodes])
             one["body"] = len(bodies)

@@ -332,7 +332,10 @@ def _length(length: int | Size | None, stacks: Sequence[ArrayType]) -> int | Dim
     if not sizes:
         raise ShapeError(at_user_line("scan: give xs or a length"))
     if not all(guard_equal(n, sizes[0]) for n in sizes):
-        raise ShapeError(at_user_line(f"scan: lengths differ: {', '.join(map(str, sizes))}"))
+        names = [str(n) for n in sizes]
+        reason = "" if len({*names}) == len({*sizes}) else (
+            ". Sizes of one name belong to different batches: make the sequences fields of one example")
+        raise ShapeError(at_user_line(f"scan: lengths differ: {', '.join(names)}{reason}"))
     return sizes[0]
 
 

@@ -1,5 +1,7 @@
 """Loops over ragged axes and beside ragged values, against the loop over the examples."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -278,3 +280,15 @@ def test_a_state_and_a_sequence_of_different_length_name_the_fields():
 
     with pytest.raises(mg.ShapeError, match=r"test_loops.py:\d+: Tracked.state: word is 3 here, but 2 in Tracked.x"):
         Tracked(np.ones((2, 3)), np.ones(3))
+
+
+def test_sequences_of_two_batches_are_refused():
+    first, second = (mg.batch(sentences(SIZES["mixed"])) for _ in range(2))
+    with pytest.raises(mg.ShapeError, match=r"test_loops.py:\d+: .*lengths differ: word, word\. Sizes of one name"):
+        mg.vmap(lambda s, t: mg.scan(lambda h, r: (h + r[0] * r[1], None), s.y, (s.x, t.x))[0])(first, second)
+
+
+@pytest.mark.parametrize("f", [gated, edit_distance], ids=["gated", "edit distance"])
+def test_the_explorer_shows_steps_of_different_size(f, tmp_path):
+    exploration = mg.explore(f, W, mg.batch(sentences(SIZES["mixed"])))
+    assert "packed_scan" in Path(exploration.save(tmp_path / "page.html")).read_text()

@@ -81,8 +81,9 @@ def draw_program(choices, cls):
         options = ["tanh", "scale"]
         same = [j for j, (_, a, w) in enumerate(pool) if (a, w) == (axes, wide)]
         options += ["add", "mul"]
+        options += ["branch"]
         if axes:
-            options += ["sum 0", "concatenate", "flip", "max 0"]
+            options += ["sum 0", "concatenate", "flip", "max 0", "states", "states back", "last state"]
         if len(axes) == 1:
             options += ["gather"] * 2 + ["scatter"] * 2 + ["cumsum", "sort", "count", "pairs", "mean 0", "masked"]
             options += ["matmul", "gram", "row sum", "spread"] if wide else ["outer y"]
@@ -125,7 +126,7 @@ def draw_program(choices, cls):
             steps.append((step, k, None))
             after = {"sum 0": (axes[1:], wide), "mean 0": (axes[1:], wide), "max 0": (axes[1:], wide),
                      "sum 1": (axes[:1], False), "transpose": (axes[::-1], False), "gram": ((), True),
-                     "row sum": (axes, False), "outer y": (axes, True)}
+                     "row sum": (axes, False), "outer y": (axes, True), "last state": (axes[1:], wide)}
             pool.append((None, *after.get(step, (axes, wide))))
     return steps, pool
 
@@ -158,6 +159,12 @@ def one(step, x, other, values, g):
             return np.sum(x, axis=1)
         case "transpose":
             return x.T
+        case "branch":
+            return mg.cond(g.y[0] > 0, lambda x: np.tanh(x) * g.y[1], lambda x: x / 2, x)
+        case "states" | "states back" | "last state":
+            states = mg.scan(lambda h, row: (np.tanh(h / 2 + row), h * row + g.y[0]), 0.5 + 0 * np.sum(x, axis=0), x,
+                             reverse=step == "states back")
+            return states[step != "last state"]
         case "flip":
             return x[::-1]
         case "concatenate":

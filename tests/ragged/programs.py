@@ -86,6 +86,7 @@ def draw_program(choices, cls):
             options += ["sum 0", "concatenate", "flip", "max 0", "states", "states back", "last state"]
         if len(axes) == 1:
             options += ["gather"] * 2 + ["scatter"] * 2 + ["cumsum", "sort", "count", "pairs", "mean 0", "masked"]
+            options += ["product 0", "cumprod", "running max", "steps 0", "halves 0", "median 0", "windows 0"]
             options += ["matmul", "gram", "row sum", "spread"] if wide else ["outer y"]
         if len(axes) == 2:
             options += ["sum 1", "transpose", "softmax"]
@@ -124,7 +125,8 @@ def draw_program(choices, cls):
             pool.append((None, axes, wide))
         else:
             steps.append((step, k, None))
-            after = {"sum 0": (axes[1:], wide), "mean 0": (axes[1:], wide), "max 0": (axes[1:], wide),
+            reduced = dict.fromkeys(("product 0", "steps 0", "halves 0", "median 0", "windows 0"), (axes[1:], wide))
+            after = {**reduced, "sum 0": (axes[1:], wide), "mean 0": (axes[1:], wide), "max 0": (axes[1:], wide),
                      "sum 1": (axes[:1], False), "transpose": (axes[::-1], False), "gram": ((), True),
                      "row sum": (axes, False), "outer y": (axes, True), "last state": (axes[1:], wide)}
             pool.append((None, *after.get(step, (axes, wide))))
@@ -184,6 +186,24 @@ def one(step, x, other, values, g):
                 return mg.segment_max(x, getattr(g, name), size, initial=-1.5)
             reduce = {"sum": mg.segment_sum, "mean": mg.segment_mean, "softmax": mg.segment_softmax}[step.split()[1]]
             return reduce(x, getattr(g, name), size)
+        case "product 0":
+            return np.prod(x, axis=0)
+        case "cumprod":
+            return np.cumprod(x, axis=0)
+        case "running max":
+            return np.maximum.accumulate(x, axis=0)
+        case "steps 0":
+            return np.sum(np.sin(x[::2]) * x[::2], axis=0) - np.sum(x[::-3], axis=0)
+        case "halves 0":
+            n = x.shape[0]
+            halves = np.concatenate([x[n // 2:], 2 * x[:n // 2]])
+            return np.sum(np.cumsum(halves, axis=0), axis=0)
+        case "median 0":
+            return np.median(np.concatenate([x, np.ones((2, *x.shape[1:]))]), axis=0)
+        case "windows 0":
+            padded = np.pad(x, ((1, 2), *[(0, 0)] * (x.ndim - 1)))
+            windows = np.lib.stride_tricks.sliding_window_view(padded, 3, axis=0)
+            return np.sum(np.sin(np.tensordot(windows, [0.5, 1.0, -0.25], axes=1)), axis=0)
         case "cumsum":
             return np.cumsum(x, axis=0)
         case "sort":

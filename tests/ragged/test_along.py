@@ -30,3 +30,22 @@ def test_refusals_are_errors(entry):
 def test_page_has_the_table():
     page = pathlib.Path(__file__).parents[2] / "docs" / "howto" / "ragged.md"
     assert table() in page.read_text(), "python -c 'from tests.ragged.along import table; print(table())' has the table"
+
+
+SMOOTH = [e for kind, entries in WORKS.items() for e in entries if kind[:2] != "of" and kind != "sizes"
+          and not any(word in e for word in ("arg", "any", "count", "searchsorted"))]
+
+
+@pytest.mark.parametrize("entry", SMOOTH)
+def test_second_derivatives_equal_the_loop(entry):
+    """The products with the Hessian of a mean of losses, and of each loss."""
+    def loss(p, x):
+        return np.sum(np.sin(evaluate(entry, p * x) * 1.0))
+
+    p, v, batch = np.array([1.0, 0.9, 1.1]), np.array([0.3, -1.0, 0.5]), mg.batch(EXAMPLES, mg.f64[node, 3])
+    each = [mg.hvp(lambda p, x=x: loss(p, x), (p,), (v,)) for x in EXAMPLES]
+    for how in (lambda f: f, mg.compile, lambda f: mg.compile(f, backend="numpy")):
+        mean = how(lambda p, v, b: mg.hvp(lambda p: mg.mean_loss(loss, (None, 0))(p, b), (p,), (v,)))
+        close(mean(p, v, batch), np.mean(each, axis=0))
+        per = how(mg.vmap(lambda p, v, x: mg.hvp(lambda p: loss(p, x), (p,), (v,)), in_axes=(None, None, 0)))
+        close(per(p, v, batch), each)

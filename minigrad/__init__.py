@@ -43,6 +43,7 @@ from .transforms.jacobian import hessian, hvp, jacobian
 from .transforms.jacobian_products import jvp, vjp
 from .transforms.mean import mean_loss, unroll
 from .transforms.microbatch import microbatch
+from .transforms.printing import breakpoint, print
 from .transforms.pytrees import register_dataclass
 from .transforms.symbolic_trace import trace
 from .transforms.trees import tree_scan
@@ -81,15 +82,15 @@ if _TYPE_CHECKING:
 __all__ = [
     "Array", "ArrayType", "Audit", "Axis", "Batch", "BatchError", "CheckError", "DataLoader", "Dim", "DtypeError",
     "GradError", "Graph", "GraphError", "MinigradError", "Node", "Report", "ShapeError", "Sparse", "TraceError",
-    "Unsupported", "all_reduce", "audit", "autobatch", "axis", "batch", "batch_loss", "bool_", "callback",
+    "Unsupported", "all_reduce", "audit", "autobatch", "axis", "batch", "batch_loss", "bool_", "breakpoint", "callback",
     "check_batching", "check_grads", "check_primitive", "checkpoint", "compare", "compile", "cond", "count",
     "custom_jvp", "custom_vjp", "debug_nans", "dim", "distribute", "example", "explore", "f16", "f32", "f64",
     "fori_loop", "from_networkx", "from_pyg", "full_tracebacks", "gather", "get_num_threads", "grad", "hessian", "hvp",
     "i8", "i16", "i32", "i64", "index", "jacobian", "jvp", "label", "mean_loss", "microbatch", "numpy", "numpy_code",
-    "open_dataset", "optim", "per_example", "per_example_grad", "primitive", "random", "register_dataclass", "renumber",
-    "save_dataset", "scan", "scope", "segment_max", "segment_mean", "segment_min", "segment_softmax", "segment_sum",
-    "select", "set_num_threads", "shared", "special", "stop_gradient", "switch", "to_networkx", "to_pyg", "trace",
-    "tree_scan", "u8", "u16", "u32", "u64", "unroll", "value_and_grad", "vjp", "vmap", "where", "while_loop",
+    "open_dataset", "optim", "per_example", "per_example_grad", "primitive", "print", "random", "register_dataclass",
+    "renumber", "save_dataset", "scan", "scope", "segment_max", "segment_mean", "segment_min", "segment_softmax",
+    "segment_sum", "select", "set_num_threads", "shared", "special", "stop_gradient", "switch", "to_networkx", "to_pyg",
+    "trace", "tree_scan", "u8", "u16", "u32", "u64", "unroll", "value_and_grad", "vjp", "vmap", "where", "while_loop",
 ]
 
 

@@ -30,8 +30,8 @@ _TRUTH_OF_CALLS = {
     builtins.bool: "Keep the value as an array: x != 0 is one of bools."}
 _ARRAYS = (np.array, np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray, np.require, np.copy)
 _MATH = {"fabs": "abs", "asin": "arcsin", "acos": "arccos", "atan": "arctan"}
-FORMATTED = ("mg.callback can print it while the program runs; without a format, f\"{x}\" shows its type; or return "
-              "it and print it outside.")
+FORMATTED = ("mg.print(\"x = {:.2f}\", x) prints it while the program runs; without a format, f\"{x}\" shows its type; "
+             "or return it and print it outside.")
 
 
 def as_it_stands() -> str:

@@ -6,7 +6,8 @@ The definition of a size (`selection.defined_size`) counts as a check: the types
 
 A rewrite may remove the reader of an index: the sum over all places is the sum of all rows, the gradient of a sum is 1,
 a result is unused. Then a remaining result waits for the check: for an `in_range`, or for the node that holds a graph,
-reduced to its checks (`results.keep_checks`).
+reduced to its checks (`results.keep_checks`). Nodes that run for what they do, as those of `mg.print`, are kept as
+checks are.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .refusals import first_where, require_ints
 from .selection import defined_size
 from .subgraph import graphs_of
 
-# An index with the size of its axis, or a node that holds a graph with checks, and None.
+# An index with the size of its axis, or None and a node that holds a graph with checks, or that has an effect.
 Check = tuple[Node, "int | Dim | None"]
 
 _VIEWS = ("reshape", "transpose", "flip")
@@ -75,8 +76,8 @@ def _checks(nodes: Iterable[Node]) -> Iterator[tuple[Check, Node]]:
                 index = _viewed(index)
                 if size is not None and not _within(index, size):
                     yield (index, size), node
-        elif type(node.type) is TupleType and any(
-                next(_checks(graph.nodes), None) is not None for graph, _ in graphs_of(node)):
+        elif node.prim.kind == "effect" or (type(node.type) is TupleType and any(
+                next(_checks(graph.nodes), None) is not None for graph, _ in graphs_of(node))):
             yield (node, None), node
 
 

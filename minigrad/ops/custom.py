@@ -281,8 +281,32 @@ def _callback_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, batches:
     return callback(*xs, batches=((size, tuple(mapped)), *batches), **others)
 
 
+# effect(*inputs, function, batches) calls a function for what it does, once for every example. The result is a zero
+# for each, which results of the program wait for (`results.waiting`).
+
+
+def _effect_type(*types: ArrayType, function: Opaque, batches: Batches) -> ArrayType:
+    return ArrayType(tuple(size for size, _ in batches), np.dtype(np.int8))
+
+
+def _effect_eval(xp: ArrayNamespace, *xs: np.ndarray, function: Opaque, batches: ConcreteBatches) -> np.ndarray:
+    arrays = [_frozen(np.array(on_host(x))) for x in xs]
+    lead = tuple(size for size, _ in batches)
+    for position in np.ndindex(lead):
+        function.function(*(a[tuple(i for i, (_, mapped) in zip(position, batches, strict=True) if mapped[k])]
+                            for k, a in enumerate(arrays)))
+    return xp.zeros(lead, dtype=np.int8)
+
+
+def _effect_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, function: Opaque, batches: Batches) -> Node:
+    return effect(*xs, function=function, batches=((size, tuple(mapped)), *batches))
+
+
 _NO_SLOPE = Unsupported("what an opaque function computes is not known. Wrap it in mg.custom_vjp or mg.custom_jvp with "
                         "its derivative, which may be None for zero")
 
 callback = Primitive("callback", _callback_type, _callback_eval, vjp=_NO_SLOPE, jvp=_NO_SLOPE, batch=_callback_batch,
                      hidden_params=frozenset({"result"}))
+
+effect = Primitive("effect", _effect_type, _effect_eval, vjp=_NO_SLOPE, jvp=_NO_SLOPE, batch=_effect_batch,
+                   kind="effect", distinct=True)

@@ -86,6 +86,9 @@ class _ValueNumbers:
                 # A broadcast scalar is checked as the scalar, unless its shape may be empty.
                 yield when, number, size, frozenset(n for n in node.shape if isinstance(n, Dim) or not n)
                 continue
+            if node.prim.kind == "effect":  # all copies of a node are its one effect
+                yield "effect", node.params["function"]
+                continue
             for graph, inner, more in self._graphs(node, known):
                 yield from self.checks(checks_of(graph.nodes), inner, when + more)
 

@@ -42,9 +42,11 @@ from .subgraph import (
     fits,
     fixed_point,
     graphs_of,
+    has_effects,
     placeholders,
     result_types,
     signature,
+    without_effects,
 )
 
 # -- while ---------------------------------------------------------------------------------------------
@@ -365,7 +367,8 @@ def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, count
     known = dict.fromkeys((*fixed, *each))
     forward = set(interpreters.dependent(outputs, inputs))
     kept = [n for n in residuals(forward, [*back.values()], {*d_carry, *d_stacked}) if n not in known]
-    ahead = scan(*xs, body=body.replace(outputs=(*outputs, *kept), out_names=()), counts=counts, length=length,
+    again = body.replace(outputs=(*outputs, *kept), out_names=())
+    ahead = scan(*xs, body=without_effects(again) if has_effects(body) else again, counts=counts, length=length,
                  reverse=reverse)
     stacks = parts(ahead)[len(outputs):]
     fresh = {n: placeholder(n.types[0]) for n in (*known, *kept)}

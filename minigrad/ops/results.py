@@ -170,7 +170,7 @@ def waits_for_check(node: Node) -> bool:
 
 
 def _checks_alone(node: Node) -> list[Node]:
-    """Return the checks of the graphs that a node holds, without its results."""
+    """Return the checks of the graphs that a node holds, without its results, or its effect."""
     more, checks = with_checks(node)
     if more is node:
         return checks
@@ -180,7 +180,9 @@ def _checks_alone(node: Node) -> list[Node]:
 
 
 def with_checks(node: Node) -> tuple[Node, list[Node]]:
-    """Return a node and the checks of its graphs, as a further result or as nodes."""
+    """Return a node and the checks of its graphs, as a further result or as nodes; of an effect, the node itself."""
+    if node.prim.kind == "effect":
+        return node, [node]
     p, inputs, held = node.params, node.inputs, HELD[node.prim.name]
     tests, bodies = held_in_order(node)
     if node.prim.inline:

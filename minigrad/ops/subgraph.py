@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import interpreters
 from ..defined_sizes import definitions
-from ..graph import PRIMITIVES, ArrayType, Graph, Node, Params, held_graphs, zeros_like
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, Params, TupleType, held_graphs, zeros_like
 from ..primitive import fail, placeholder
 from ..symbolic import Dim, Symbol, symbols
 
@@ -121,7 +121,8 @@ def vjp_graph(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> Graph
     ends = [graph.outputs[k] for k in outputs]
     cotangents = [placeholder(n.types[0]) for n in ends]
     back = interpreters.backward(ends, cotangents, [graph.inputs[i] for i in wrt])
-    return Graph((*graph.inputs, *cotangents), _with_definitions(back, graph), name=f"{graph.name}_vjp")
+    result = Graph((*graph.inputs, *cotangents), _with_definitions(back, graph), name=f"{graph.name}_vjp")
+    return without_effects(result) if has_effects(graph) else result
 
 
 def jvp_graph(graph: Graph, moving: Sequence[int], out: Sequence[int] | None = None) -> tuple[Graph, list[int]]:
@@ -136,7 +137,8 @@ def jvp_graph(graph: Graph, moving: Sequence[int], out: Sequence[int] | None = N
     chosen = [k for k, t in enumerate(pushed) if t is not None] if out is None else list(out)
     results = ((pushed[k], graph.outputs[k]) for k in chosen)
     moved = [zeros_like(n) if t is None else t for t, n in results]
-    return Graph((*graph.inputs, *tangents), _with_definitions(moved, graph), name=f"{graph.name}_jvp"), chosen
+    result = Graph((*graph.inputs, *tangents), _with_definitions(moved, graph), name=f"{graph.name}_jvp")
+    return (without_effects(result) if has_effects(graph) else result), chosen
 
 
 def _with_definitions(outputs: Sequence[Node], graph: Graph) -> tuple[Node, ...]:
@@ -218,6 +220,24 @@ def held_in_order(node: Node) -> tuple[list[Graph], list[Graph]]:
     held, p = HELD[node.prim.name], node.params
     bodies = p[held.bodies]
     return [p[held.test]] if held.test else [], [*bodies] if isinstance(bodies, tuple) else [bodies]
+
+
+def has_effects(graph: Graph) -> bool:
+    """Return whether a graph, or one that it holds, has nodes that run for what they do."""
+    return any(n.prim.kind == "effect" or (type(n.type) is TupleType and any(has_effects(g) for _, g in held_graphs(n)))
+               for n in graph.nodes)
+
+
+def without_effects(graph: Graph) -> Graph:
+    """Return a graph whose results do not wait for effects: those of the graph that it derives from are enough."""
+    def rule(node: Node, inputs: tuple[Node, ...]) -> Node | None:
+        if node.prim.name == "barrier" and node.inputs[1].prim.kind == "effect":
+            return inputs[0]
+        if type(node.type) is TupleType and any(has_effects(g) for _, g in held_graphs(node)):
+            return interpreters.rebuilt(node, inputs, with_graphs(node.params, without_effects))
+        return None
+
+    return interpreters.rewrite(graph, rule)
 
 
 def with_graphs(params: Params, new: Callable[[Graph], Graph]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ..ops.loops import scan
 from ..ops.packed_scan import packed_scan
 from ..ops.packed_steps import inside, of_batch, of_steps
 from ..ops.results import waits_for_check
-from ..ops.subgraph import apply_graph, signature, with_graphs
+from ..ops.subgraph import apply_graph, has_effects, signature, with_graphs
 from ..primitive import broadcast_leading, input_, placeholder
 from ..symbolic import Dim, Symbol, symbols
 from ..tracing import made_by
@@ -244,7 +244,7 @@ def rewrite_scans(graph: Graph, name: str, rewritten: Callable[[Loop], list[Node
         The pass.
     rewritten : callable
         Returns the results of a scan from a loop with less work, or None. Loops without steps, and loops with a
-        checkpoint in the step, stay as they are.
+        checkpoint or an effect in the step, stay as they are.
     """
     if not holds_graphs(graph):
         return graph
@@ -272,7 +272,8 @@ def _rewritten(graph: Graph, name: str, rewritten: Callable[[Loop], list[Node] |
         with made_by(name) as working_on:
             working_on(new)
             loop = LOOPS[new.prim](new)
-            if loop.length == 0 or any(n.prim is barrier and not waits_for_check(n) for n in loop.nodes):
+            if (loop.length == 0 or any(n.prim is barrier and not waits_for_check(n) for n in loop.nodes)
+                    or has_effects(new.params["body"])):
                 return new
             results = rewritten(loop)
         if results is None:

@@ -471,6 +471,17 @@ def _of_callback(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -
     return ROWS
 
 
+def _of_effect(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> Role:
+    """Return the role of an effect: once for each example, or once for values of the batch as a whole."""
+    if ROWS not in operand_roles:
+        _check_operands(reading, node, operand_roles)
+        return WHOLE
+    calls = [mapped for size, mapped in node.params["batches"] if size == reading.cut.dim]
+    if len(calls) != 1 or calls[0] != tuple(map(reading.has_axis, node.inputs)):
+        raise Mixes(node, "the function is called once for several examples")
+    return ROWS
+
+
 # -- nodes that hold graphs --------------------------------------------------------------------------------
 
 
@@ -662,4 +673,4 @@ def _either(ways: Sequence[Role], outputs: Sequence[Node]) -> Role:
 _Held = Callable[[Reading, Node, Sequence[Roles]], Roles]
 _HELD: dict[str, _Held] = {"checkpoint": _of_graph, "custom": _of_graph, "scan": _of_scan,
                            "packed_scan": _of_packed_scan, "tree_scan": _of_trees, "while": _of_while,
-                           "chunked": _of_chunked, "switch": _of_switch, "callback": _of_callback}
+                           "chunked": _of_chunked, "switch": _of_switch, "callback": _of_callback, "effect": _of_effect}

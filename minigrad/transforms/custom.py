@@ -15,11 +15,12 @@ import optree
 from ..axes import LEADING, Declared, subscripts
 from ..errors import GradError, ShapeError, TraceError, Unsupported, at_user_line, format_structure, user_frame
 from ..families import elementwise
-from ..graph import ArrayType, Graph, Node, PyTree, full
+from ..graph import ArrayType, Graph, Node, PyTree, full, note_read
 from ..numpy.arguments import broadcast_node
 from ..ops import custom as ops
 from ..ops.control import parts
 from ..primitive import Primitive, Sample, key_of_any, placeholder
+from ..sizes import Size
 from ..static import unmarked, without_static
 from ..symbolic import Dim
 from ..tracebacks import boundary
@@ -222,10 +223,12 @@ def callback(function: Callable[..., PyTree], result: PyTree, *args: PyTree, vec
     Parameters
     ----------
     function : callable
-        Takes and returns pytrees of ndarrays. It must depend on its arguments alone: equal calls may be made once.
+        Takes and returns pytrees of ndarrays. It must depend on its arguments alone: equal calls may be made once. With
+        a `result` of None, the value that it returns is ignored.
         The arrays that it is given are read-only copies, which it may keep.
     result : pytree of types or arrays
-        The types of its results: ``mg.f64[3]``, or an array of that shape and dtype.
+        The types of its results: ``mg.f64[3]``, or an array of that shape and dtype. None: the function is called for
+        what it does, such as a measurement, once in every run, and for every example of a batch, in order.
     *args : pytrees of arrays
     vectorized : bool
         Whether it takes a batch axis in front of all its arguments, and returns results with one. Otherwise `vmap`
@@ -233,7 +236,7 @@ def callback(function: Callable[..., PyTree], result: PyTree, *args: PyTree, vec
 
     Returns
     -------
-    pytree of arrays
+    pytree of arrays, or None
         Of the types of `result`.
 
     Raises
@@ -251,8 +254,11 @@ def callback(function: Callable[..., PyTree], result: PyTree, *args: PyTree, vec
     >>> f(np.array([3.0, 3.0, 5.0]))
     np.int64(3)
     """
-    leaves, whole, *_ = flatten_arguments(function, args, {})
+    given: PyTree = optree.tree_map(lambda x: as_array(x) if isinstance(x, Size) else x, args)
+    leaves, whole, *_ = flatten_arguments(function, given, {})
     tree = whole.child(0)
+    if result is None:
+        return _for_effect(_Flat(function, tree, None), leaves)
     specs, out_tree = optree.tree_flatten(result)
 
     def label(i: int) -> str:
@@ -270,16 +276,30 @@ def callback(function: Callable[..., PyTree], result: PyTree, *args: PyTree, vec
     return optree.tree_unflatten(out_tree, [Array(p) for p in parts(node)])
 
 
+def _for_effect(function: _Flat, leaves: Sequence[object]) -> None:
+    """Call a function when the program runs, or now where none is traced."""
+    opaque = ops.Opaque(function)
+    if not tracing():
+        ops.effect.eval(np, *map(np.asarray, leaves), function=opaque, batches=())
+        return
+    node = ops.effect(*(as_array(x)._node for x in leaves), function=opaque, batches=())
+    note_read()  # the program keeps it as it keeps checks of indices
+    Array(node)  # a value of the trace
+
+
 class _Flat:
     """A function of pytrees as one of their leaves."""
 
-    def __init__(self, function: Callable[..., PyTree], tree: optree.PyTreeSpec, out_tree: optree.PyTreeSpec):
+    def __init__(self, function: Callable[..., PyTree], tree: optree.PyTreeSpec, out_tree: optree.PyTreeSpec | None):
         self._function, self._tree, self._out_tree = function, tree, out_tree
         self.__name__ = function_name(function)
 
     def __call__(self, *arrays: np.ndarray) -> list[Any]:
         args: PyTree = unmarked(optree.tree_unflatten(self._tree, arrays))
-        values, tree = optree.tree_flatten(self._function(*args))
+        result = self._function(*args)
+        if self._out_tree is None:
+            return []
+        values, tree = optree.tree_flatten(result)
         if tree != self._out_tree:
             raise ShapeError(f"callback {self.__name__}: it returned the structure {format_structure(tree)}, and was "
                              f"stated to return {format_structure(self._out_tree)}")

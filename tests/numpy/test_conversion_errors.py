@@ -85,8 +85,8 @@ CASES_OF_SYNTAX = [
     (V, lambda v: math.exp(v[0]), r"`math\.exp\(v\[0\]\)`: .*np\.exp", lambda v: np.exp(v[0]), np.exp(0.5)),
     (V, lambda v: np.float32(v[0]), r"`np\.float32\(v\[0\]\)`: .*x\.astype\(np\.float32\)",
      lambda v: v[0].astype(np.float32), np.float32(0.5)),
-    (V, lambda v: f"{v[0]:.2f}", r"in the format '\.2f': .*mg\.callback", lambda v: v[0], 0.5),
-    (V, lambda v: "%.2f" % v[0], r"`'%\.2f' % v\[0\]`: .*mg\.callback", lambda v: v[0], 0.5),  # noqa: UP031
+    (V, lambda v: f"{v[0]:.2f}", r"in the format '\.2f': .*mg\.print", lambda v: v[0], 0.5),
+    (V, lambda v: "%.2f" % v[0], r"`'%\.2f' % v\[0\]`: .*mg\.print", lambda v: v[0], 0.5),  # noqa: UP031
     (V, set_element, r"`out\[0\] = v\[0\]`: .*out = minigrad\.numpy\.at\(out\)\[i\]\.set\(v\)",
      lambda v: mnp.at(OUT)[0].set(v[0]), np.array([0.5, 0.0, 0.0])),
     (V, set_slice, r"`out\[:2\] = v\[:2\]`: .*minigrad\.numpy\.at\(out\)",

@@ -1,0 +1,156 @@
+"""Values that a program prints, and stops at: per example, in order, under every transform."""
+
+import sys
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+
+X = np.array([0.5, 1.0])
+PAIRS = ["h 0.76", "h 0.96", "s 0.58 mode", "s 0.93 mode"]  # of both examples, statement by statement
+STEPS = ["h 0.76", "s 0.58 mode", "h 0.96", "s 0.93 mode"]  # step by step
+
+
+def loss(w, x):
+    h = np.tanh(w * x)
+    mg.print("h {:.2f}", h)
+    s = h**2
+    mg.print("s {s:.2f} {}", "mode", s=s)
+    return s
+
+
+def inner(w, x):
+    """An effect that results of an inner transform wait for, and that later values depend on."""
+    return np.exp(mg.mean_loss(loss, in_axes=(None, 0))(w, x * np.ones(1)))
+
+
+MEAN, NESTED = (mg.mean_loss(f, in_axes=(None, 0)) for f in (loss, inner))
+CHOICE = mg.mean_loss(lambda w, x: mg.cond(x > 0.7, inner, lambda w, x: w * x, w, x), in_axes=(None, 0))
+
+
+def steps(w, X):
+    return mg.scan(lambda c, x: (np.sin(c + inner(w, x)), None), 0.0, X)[0]
+
+
+def sums(w, X):
+    return mg.scan(lambda c, x: (c + loss(w, x), None), 0.0, X)[0]
+
+
+def counted(w, X):
+    return mg.while_loop(lambda s: s[0] < 3, lambda s: (mg.print("i {}", s[0]), (s[0] + 1, s[1] * w))[1], (0, 1.0))[1]
+
+
+def unused(w, X):
+    loss(w, X[0])
+    return w * X
+
+
+def whole(w, X):
+    mg.print("n {} {}", X.shape[0], np.mean(X))
+    return MEAN(w, X)
+
+
+def invariant(w, X):
+    return mg.scan(lambda c, x: (mg.print("w {}", w), (c * x, None))[1], w, X)[0]
+
+
+CASES = {
+    "mean": (MEAN, PAIRS), "grad": (mg.grad(MEAN), PAIRS), "value_and_grad": (mg.value_and_grad(MEAN), PAIRS),
+    "jvp": (lambda w, X: mg.jvp(MEAN, (w, X), (1.0, X)), PAIRS),
+    "vjp": (lambda w, X: mg.vjp(MEAN, w, X)[1](1.0), PAIRS),
+    "hessian": (mg.hessian(MEAN), PAIRS), "hvp": (lambda w, X: mg.hvp(MEAN, (w, X), (1.0, X)), PAIRS),
+    "jacobian": (mg.jacobian(mg.vmap(loss, in_axes=(None, 0))), PAIRS),
+    "per_example_grad": (mg.per_example_grad(loss, in_axes=(None, 0)), PAIRS),
+    "norms": (mg.per_example.norms(loss, in_axes=(None, 0)), PAIRS),
+    "checkpoint": (mg.grad(mg.mean_loss(mg.checkpoint(loss), in_axes=(None, 0))), PAIRS),
+    "nested checkpoint": (mg.value_and_grad(mg.checkpoint(lambda w, X: np.exp(NESTED(w, X)))), PAIRS),
+    "microbatch": (mg.grad(mg.microbatch(MEAN, 1)), STEPS),
+    "nested microbatch": (mg.value_and_grad(mg.microbatch(NESTED, 1)), STEPS),
+    "scan": (mg.grad(sums), STEPS), "nested scan": (mg.value_and_grad(steps), STEPS),
+    "hessian of scan": (mg.hessian(steps), STEPS), "cond": (mg.value_and_grad(CHOICE), STEPS[2:]),
+    "jvp of cond": (lambda w, X: mg.jvp(CHOICE, (w, X), (1.0, X)), STEPS[2:]),
+    "while": (counted, ["i 0", "i 1", "i 2"]),
+    "unused result": (unused, STEPS[:2]), "whole batch": (whole, ["n 2 0.75", *PAIRS]),
+    "the same in every step": (mg.grad(invariant), ["w 2.0", "w 2.0"])}
+
+
+@pytest.mark.parametrize("run", [lambda f: f, lambda f: mg.compile(f, backend="numpy"),
+                                 lambda f: mg.compile(f, backend="native")], ids=["eager", "numpy", "native"])
+@pytest.mark.parametrize(("f", "lines"), CASES.values(), ids=CASES)
+def test_each_run_prints_each_example_once_in_order(run, f, lines, capsys):
+    f = run(f)
+    for _ in range(2):
+        f(2.0, X)
+        assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_printing_changes_no_value():
+    plain = mg.value_and_grad(mg.mean_loss(lambda w, x: np.tanh(w * x) ** 2, in_axes=(None, 0)))
+    np.testing.assert_array_equal(mg.value_and_grad(MEAN)(2.0, X), plain(2.0, X))
+
+
+def test_values_without_a_format(capsys):
+    mg.compile(lambda x: (mg.print(x, {"a": x + 1}, "end"), x)[1])(1.0)
+    mg.print(X)
+    assert capsys.readouterr().out == f"1.0 {{'a': {np.float64(2.0)!r}}} end\n[0.5 1. ]\n"
+
+
+def test_a_callback_without_a_result_runs_once_for_each_example():
+    seen = []
+
+    def note(w, x):
+        seen.append((float(w), float(x)))
+
+    f = mg.vmap(lambda w, x: (mg.callback(note, None, w, x), w * x)[1], in_axes=(None, 0))
+    for run in (f, mg.compile(f), mg.grad(lambda w, X: f(w, X).sum())):
+        seen.clear()
+        run(2.0, X)
+        assert seen == [(2.0, 0.5), (2.0, 1.0)]
+    assert mg.callback(lambda x: x + 1, None, 1.0) is None
+
+
+def test_an_error_in_an_effect_comes_out():
+    def refuse(x):
+        raise ValueError("too large")
+
+    with pytest.raises(ValueError, match="too large"):
+        mg.compile(lambda x: (mg.callback(refuse, None, x), x)[1])(1.0)
+
+
+@pytest.fixture
+def stops(monkeypatch):
+    found = []
+
+    def hook():
+        frame = sys._getframe(1)
+        found.append((frame.f_code.co_filename, frame.f_lineno, dict(frame.f_locals)))
+
+    monkeypatch.setattr(sys, "breakpointhook", hook)
+    return found
+
+
+def watched(w, x):
+    h = np.tanh(w * x)
+    name = "watched"
+    mg.breakpoint()
+    return h * len(name)
+
+
+LINE = watched.__code__.co_firstlineno + 3
+
+
+@pytest.mark.parametrize("run", [lambda f: f, mg.compile, lambda f: mg.grad(lambda w, X: f(w, X).sum())],
+                         ids=["eager", "compiled", "gradient"])
+def test_a_breakpoint_has_the_values_of_each_example(stops, run):
+    run(mg.vmap(watched, in_axes=(None, 0)))(2.0, X)
+    assert [(path, line) for path, line, _ in stops] == [(__file__, LINE)] * 2
+    for (_, _, values), x in zip(stops, X, strict=True):
+        assert values == {"w": 2.0, "x": x, "h": pytest.approx(np.tanh(2.0 * x)), "name": "watched"}
+
+
+def test_a_breakpoint_outside_of_programs_and_with_chosen_values(stops):
+    watched(2.0, 0.5)
+    mg.compile(lambda x: (mg.breakpoint(double=2 * x), x)[1])(1.5)
+    assert [values for _, _, values in stops] == [{"w": 2.0, "x": 0.5, "h": np.tanh(1.0), "name": "watched"},
+                                                  {"double": 3.0}]

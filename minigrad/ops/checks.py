@@ -6,8 +6,7 @@ The definition of a size (`selection.defined_size`) counts as a check: the types
 
 A rewrite may remove the reader of an index: the sum over all places is the sum of all rows, the gradient of a sum is 1,
 a result is unused. Then a remaining result waits for the check: for an `in_range`, or for the node that holds a graph,
-reduced to its checks (`results.keep_checks`). Nodes that run for what they do, as those of `mg.print`, are kept as
-checks are.
+reduced to its checks (`results.keep_checks`). Effects, such as the lines of `mg.print`, are kept in the same way.
 """
 
 from __future__ import annotations

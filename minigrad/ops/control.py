@@ -22,7 +22,6 @@ from .evaluated_bytes import evaluated_bytes
 from .subgraph import (
     apply_graph,
     batch_graph,
-    has_effects,
     jvp_graph,
     part,
     result_types,
@@ -65,7 +64,7 @@ def _checkpoint_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph
     # computation is neither merged with the first nor scheduled too early.
     after = next(c for c in g if c is not None)
     again = [barrier(x, after) for x in xs]
-    outputs = apply_graph(without_effects(graph) if has_effects(graph) else graph, again)
+    outputs = apply_graph(without_effects(graph), again)
     pairs = [(o, c) for o, c in zip(outputs, g, strict=True) if c is not None]
     floats = [a for a, x in zip(again, xs, strict=True) if x.type.floating and interpreters.wanted(x)]
     back = dict(zip(floats, interpreters.backward([o for o, _ in pairs], [c for _, c in pairs], floats), strict=True))

@@ -281,8 +281,8 @@ def _callback_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, batches:
     return callback(*xs, batches=((size, tuple(mapped)), *batches), **others)
 
 
-# effect(*inputs, function, batches) calls a function for what it does, once for every example. The result is a zero
-# for each, which results of the program wait for (`results.waiting`).
+# effect(*inputs, function, batches) calls a function for its effect, once for every example. The result is a zero for
+# each of them. Results of the program wait for it (`results.waiting`).
 
 
 def _effect_type(*types: ArrayType, function: Opaque, batches: Batches) -> ArrayType:

@@ -42,7 +42,6 @@ from .subgraph import (
     fits,
     fixed_point,
     graphs_of,
-    has_effects,
     placeholders,
     result_types,
     signature,
@@ -367,9 +366,8 @@ def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, count
     known = dict.fromkeys((*fixed, *each))
     forward = set(interpreters.dependent(outputs, inputs))
     kept = [n for n in residuals(forward, [*back.values()], {*d_carry, *d_stacked}) if n not in known]
-    again = body.replace(outputs=(*outputs, *kept), out_names=())
-    ahead = scan(*xs, body=without_effects(again) if has_effects(body) else again, counts=counts, length=length,
-                 reverse=reverse)
+    ahead = scan(*xs, body=without_effects(body.replace(outputs=(*outputs, *kept), out_names=())), counts=counts,
+                 length=length, reverse=reverse)
     stacks = parts(ahead)[len(outputs):]
     fresh = {n: placeholder(n.types[0]) for n in (*known, *kept)}
     totals = [placeholder(inputs[i].types[0]) for i in shared]

@@ -122,7 +122,7 @@ def vjp_graph(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> Graph
     cotangents = [placeholder(n.types[0]) for n in ends]
     back = interpreters.backward(ends, cotangents, [graph.inputs[i] for i in wrt])
     result = Graph((*graph.inputs, *cotangents), _with_definitions(back, graph), name=f"{graph.name}_vjp")
-    return without_effects(result) if has_effects(graph) else result
+    return without_effects(result)
 
 
 def jvp_graph(graph: Graph, moving: Sequence[int], out: Sequence[int] | None = None) -> tuple[Graph, list[int]]:
@@ -138,7 +138,7 @@ def jvp_graph(graph: Graph, moving: Sequence[int], out: Sequence[int] | None = N
     results = ((pushed[k], graph.outputs[k]) for k in chosen)
     moved = [zeros_like(n) if t is None else t for t, n in results]
     result = Graph((*graph.inputs, *tangents), _with_definitions(moved, graph), name=f"{graph.name}_jvp")
-    return (without_effects(result) if has_effects(graph) else result), chosen
+    return without_effects(result), chosen
 
 
 def _with_definitions(outputs: Sequence[Node], graph: Graph) -> tuple[Node, ...]:
@@ -223,13 +223,16 @@ def held_in_order(node: Node) -> tuple[list[Graph], list[Graph]]:
 
 
 def has_effects(graph: Graph) -> bool:
-    """Return whether a graph, or one that it holds, has nodes that run for what they do."""
+    """Return whether a graph, or one that it holds, has effects."""
     return any(n.prim.kind == "effect" or (type(n.type) is TupleType and any(has_effects(g) for _, g in held_graphs(n)))
                for n in graph.nodes)
 
 
 def without_effects(graph: Graph) -> Graph:
     """Return a graph whose results do not wait for effects: those of the graph that it derives from are enough."""
+    if not has_effects(graph):
+        return graph
+
     def rule(node: Node, inputs: tuple[Node, ...]) -> Node | None:
         if node.prim.name == "barrier" and node.inputs[1].prim.kind == "effect":
             return inputs[0]

@@ -228,7 +228,7 @@ def callback(function: Callable[..., PyTree], result: PyTree, *args: PyTree, vec
         The arrays that it is given are read-only copies, which it may keep.
     result : pytree of types or arrays
         The types of its results: ``mg.f64[3]``, or an array of that shape and dtype. None: the function is called for
-        what it does, such as a measurement, once in every run, and for every example of a batch, in order.
+        its effect, such as a log, at every run and for every example of a batch, in order.
     *args : pytrees of arrays
     vectorized : bool
         Whether it takes a batch axis in front of all its arguments, and returns results with one. Otherwise `vmap`
@@ -254,7 +254,8 @@ def callback(function: Callable[..., PyTree], result: PyTree, *args: PyTree, vec
     >>> f(np.array([3.0, 3.0, 5.0]))
     np.int64(3)
     """
-    given: PyTree = optree.tree_map(lambda x: as_array(x) if isinstance(x, Size) else x, args)
+    whole_args: PyTree = args
+    given: PyTree = optree.tree_map(lambda x: as_array(x) if isinstance(x, Size) else x, whole_args)
     leaves, whole, *_ = flatten_arguments(function, given, {})
     tree = whole.child(0)
     if result is None:

@@ -230,7 +230,13 @@ class Divided:
 
     def examples(self, span: Span) -> range:
         """Return the numbers of the examples of a part in the whole batch."""
-        return range(*(edge[_symbol(self.node.params["dim"])] for edge in span))
+        begin, end = span
+        return range(begin[self._example], end[self._example])
+
+    @functools.cached_property
+    def _example(self) -> Symbol:
+        """The symbol of the number of examples of a part."""
+        return _symbol(self.node.params["dim"])
 
     def sections(self, operands: Sequence[np.ndarray], span: Span) -> Values:
         """Return the operands of one part."""

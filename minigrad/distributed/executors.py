@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeGuard, TypeVar, cast
+
+from ..graph import PyTree
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -22,7 +24,6 @@ class Future(Protocol[Result]):
         """Give the result up."""
 
 
-@runtime_checkable
 class Executor(Protocol):
     """Anything with the interface of `concurrent.futures.Executor`."""
 
@@ -30,7 +31,6 @@ class Executor(Protocol):
         """Start a call."""
 
 
-@runtime_checkable
 class DaskClient(Protocol):
     """The executor of Dask."""
 
@@ -39,6 +39,25 @@ class DaskClient(Protocol):
 
     def nthreads(self) -> dict[str, int]:
         """Return the number of threads of each worker."""
+
+    def compute(self, collections: PyTree) -> PyTree:
+        """Start to compute collections; a future stands for the value of each."""
+
+    def persist(self, collections: PyTree) -> PyTree:
+        """Start to compute collections, whose values stay on the workers."""
+
+    def cancel(self, futures: PyTree) -> object:
+        """Give futures up."""
+
+
+def is_executor(x: object) -> TypeGuard[Executor]:
+    """Return whether `x` starts calls."""
+    return hasattr(x, "submit")
+
+
+def is_dask_client(x: object) -> TypeGuard[DaskClient]:
+    """Return whether `x` is the executor of Dask."""
+    return hasattr(x, "nthreads")  # a check of the protocol takes as long as a small part
 
 
 class Renewable:
@@ -50,22 +69,21 @@ class Renewable:
     """
 
     def __init__(self, source: Executor | Callable[[], Executor]):
-        self.again = not isinstance(source, Executor)
-        self._source = source
-        self._executor: Executor | None = None
+        self._make = None if is_executor(source) else cast(Callable[[], Executor], source)
+        self._executor = source if is_executor(source) else None
+        self.again = self._make is not None
 
     @property
     def executor(self) -> Executor:
         """The executor that is in use."""
-        if isinstance(self._source, Executor):
-            return self._source
         if self._executor is None:
-            self._executor = self._source()
+            assert self._make is not None
+            self._executor = self._make()
         return self._executor
 
     def renew(self, broken: Executor) -> None:
         """Give up a broken executor, unless another thread has done so."""
-        if self._executor is broken:
+        if self.again and self._executor is broken:
             self._executor = None
 
 
@@ -80,14 +98,14 @@ def submit(executor: Executor, function: Callable[[T], R], task: T) -> Future[R]
     Dask takes calls with the same arguments for one: it would cancel a call together with an earlier one, and miss
     that a file has changed.
     """
-    if isinstance(executor, DaskClient):
+    if is_dask_client(executor):
         return executor.submit(function, task, pure=False)
     return executor.submit(function, task)
 
 
 def workers(executor: Executor) -> int:
     """Return the number of workers of an executor."""
-    if isinstance(executor, DaskClient):
+    if is_dask_client(executor):
         return sum(executor.nthreads().values())
     for name in ("_max_workers", "num_workers"):
         if isinstance(n := getattr(executor, name, None), int):

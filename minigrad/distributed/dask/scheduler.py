@@ -10,7 +10,7 @@ from dask.delayed import Delayed
 
 from ...errors import MinigradError
 from ...graph import PyTree
-from ..executors import DaskClient, Executor, in_process
+from ..executors import Executor, in_process, is_dask_client
 
 
 class Scheduler:
@@ -22,7 +22,7 @@ class Scheduler:
 
     def __init__(self, executor: Executor | None, timeout: float | None, name: str):
         distributed = sys.modules.get("distributed")
-        self.client = executor if isinstance(executor, DaskClient) else None
+        self.client = executor if is_dask_client(executor) else None
         self._timeout, self._name = timeout, name
         self._options: dict[str, object] = {}
         if executor is None and distributed is not None:

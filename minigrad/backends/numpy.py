@@ -26,7 +26,7 @@ from .parts import in_parts
 from .peak import Piece, peak, type_bytes
 from .pools import Bounded
 from .protocol import Executable
-from .subgraph import KINDS, NodePrograms, has_budget, has_two_sizes
+from .subgraph import KINDS, NodePrograms, has_budget, has_two_sizes, is_new
 
 KEPT = 8  # the most sets of sizes with items of their own, in memory that all sizes share
 LAYOUTS = 256  # the most layouts, for sets of rounded sizes
@@ -173,10 +173,11 @@ class Program:
     @cached_property
     def _allocated(self) -> list[Piece]:
         """The memory that a run allocates: outputs, results of steps that own memory, and copies within a step."""
-        plan, end = self._plan, len(self._plan.steps)
+        plan, end, outputs = self._plan, len(self._plan.steps), self._plan.graph.outputs
         viewed = {plan.roles.root[n] for n in plan.graph.nodes if plan.roles.is_view(n)}
         claimed = set(plan.outputs.values())
-        pieces: list[Piece] = [(end, end, type_bytes(n)) for k, n in enumerate(plan.graph.outputs) if k not in claimed]
+        pieces: list[Piece] = [(end, end, type_bytes(n)) for k, n in enumerate(outputs)
+                               if k not in claimed and not is_new(n, outputs)]
         for k, step in enumerate(plan.steps):
             for n in step.group.nodes:
                 if n in plan.outputs:

@@ -24,6 +24,7 @@ from ..symbolic import Dim, Symbol
 from ..views import SAME, added
 from . import numpy_text as nt
 from .block_loop import PARTS, ROWS, SCRATCH, WHOLE
+from .subgraph import is_new
 from .workspace import BlocksItem, BufferItem, EvaluationItem, Item, LeafItem, ScratchItem, SizeItem, ViewItem
 
 HEAD = f"""import numpy as np
@@ -237,8 +238,9 @@ class Printer:
                 results.append(self.value(n))
                 continue
             name = self.name(self.graph.out_names[k] if self.graph.out_names else "out")
-            text = (nt.array_text(n, self.shape(n), "full", nt.number(n)) if n.prim is full
-                    else f"np.array({self.value(n)})")
+            text = self.value(n) if is_new(n, self.graph.outputs) else (
+                nt.array_text(n, self.shape(n), "full", nt.number(n)) if n.prim is full
+                else f"np.array({self.value(n)})")
             self.lines.append(f"{name} = {text}")
             results.append(name)
         self.lines.append(f"return [{', '.join(results)}]")

@@ -28,7 +28,7 @@ from ..ops.packed_scan import run as run_packed
 from ..ops.subgraph import part, signature
 from ..ops.tree_scan import level_of, tree_scan
 from ..ops.tree_scan import run as run_trees
-from ..primitive import ArrayNamespace, Primitive
+from ..primitive import PART, ArrayNamespace, Primitive
 from ..symbolic import Dim, Symbol, size_of, value
 from .protocol import Executable
 
@@ -91,6 +91,11 @@ class NodePrograms(ABC):
 def has_budget(node: Node) -> bool:
     """Return whether a node runs passes within a budget of memory."""
     return node.prim is chunked and isinstance(node.params["size"], Budget)
+
+
+def is_new(node: Node, outputs: Sequence[Node]) -> bool:
+    """Return whether an output is new memory of passes, which the caller gets as it is."""
+    return node.prim.view is PART and node.inputs[0].prim is chunked and outputs.count(node) == 1
 
 
 def has_two_sizes(node: Node) -> bool:

@@ -19,7 +19,7 @@ from ...views import SAME
 from .. import numpy as numpy_backend
 from ..arena import Arena, ArenaPool
 from ..protocol import Ready
-from ..subgraph import NodePrograms
+from ..subgraph import NodePrograms, is_new
 from ..workspace import owning
 from .codegen.step_codegen import Request, StepCode, load_all
 from .codegen.strides import View
@@ -75,8 +75,9 @@ class BoundProgram:
         self.numbers, self.places = numbers.tolist(), plan.places(self.layout, partition)
         self.arena: Arena | None = None  # its own, where arrays that Python's steps use lie in it
         self.flag = np.zeros(1, np.int64)
-        self.out_types = [(self._shape(shape), n.dtype)
-                          for n, shape in zip(self.graph.outputs, plan.out_shapes, strict=True)]
+        self._new = [is_new(n, self.graph.outputs) for n in self.graph.outputs]
+        self.out_types = [((0,) if new else self._shape(shape), n.dtype)
+                          for n, shape, new in zip(self.graph.outputs, plan.out_shapes, self._new, strict=True)]
         self.now: tuple[np.ndarray, ...] = ()  # inputs and outputs of the run
         self.values: dict[Node, Any] = {}  # results of Python's steps: an array, or a tuple of arrays
         self._views: dict[Node, View] = {}
@@ -169,7 +170,7 @@ class BoundProgram:
                     else:
                         stretch()
                 for i, (source, end) in enumerate(zip(self.plan.sources, self._ends, strict=True)):
-                    if end is not None and source is None:
+                    if end is not None and source is None and not self._new[i]:
                         outputs[i][...] = end()
                     elif end is not None:
                         outputs[i] = end()

@@ -29,7 +29,7 @@ from ..parts import in_parts
 from ..peak import Piece, peak, type_bytes
 from ..pools import Pools
 from ..protocol import Executable, Ready
-from ..subgraph import KINDS, NodePrograms, has_budget
+from ..subgraph import KINDS, NodePrograms, has_budget, is_new
 from .bound_program import BoundProgram, Empty
 from .codegen.kernel import Kernel, kernel, rows, unable, written
 from .codegen.kernel_key import KernelKey, kernel_key
@@ -234,7 +234,8 @@ class Program:
         leaves = sum(value(type_bytes(n), sizes) for n in self.launch_plan.leaves if n.prim is not const)
         steps = {k: self.held[n].passing_bytes(sizes) for k, n in self._holding}
         results = zip(self.plan.graph.outputs, self.launch_plan.sources, strict=True)
-        outputs = sum(value(type_bytes(source or n), sizes) for n, source in results)
+        outputs = sum(value(type_bytes(source or n), sizes) for n, source in results
+                      if not is_new(n, self.plan.graph.outputs))
         return self.workspace_bytes(sizes) + ALIGN + leaves + outputs + peak(self._allocated, sizes, steps)
 
     @cached_property

@@ -1,4 +1,7 @@
-"""Peak memory of the MLP's step, beside the program by hand: what NumPy allocates, buffers and results together."""
+"""Peak memory of the MLP's step beside the program by hand, and of calls within a budget beside the memory given.
+
+The first is what NumPy allocates, buffers and results together; the second is the resident memory of a process.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import numpy as np
 
 import minigrad as mg
 
-from . import harness
+from . import harness, resident
 from .mlp import BATCHES, by_hand, data, loss
 
 
@@ -54,6 +57,15 @@ def run(quick: bool) -> harness.Result:
                                {name: [float(peak(make, args))] for name, make in makers.items()})
         cases.append(case)
         targets.append(harness.Target(f"of the program by hand, batch {batch:,}", case.ratio("minigrad"), 1.1, False))
+    for what, (_, memory) in resident.WHAT.items() if resident.available() else ():
+        for kind in resident.DATA:
+            found = resident.peaks(what, kind)
+            case = harness.Case.of(f"memory given, and the peak of a process: {what}, {kind}", "MB", "memory given",
+                                   {"memory given": [float(memory)],
+                                    **{name: [float(peak)] for name, peak in found.items()}})
+            cases.append(case)
+            off = max(abs(case.ratio(name) - 1) for name in found if name != "eager")
+            targets.append(harness.Target(f"off the memory given at most, {what}, {kind}", off, 0.1, False))
     return harness.Result(cases, targets)
 
 

@@ -87,6 +87,7 @@ def draw_program(choices, cls):
         if len(axes) == 1:
             options += ["gather"] * 2 + ["scatter"] * 2 + ["cumsum", "sort", "count", "pairs", "mean 0", "masked"]
             options += ["product 0", "cumprod", "running max", "steps 0", "halves 0", "median 0", "windows 0"]
+            options += ["kept sum", "kept rows"]
             options += ["matmul", "gram", "row sum", "spread"] if wide else ["outer y"]
         if len(axes) == 2:
             options += ["sum 1", "transpose", "softmax"]
@@ -106,11 +107,11 @@ def draw_program(choices, cls):
             how = choices.pick(["sum", "mean", "max", "softmax"])
             steps.append((f"scatter {how}", k, (name, f"s_{t.target}")))
             pool.append((None, axes if how == "softmax" else (t.target,), wide))
-        elif step == "masked":
+        elif step in ("masked", "kept sum", "kept rows"):
             if f"m_{axes[0]}" not in cls.__schema__.fields:
                 continue
             steps.append((step, k, f"m_{axes[0]}"))
-            pool.append((None, axes, wide))
+            pool.append((None, () if step == "kept sum" and wide else axes, wide))
         elif step == "concatenate":
             steps.append((step, k, None))  # and the sum of it, for it is on an axis of its own
             pool.append((None, axes[1:], wide))
@@ -179,6 +180,14 @@ def one(step, x, other, values, g):
         case "masked":
             mask = getattr(g, other)
             return np.where(mask[:, None] if x.ndim > 1 else mask, x, 0.5)
+        case "kept sum" if x.ndim > 1:
+            kept = x[mg.select(getattr(g, other))]
+            return np.sum(np.tanh(kept), axis=0) / (1 + kept.shape[0])
+        case "kept sum":  # a number, at each row
+            return x * np.sum(x[mg.select(getattr(g, other))] ** 2)
+        case "kept rows":
+            kept = mg.select(getattr(g, other))
+            return mg.segment_sum(x[kept] * 2.0, kept, x.shape[0])
         case "scatter sum" | "scatter mean" | "scatter max" | "scatter softmax":
             name, like = other
             size = getattr(g, like).shape[0]

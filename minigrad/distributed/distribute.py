@@ -28,7 +28,7 @@ from ..transforms.trace import function_name
 from .blocks import run_in_blocks
 from .budgeted import Cuts, within
 from .divide import Divided, Dividing, PartProgram, Values
-from .executors import Executor, Future, Renewable, in_process, submit, workers
+from .executors import Executor, Future, Renewable, in_process, refuse_closed, submit, workers
 from .files import InFile, sent
 from .versions import SMALL, Versions
 from .worker import Kept, Part, run
@@ -193,6 +193,7 @@ def _on_workers(divided: Divided, operands: Values, source: Renewable, parts: in
     again = source.again
     while True:
         executor = source.executor
+        refuse_closed(executor, f"distribute({divided.graph.name})")
         number = workers(executor)
         cuts = _cuts(divided, operands, parts, number, in_process(executor))
         spans = cuts.spans

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeGuard, TypeVar, cast
 
+from ..errors import MinigradError, at_user_line
 from ..graph import PyTree
 
 T = TypeVar("T")
@@ -34,6 +35,8 @@ class Executor(Protocol):
 class DaskClient(Protocol):
     """The executor of Dask."""
 
+    status: str
+
     def submit(self, fn: Callable[[T], R], /, task: T, *, pure: bool) -> Future[R]:
         """Start a call; a pure one is taken for another with the same arguments."""
 
@@ -58,6 +61,12 @@ def is_executor(x: object) -> TypeGuard[Executor]:
 def is_dask_client(x: object) -> TypeGuard[DaskClient]:
     """Return whether `x` is the executor of Dask."""
     return hasattr(x, "nthreads")  # a check of the protocol takes as long as a small part
+
+
+def refuse_closed(executor: Executor, name: str) -> None:
+    """Raise `MinigradError` if a client of Dask is closed, whose own errors do not say so."""
+    if is_dask_client(executor) and executor.status in ("closing", "closed"):
+        raise MinigradError(at_user_line(f"{name}: the Dask client is closed: give one that is open"))
 
 
 class Renewable:

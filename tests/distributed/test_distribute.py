@@ -348,6 +348,11 @@ def test_dask():
         (first, *_) = client.run(os.getpid).values()
         os.kill(first, 9)  # Dask starts another worker, which gets the program
         same(step(W, X, Y), GRADIENT(W, X, Y))
+    with pytest.raises(MinigradError, match=r"test_distribute.py:\d+: distribute\(loss\): the Dask client is closed"):
+        step(W, X, Y)
+    da = pytest.importorskip("dask.array")
+    with pytest.raises(MinigradError, match=r"test_distribute.py:\d+: distribute\(loss\): the Dask client is closed"):
+        step(W, da.from_array(X), Y)
 
 
 def test_a_call_on_dask_is_none_of_an_earlier_one_with_the_same_arguments(tmp_path):

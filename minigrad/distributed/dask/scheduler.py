@@ -10,7 +10,7 @@ from dask.delayed import Delayed
 
 from ...errors import MinigradError
 from ...graph import PyTree
-from ..executors import Executor, in_process, is_dask_client
+from ..executors import DaskClient, Executor, in_process, is_dask_client, refuse_closed
 
 
 class Scheduler:
@@ -21,16 +21,14 @@ class Scheduler:
     """
 
     def __init__(self, executor: Executor | None, timeout: float | None, name: str):
-        distributed = sys.modules.get("distributed")
-        self.client = executor if is_dask_client(executor) else None
         self._timeout, self._name = timeout, name
         self._options: dict[str, object] = {}
-        if executor is None and distributed is not None:
-            try:
-                self.client = distributed.default_client()
-            except ValueError:
-                self.client = None
-        elif executor is not None and self.client is None:
+        self.client = executor if is_dask_client(executor) else None
+        if executor is None:
+            self.client = _current_client()
+            return
+        refuse_closed(executor, name)
+        if self.client is None:
             self._options = {"scheduler": executor} if in_process(executor) else {
                 "scheduler": "processes", "pool": executor}
 
@@ -79,3 +77,15 @@ class Scheduler:
         if self.client is not None:
             return self.client.compute(x).result(self._timeout)
         return dask.compute(x, **self._options)[0]
+
+
+def _current_client() -> DaskClient | None:
+    """Return the client that is current, if there is one."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return None
+    try:
+        client: DaskClient = distributed.default_client()
+    except ValueError:
+        return None
+    return client

@@ -142,6 +142,29 @@ def test_held_programs(on_device, f):
         same(ours(x), numpys(x))
 
 
+def test_scans_over_ragged_axes(on_device):
+    word = mg.axis("word")
+
+    @mg.example
+    class Words:
+        x: mg.f64[word, 3]
+
+    def loss(w, s):
+        def step(h, x):
+            h = np.tanh(w @ h + x)
+            return h, h * x
+
+        last, states = mg.scan(step, np.zeros(3), s.x)
+        return np.sum(last) + np.sum(states)
+
+    rng = np.random.default_rng(3)
+    w, f = rng.normal(size=(3, 3)), mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0)))
+    ours, numpys = mg.compile(f, backend="cupy"), mg.compile(f, backend="numpy")
+    for sizes in ((3, 0, 5), (0, 0), (2,)):
+        batch = mg.batch([Words(rng.normal(size=(n, 3))) for n in sizes])
+        same(ours(w, batch), numpys(w, batch), 1e-12)
+
+
 def test_results_are_the_callers_own(on_stand_in):
     ours, _ = step()
     args = programs.network(6)

@@ -54,19 +54,18 @@ class NativePackedScan(PackedScan):
         self._free: deque[Bodies] = deque()
 
     def bind(self, sizes: Mapping[Symbol, int]) -> Evaluation:
-        slow = super().bind(sizes)
         program = self.native_program()
         if program is None:
-            return slow
-        return partial(self._fast, program, sizes, array_specs(self.node, sizes), slow)
+            return super().bind(sizes)
+        return partial(self._fast, program, sizes, array_specs(self.node, sizes))
 
     def native_program(self) -> Body | None:
         """Return the program of the body, if no step of it needs Python."""
         program = self._program
         return program if isinstance(program, Body) and program.native and self._addable else None
 
-    def _fast(self, program: Body, sizes: Mapping[Symbol, int], specs: Sequence[ArraySpec], slow: Evaluation,
-              *xs: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _fast(self, program: Body, sizes: Mapping[Symbol, int], specs: Sequence[ArraySpec], *xs: np.ndarray
+              ) -> tuple[np.ndarray, ...]:
         try:
             bodies = self._free.pop()
         except IndexError:
@@ -75,7 +74,7 @@ class NativePackedScan(PackedScan):
             results = bodies.run(sizes, specs, xs)
         finally:
             self._free.append(bodies)
-        return slow(*xs) if results is None else results  # an index out of range is an error there
+        return super().bind(sizes)(*xs) if results is None else results  # an index out of range is an error there
 
 
 class Bodies:

@@ -562,7 +562,7 @@ def _of_scan(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tu
     """Return the roles of a scan's results. A carry that starts at zero may add up sums over the examples."""
     roles = signature(node)
     if reading.cut.crosses((node.params["length"],)):
-        raise Mixes(node, "it goes along the batch axis")
+        return _of_steps(reading, node, operand_roles)
     reading.refuse_positions(node, node.inputs[roles.n_shared:])  # a step may index rows by a shared operand
     _check_late(node, operand_roles)
 
@@ -576,6 +576,19 @@ def _of_scan(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tu
     if roles.ends(out)[0] != roles.carry(start):
         out[0] = WHOLE
     return _only_sums(node, out)
+
+
+def _of_steps(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:
+    """Return the roles of the results of a scan along the batch axis: without a carry, steps are independent."""
+    roles = signature(node)
+    shared, _, slices = roles.split(list(zip(node.inputs, operand_roles, strict=True)))
+    if roles.n_carry or any(role is not SHARED for _, role in shared):
+        raise Mixes(node, "it goes along the batch axis")
+    reading.refuse_positions(node, node.inputs)
+    for x, _ in slices:
+        if reading.cut.axis_of(x.types[0]) != 0 or reading.facts_of(x).layout - reading.cut.straight(x.types[0]):
+            raise Mixes(node, "it goes along the batch axis, and an operand does not")
+    return (ROWS,) * len(node.types)
 
 
 def _of_packed_scan(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:

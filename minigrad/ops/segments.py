@@ -35,6 +35,7 @@ from .shape import reshape
 from .sort import mean_tangent, running_extreme, shared_cotangent
 
 _INT = np.dtype(np.int64)
+_SHORT = 12  # rows of a segment below which one sort of all rows by two keys takes less time than one of each segment
 
 
 # -- segment ids ----------------------------------------------------------------------------------------------
@@ -143,10 +144,11 @@ segment_cumfmin = _cumulative_extreme("segment_cumfmin", FMIN, minimum, ignores_
 
 
 def _argsort_eval(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    if xp is np and x.ndim == 1:  # one sort by (segment, value), without a loop over segments
-        rows = np.arange(len(ids))
-        first = np.r_[True, ids[1:] != ids[:-1]][:len(ids)]
-        return np.lexsort((x, np.cumsum(first))) - np.maximum.accumulate(np.where(first, rows, 0))
+    if xp is np and x.ndim == 1 and len(ids) and len(ids) < _SHORT * abs(int(ids[-1]) - int(ids[0])):
+        # One sort by (segment, value), without a loop over segments.
+        first = np.append(True, ids[1:] != ids[:-1])
+        starts = np.maximum.accumulate(np.where(first, np.arange(len(ids)), 0))
+        return np.lexsort((x, np.cumsum(first))) - starts
 
     def work(part: np.ndarray) -> np.ndarray:
         return np.argsort(part, axis=0, kind="stable") if xp is np else xp.argsort(part, axis=0)

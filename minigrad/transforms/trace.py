@@ -21,6 +21,7 @@ import optree
 from .. import interpreters
 from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format_location
 from ..graph import ArrayType, Graph, Node, PyTree, dtype_of, moment, reachable
+from ..ops.unrolled_loops import rolled
 from ..primitive import adopt, placeholder
 from ..traced_array import Array, as_array, number_dtype
 from ..tracing import Guards, Trace, new_trace, tracing
@@ -219,7 +220,7 @@ class Call:
                 self._note_integers(running, inputs, guards)
             result = self.f(*traced[0], **traced[1])
             outputs, out_tree = flatten_result(self.f, result)
-            outputs = kept(outputs, running.values or [], inputs, since)
+            outputs = rolled(kept(outputs, running.values or [], inputs, since), since)
         for seen in watching:
             seen(outputs)
         return Staged(self, inputs, result, outputs, out_tree, since)

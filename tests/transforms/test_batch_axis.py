@@ -13,7 +13,7 @@ from .common import close
 
 B = 3
 PACKED = {  # which only the rules of examples of different size make, and their batches number rows across examples
-    "segment_ids", "segment_cumsum", "segment_argsort", "block_einsum"}
+    "segment_ids", "segment_cumsum", "segment_argsort", "block_einsum", "flatnonzero", "packed_scan", "tree_scan"}
 CASES = {f"{name}-{i}": (prim, sample) for name, prim in sorted(PRIMITIVES.items())
          for i, sample in enumerate(prim.samples()) if sample.arrays and name not in PACKED}
 

@@ -75,6 +75,7 @@ class Trace:
     needed: Collection[Node] | None = None  # the nodes whose cotangents the running vjp needs; None: of all
     scope = ""  # the author's names for the operations that run now, from the outermost, with slashes between
     ruled: tuple[Callable[..., object], ...] = ()  # the functions whose own derivative rules are being traced
+    literal = False  # whether long loops of Python stay written out
     numpy_code = False  # whether the names of NumPy in the user's code stand for functions of traced values (`plain`)
 
     def __init__(self, outer: Trace | None = None, guards: Guards | None = None):
@@ -92,6 +93,17 @@ class _Thread(threading.local):
 
 
 thread = _Thread()  # `thread.trace` is the current trace
+
+
+@contextmanager
+def written_out() -> Iterator[None]:
+    """Leave loops of Python as they are traced: step after step."""
+    trace = thread.trace
+    before, trace.literal = trace.literal, True
+    try:
+        yield
+    finally:
+        trace.literal = before
 
 
 def tracing() -> bool:

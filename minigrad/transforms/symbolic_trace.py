@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from ..errors import MinigradError, format_location
 from ..graph import ArrayType, Graph, PyTree
 from ..symbolic import Dim
-from ..tracing import Guards, Tagged, number, tracing
+from ..tracing import Guards, Tagged, number, tracing, written_out
 from .pickling import picklable
 from .trace import Call, refuse_foreign
 
@@ -32,7 +32,8 @@ def trace(f: Callable[..., PyTree]) -> Callable[..., Graph]:
     -------
     callable
         ``trace(f)(*args, **kwargs)``: the arguments are arrays, numbers, or types such as ``mg.f32[784]``.
-        Axes that a `vmap` inside maps become symbolic sizes, so the graph holds for every batch size.
+        Axes that a `vmap` inside maps become symbolic sizes, so the graph holds for every batch size. Loops of Python
+        stay written out; `compile` and the transforms make a `scan` of one with 16 steps and 256 operations or more.
 
     Examples
     --------
@@ -46,7 +47,8 @@ def trace(f: Callable[..., PyTree]) -> Callable[..., Graph]:
 
     @functools.wraps(f)
     def traced(*args: PyTree, **kwargs: PyTree) -> Graph:
-        return trace_symbolic(f, args, kwargs).graph
+        with written_out():
+            return trace_symbolic(f, args, kwargs).graph
 
     vars(traced)["untraced"] = f
     return traced

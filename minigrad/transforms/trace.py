@@ -220,7 +220,9 @@ class Call:
                 self._note_integers(running, inputs, guards)
             result = self.f(*traced[0], **traced[1])
             outputs, out_tree = flatten_result(self.f, result)
-            outputs = rolled(kept(outputs, running.values or [], inputs, since), since)
+            outputs = kept(outputs, running.values or [], inputs, since)
+            if not running.literal:
+                outputs = rolled(outputs, since)
         for seen in watching:
             seen(outputs)
         return Staged(self, inputs, result, outputs, out_tree, since)

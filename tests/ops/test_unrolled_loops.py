@@ -6,6 +6,7 @@ import pytest
 import minigrad as mg
 from minigrad.graph import held_graphs
 from minigrad.ops import unrolled_loops
+from minigrad.transforms.trace import Call
 
 rng = np.random.default_rng(0)
 T = 20
@@ -117,6 +118,11 @@ def scans(graph):
     return sum(n.prim.name == "scan" for n in graph.nodes)
 
 
+def traced(f, *args):
+    """Return the graph of a function as the transforms see it."""
+    return Call(f, args).trace().graph
+
+
 def written_out(monkeypatch, f, *args):
     with monkeypatch.context() as patch:
         patch.setattr(unrolled_loops, "STEPS", 10**9)
@@ -125,7 +131,7 @@ def written_out(monkeypatch, f, *args):
 
 @pytest.mark.parametrize("f", PROGRAMS)
 def test_loops_are_scans_of_the_same_value(f):
-    graph = mg.trace(f)(P, X)
+    graph = traced(f, P, X)
     assert scans(graph) >= 1
     assert graph.count() < 70
     np.testing.assert_allclose(graph(P, X), f(P, X), rtol=1e-13)
@@ -162,14 +168,21 @@ def test_batches_compiled(f, backend, monkeypatch):
 
 
 def test_the_inner_loop_is_a_scan_within_the_scan():
-    graph = mg.trace(nested)(P, X)
+    graph = traced(nested, P, X)
     (outer,) = [n for n in graph.nodes if n.prim.name == "scan"]
     assert outer.params["length"] >= 10
     assert [scans(held) for _, held in held_graphs(outer)] == [1]
 
 
+def test_trace_shows_loops_as_they_are_written():
+    assert not scans(mg.trace(garch)(P, X))
+    assert not scans(mg.trace(mg.grad(garch))(P, X))
+    assert scans(mg.compile(mg.grad(garch)).build(P, X).graph)
+    assert mg.trace(garch)(P, X).count() > 100
+
+
 def test_joined_values_are_the_results_of_the_scan():
-    graph = mg.trace(kept_values)(P, X)
+    graph = traced(kept_values, P, X)
     assert "concatenate" not in {n.prim.name for n in graph.nodes if len(n.inputs) >= T - 1}
 
 
@@ -192,9 +205,9 @@ def test_short_loops_layers_of_their_own_and_effects_stay_written_out():
             x = mg.callback(np.tanh, x, x) + np.sin(x) * np.cos(x) - 0.1 * x * x + np.exp(-x * x)
         return x
 
-    assert not scans(mg.trace(few)(0.5))
-    assert not scans(mg.trace(layers)([rng.normal(size=(3, 3)) for _ in range(30)], P))
-    assert not scans(mg.trace(seen)(np.ones(2)))
+    assert not scans(traced(few, 0.5))
+    assert not scans(traced(layers, [rng.normal(size=(3, 3)) for _ in range(30)], P))
+    assert not scans(traced(seen, np.ones(2)))
 
 
 def test_a_nan_in_a_step_names_its_line():

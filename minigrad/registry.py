@@ -41,10 +41,12 @@ from .ops import (
     special,
     strict_index,
     tree_scan,
+    unrolled_loops,
 )
 from .ragged import loops as ragged_loops
 from .ragged import trees
 from .transforms import arguments_by_name, effects, graph_methods, host_random, ragged, static_arguments
+from .transforms.trace import SHORTENERS
 
 
 def _draw(form: str, *args: object) -> Any:
@@ -54,5 +56,6 @@ def _draw(form: str, *args: object) -> Any:
 
 
 TEXTS.update(to_svg=partial(_draw, "graph_svg"), _repr_html_=partial(_draw, "graph_html"), show=partial(_draw, "show"))
+SHORTENERS.append(unrolled_loops.rolled)
 FORMS["with_values"] = partial(_draw, "with_values")
 CALLS["roles"] = partial(_draw, "roles")

@@ -95,17 +95,6 @@ class _Thread(threading.local):
 thread = _Thread()  # `thread.trace` is the current trace
 
 
-@contextmanager
-def written_out() -> Iterator[None]:
-    """Leave loops of Python as they are traced: step after step."""
-    trace = thread.trace
-    before, trace.literal = trace.literal, True
-    try:
-        yield
-    finally:
-        trace.literal = before
-
-
 def tracing() -> bool:
     """Return whether this thread is inside a trace."""
     return thread.trace.outer is not None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..errors import MinigradError, format_location
 from ..graph import ArrayType, Graph, PyTree
 from ..symbolic import Dim
-from ..tracing import Guards, Tagged, number, tracing, written_out
+from ..tracing import Guards, Tagged, number, thread, tracing
 from .pickling import picklable
 from .trace import Call, refuse_foreign
 
@@ -47,11 +48,22 @@ def trace(f: Callable[..., PyTree]) -> Callable[..., Graph]:
 
     @functools.wraps(f)
     def traced(*args: PyTree, **kwargs: PyTree) -> Graph:
-        with written_out():
+        with _written_out():
             return trace_symbolic(f, args, kwargs).graph
 
     vars(traced)["untraced"] = f
     return traced
+
+
+@contextmanager
+def _written_out() -> Iterator[None]:
+    """Leave loops of Python as they are traced: step after step."""
+    trace = thread.trace
+    before, trace.literal = trace.literal, True
+    try:
+        yield
+    finally:
+        trace.literal = before
 
 
 class SymbolicTrace(NamedTuple):

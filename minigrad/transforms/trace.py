@@ -21,7 +21,6 @@ import optree
 from .. import interpreters
 from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format_location
 from ..graph import ArrayType, Graph, Node, PyTree, dtype_of, moment, reachable
-from ..ops.unrolled_loops import rolled
 from ..primitive import adopt, placeholder
 from ..traced_array import Array, as_array, number_dtype
 from ..tracing import Guards, Trace, new_trace, tracing
@@ -34,9 +33,11 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
 
 # Filled by modules above, which plug into tracing. A keeper returns the outputs of a program tied to the effects of
-# nodes that the program drops. A watcher is told of a function before it is traced at top level, and returns a function
-# that is told of the outputs.
+# nodes that the program drops. A shortener returns equal outputs of fewer nodes, given the serial number before the
+# trace. A watcher is told of a function before it is traced at top level, and returns a function that is told of the
+# outputs.
 KEEPERS: list[Callable[[Sequence[Node], Sequence[Node], Sequence[Node], int], list[Node]]] = []
+SHORTENERS: list[Callable[[Sequence[Node], int], list[Node]]] = []
 WATCHERS: list[Callable[[Callable[..., PyTree]], Callable[[Sequence[Node]], None]]] = []
 
 class Flat(NamedTuple):
@@ -221,8 +222,8 @@ class Call:
             result = self.f(*traced[0], **traced[1])
             outputs, out_tree = flatten_result(self.f, result)
             outputs = kept(outputs, running.values or [], inputs, since)
-            if not running.literal:
-                outputs = rolled(outputs, since)
+            for shorter in () if running.literal else SHORTENERS:
+                outputs = shorter(outputs, since)
         for seen in watching:
             seen(outputs)
         return Staged(self, inputs, result, outputs, out_tree, since)

@@ -84,9 +84,18 @@ class _Reach:
     places: dict[tuple[int, object], tuple[Place, object]] = field(default_factory=dict)  # with the stand-in
     imports: bool = False
     seen: dict[object, object] = field(default_factory=dict)  # by identity
+    ahead: list[tuple[object, Place | None]] = field(default_factory=list)
+
+    def run(self, *values: object) -> None:
+        """Enter values, and all that they lead to."""
+        self.all(*values)
+        while self.ahead:
+            self._enter_value(*self.ahead.pop())
 
     def visit(self, x: object, place: Place | None = None) -> None:
-        """Enter a value, and all that it leads to."""
+        self.ahead.append((x, place))
+
+    def _enter_value(self, x: object, place: Place | None) -> None:
         if place is not None and (held := _exchanged.get((id(place[0]), place[1]))) and held.stand_in is x:
             self.enter(place, x)
             return
@@ -170,12 +179,12 @@ class _Reach:
                 self.visit(value, None if isinstance(x, tuple) else (x, key))
 
     def instance(self, x: object) -> None:
-        self.visit(getattr(x, "__wrapped__", None) if callable(x) else None)
+        attributes = getattr(x, "__dict__", None)
+        if not isinstance(attributes, dict):
+            attributes = {}
+        self.visit(attributes.get("__wrapped__"))
         if _is_users(type(x).__module__):
-            self.visit(type(x))
-            attributes = getattr(x, "__dict__", None)
-            if isinstance(attributes, dict):
-                self.visit(attributes)
+            self.all(type(x), attributes)
 
 
 # -- exchange --------------------------------------------------------------------------------------------------------
@@ -224,7 +233,7 @@ def exchanged(f: Callable[..., object], args: Sequence[object], kwargs: Mapping[
     """Run the ``with`` block with stand-ins for NumPy's objects in the code that `f` and its arguments may run."""
     with _lock:
         reach = _Reach()
-        reach.all(f, *args, *kwargs.values())
+        reach.run(f, *args, *kwargs.values())
         if reach.imports:
             reach.enter(_IMPORTS, _import)
         entered = []

@@ -301,3 +301,22 @@ def test_modules_that_are_imported_meanwhile_keep_numpy(tmp_path, monkeypatch):
     module = sys.modules.pop("imported_meanwhile")
     assert module.np is np
     assert type(module.eye) is np.ndarray
+
+
+class Link:
+    def __init__(self, value, rest=None):
+        self.value, self.rest = value, rest
+
+
+def test_long_chains_are_walked():
+    chain = None
+    for k in range(3000):
+        chain = Link(pair if k == 0 else k, chain)
+
+    def f(x):
+        end = chain
+        while end.rest is not None:
+            end = end.rest
+        return end.value(x[0], 1.0)
+
+    check(f, X)

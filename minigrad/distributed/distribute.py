@@ -65,7 +65,7 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
     in_axes : int, None, or a pytree of them
         The batch axis of each argument, as in `microbatch`.
     timeout : float, optional
-        The seconds to wait for a part.
+        The seconds to wait for a part. Dask's schedulers without a client do not keep it.
     progress : bool or str
         Whether to show a progress bar of the parts, with the examples a second, or its text.
     memory_per_worker : int or str, optional

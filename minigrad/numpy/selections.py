@@ -1,4 +1,4 @@
-"""Selections: the positions of true elements, of which there are as many as the data have."""
+"""Selections: the positions of true elements. The data determine their number."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def _rows_batch(batch: int | Dim, mapped: Sequence[bool], mask: Node, count: Nod
     return rows - broadcast_along(starts, shape, (1,))
 
 
-# The positions of the true elements of a mask, of which there are `count`.
+# The positions of the true elements of a mask; `count` is their number.
 flatnonzero = discrete(
     "flatnonzero", _rows_type, _rows_eval, batch=_rows_batch, hidden_params=frozenset({"size"}),
     samples=lambda: [Sample((np.array([True, False, True]), np.array(2)), {"size": 2}, order=0)])

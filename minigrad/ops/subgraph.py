@@ -142,7 +142,7 @@ def jvp_graph(graph: Graph, moving: Sequence[int], out: Sequence[int] | None = N
 
 
 def _with_definitions(outputs: Sequence[Node], graph: Graph) -> tuple[Node, ...]:
-    """Return outputs, of which the first waits for the definitions of sizes in the graph that they derive from."""
+    """Return outputs; the first one waits for the definitions of sizes in `graph`."""
     outputs = list(outputs)
     for node in definitions(graph.nodes).values() if outputs else ():
         outputs[0] = PRIMITIVES["barrier"](outputs[0], node)

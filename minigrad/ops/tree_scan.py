@@ -1,8 +1,8 @@
 """`tree_scan`: a loop over the nodes of trees, level by level; a node reads its children, or gives to them.
 
 tree_scan(parent, heights, *shared, *own, *child, *states; graph, dim, counts, outs, reverse): `graph` is the program of
-one node, with `dim` children. An `own` operand has a row for each node, of which the program takes the node's. A
-`child` operand has one too, of which it takes those of the children. The states are rows of the nodes that the loop
+one node, with `dim` children. `own` operands have a row for each node, and the program takes the row of its node.
+`child` operands have rows, too, and the program takes those of the children. States are rows of nodes that the loop
 computes. Forwards, from the leaves to the roots, a node reads the states of its children and adds to its own; in
 `reverse`, from the roots to the leaves, it reads its own and adds to those of its children. So each row is complete
 when a step reads it, and a derivative reads the same rows from the result. Further results are sums over the nodes,
@@ -296,15 +296,8 @@ def _vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, counts: t
     start = [zeros_like(operands[3][k]) if d is None else d for _, d, k in moving]
     node = _companion(out, xs, roles, d_others, start, back, Outs(*map(len, wanted)), d_states, f"{graph.name}_vjp",
                       not reverse)
-    cotangents = parts(node)
-    found: list[list[Node | None]] = [[None] * len(x) for x in operands]
-    for (_, _, k), c in zip(moving, cotangents, strict=False):
-        found[3][k] = c
-    rest = iter(cotangents[len(moving):])
-    for role, own in zip(found, wanted, strict=False):
-        for i in own:
-            role[i] = next(rest)
-    return [None, None, *(c for role in found for c in role)]
+    of_states, *of_others = _placed([operands[3], *operands[:3]], [[k for _, _, k in moving], *wanted], parts(node))
+    return [None, None, *(c for role in of_others for c in role), *of_states]
 
 
 def _jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, counts: tuple[int, ...], outs: tuple[int, ...],
@@ -325,12 +318,16 @@ def _jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, counts: 
     start = [zeros_like(operands[3][k]) if (t := tangents[3][k]) is None else t for k in moving]
     node = _companion(out, xs, roles, [[(d, t) for _, d, t in role] for role in extra], start, outputs,
                       Outs(*map(len, live)), d_states, f"{graph.name}_jvp", reverse)
-    moved = iter(parts(node))
-    found: list[list[Node | None]] = [[None] * len(role) for role in (states, *results)]
-    for role, own in zip(found, (moving, *live), strict=True):
-        for i in own:
-            role[i] = next(moved)
+    found = _placed([states, *results], [moving, *live], parts(node))
     return tuple(t for role in found for t in role)
+
+
+def _placed(roles: Sequence[Sequence[object]], chosen: Sequence[Sequence[int]], values: Sequence[Node]
+            ) -> list[list[Node | None]]:
+    """Return values at the positions `chosen` of each role, in order, and None at the others."""
+    rest = iter(values)
+    found = [{i: next(rest) for i in own} for own in chosen]
+    return [[own.get(i) for i in range(len(role))] for role, own in zip(roles, found, strict=True)]
 
 
 # -- batch -----------------------------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ class Reading:
             (whole,) = operand_roles
             return whole[node.params["index"]] if isinstance(whole, tuple) else whole
         if node.prim.defines and (size := node.params[node.prim.defines].symbol) in self.cut.defined:
-            (lengths,) = node.inputs[0].inputs  # the rows of each example, of which the size is the sum
+            (lengths,) = node.inputs[0].inputs  # the rows of each example; the size is their sum
             if self.facts_of(lengths).count is None:
                 self.facts[lengths] = replace(self.facts_of(lengths), count=self.cut.defined[size])
             return ROWS  # of the part alone

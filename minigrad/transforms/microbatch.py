@@ -24,7 +24,7 @@ from ..ops.broadcast import broadcast_along
 from ..ops.constants import size_scalar
 from ..ops.control import chunked, parts
 from ..ops.elementwise import cast_to, eq, where
-from ..ops.mean import per_count
+from ..ops.mean import mean, per_count
 from ..ops.reduce import min_, sum_
 from ..ops.results import SEPARABLE, checks_as_results, waiting, with_results, zero
 from ..ops.subgraph import fixed_point
@@ -231,7 +231,7 @@ class _Passes:
         """Refuse uses of a number of rows in the whole batch that the parts define one after the other."""
         for n in (*results, *known.roles):
             sizes: Iterable[int | Dim] = n.types[0].shape if n in results else ()
-            if n.prim.name == "mean" and known.roles[n] is WHOLE:
+            if n.prim is mean and known.roles[n] is WHOLE:
                 sizes = n.inputs[0].shape
             elif known.is_size(n) and n not in known.local:
                 sizes = (n.params["size"],)

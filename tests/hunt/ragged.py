@@ -123,6 +123,19 @@ def microbatches(case: RaggedCase, choices: Choices) -> None:
           rtol=1e-7)
     want = [quietly(case.value, g) for g in case.batches[0]]
     _all(quietly(mg.microbatch(mg.vmap(case.value), size), batch), want, f"microbatch(vmap(f), {size})")
+    _within_memory(mean, c, batch, 1000 * choices.integer(2, 100), choices.pick(BACKENDS))
+
+
+def _within_memory(mean: Callable[..., object], c: np.ndarray, batch: mg.Batch, memory: int, backend: str) -> None:
+    """Passes within a budget of memory give the whole batch, unless one example exceeds it."""
+    step = mg.compile(mg.value_and_grad(mg.microbatch(mean, memory=memory)), backend=backend)
+    try:
+        found = quietly(step, c, batch)
+    except mg.BatchError as error:
+        if f"memory is {memory:,} bytes" not in str(error) and "the data determine a size" not in str(error):
+            raise
+    else:
+        agree(found, quietly(mg.value_and_grad(mean), c, batch), f"gradient within {memory} bytes", rtol=1e-7)
 
 
 ORACLES: dict[str, Callable[[RaggedCase, Choices], None]] = {

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..axes import INDEXED, ORDERED, PARALLEL, PERMUTED, REDUCE, SEGMENTED, Axes, Axis, AxisRule, Factor, axis_rule
 from ..combiners import MAX, MIN
+from ..defined_sizes import definitions
 from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.checks import picked
 from ..ops.constants import iota
@@ -97,9 +98,14 @@ class Reading:
             At the first node that mixes examples.
         """
         nodes = list(nodes)
+        # the rows of each example, whose sum is the size that a node defines: others may read them before that node
+        counts = {n.inputs[0].inputs[0]: self.cut.defined[s] for s, n in definitions(nodes).items()
+                  if s in self.cut.defined}
         for node in nodes:
             if node not in self.roles:
                 self.roles[node] = self._role(node, [self.roles.get(i, SHARED) for i in node.inputs])
+                if node in counts and self.facts_of(node).count is None:
+                    self.facts[node] = replace(self.facts_of(node), count=counts[node])
         for node in nodes:
             if any(i in self.local and node not in self.local[i] for i in node.inputs):
                 raise Mixes(node, "it uses a number of rows of the part, which an index needs, for another value")
@@ -129,10 +135,7 @@ class Reading:
         if node.prim.name == "proj":
             (whole,) = operand_roles
             return whole[node.params["index"]] if isinstance(whole, tuple) else whole
-        if node.prim.defines and (size := node.params[node.prim.defines].symbol) in self.cut.defined:
-            (lengths,) = node.inputs[0].inputs  # the rows of each example; the size is their sum
-            if self.facts_of(lengths).count is None:
-                self.facts[lengths] = replace(self.facts_of(lengths), count=self.cut.defined[size])
+        if node.prim.defines and node.params[node.prim.defines].symbol in self.cut.defined:
             return ROWS  # of the part alone
         mine = self.has_axis(node)
         if not mine and all(r is SHARED for r in operand_roles):

@@ -497,3 +497,26 @@ def test_positions_that_a_part_cannot_know_are_refused(f):
     """An index less one may be a row of the part before, and -1 is the last row of all."""
     with pytest.raises(mg.BatchError, match=r"test_microbatch.*mixes examples"):
         mg.microbatch(f, 1)(pointing())
+
+
+@pytest.mark.parametrize("rows", [lambda e: e.x[::2], lambda e: e.x[::-3], lambda e: e.x[e.x[:, 0] > 0],
+                                  lambda e: np.repeat(e.x, 2, axis=0)[::3]])
+@pytest.mark.parametrize("lengths", [(3, 1, 4), (0, 0, 1, 2), (5, 0)])
+def test_passes_of_gradients_along_axes_whose_lengths_each_example_defines(rows, lengths):
+    p = mg.axis("p")
+
+    @mg.example
+    class Points:
+        x: mg.f64[p, 2]
+
+    rng = np.random.default_rng(0)
+    examples = [Points(x=rng.normal(size=(n, 2))) for n in lengths]
+
+    def loss(w, e):
+        return np.tanh(rows(e) @ w).sum()
+
+    w, batch = np.array([0.5, -1.0]), mg.batch(examples)
+    mean = mg.grad(mg.mean_loss(loss, in_axes=(None, 0)))
+    want = np.mean([mg.grad(loss)(w, e) for e in examples], axis=0)
+    for size in (1, 2, 3):
+        np.testing.assert_allclose(mg.microbatch(mean, size, in_axes=(None, 0))(w, batch), want, atol=1e-14)

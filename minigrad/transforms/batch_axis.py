@@ -28,7 +28,7 @@ from ..ops.segments import segment_ids
 from ..ops.selection import flatnonzero
 from ..ops.shape import concatenate
 from ..ops.sort import cumsum
-from ..ops.strict_index import row_or_null
+from ..ops.strict_index import PLACES, row_or_null
 from ..ops.subgraph import fixed_point, signature
 from ..ops.tree_scan import Counts as Counting
 from ..ops.tree_scan import Outs, tree_heights
@@ -330,6 +330,9 @@ class Reading:
         if not node.inputs:
             value = node.params.get("value")
             return Facts(layout, count=value if type(value) is int and self.cut.crosses(node.shape) else None)
+        if node.prim.name in PLACES and (n := self._displacement(node.inputs[1])) is not None and self.cut.is_defined(
+                (n,)):  # the whole batch has no such number before its last part
+            self._own(node.inputs[1], node)
         operand_facts = [self.facts_of(i) for i in node.inputs]
         if all(not f.points and f.count is None for f in operand_facts):
             return Facts(layout)
@@ -382,14 +385,19 @@ class Reading:
             if size is None and not f.points and moved_by_user:
                 return None  # a position moved by the user's code may be one of the next part
             terms.append(f.points or frozenset({(0 if size is None else size, 0)}))
-            user, operand = node, i if size is not None else None
-            while operand is not None:
-                self.local.setdefault(operand, set()).add(user)
-                user, operand = operand, next(iter(operand.inputs), None)
+            if size is not None:
+                self._own(i, node)
         signs = _signs(node)
         out = {tuple(sum((n * s for n, s in zip(ns, signs, strict=True)), 0) for ns in zip(*spans, strict=True))
                for spans in itertools.product(*terms)}
         return NONE if out == {(0, 0)} else frozenset(out)
+
+    def _own(self, size: Node, user: Node) -> None:
+        """Enter a number of rows as that of the part."""
+        operand: Node | None = size
+        while operand is not None:
+            self.local.setdefault(operand, set()).add(user)
+            user, operand = operand, next(iter(operand.inputs), None)
 
     def _displacement(self, node: Node) -> Size | None:
         """Return the number of rows that a node repeats, or None for another value."""

@@ -500,7 +500,8 @@ def test_positions_that_a_part_cannot_know_are_refused(f):
 
 
 @pytest.mark.parametrize("rows", [lambda e: e.x[::2], lambda e: e.x[::-3], lambda e: e.x[e.x[:, 0] > 0],
-                                  lambda e: np.repeat(e.x, 2, axis=0)[::3]])
+                                  lambda e: np.repeat(e.x, 2, axis=0)[::3],
+                                  lambda e: np.concatenate([e.x[e.x.shape[0] // 2:], 2 * e.x[:e.x.shape[0] // 2]])])
 @pytest.mark.parametrize("lengths", [(3, 1, 4), (0, 0, 1, 2), (5, 0)])
 def test_passes_of_gradients_along_axes_whose_lengths_each_example_defines(rows, lengths):
     p = mg.axis("p")
@@ -513,10 +514,13 @@ def test_passes_of_gradients_along_axes_whose_lengths_each_example_defines(rows,
     examples = [Points(x=rng.normal(size=(n, 2))) for n in lengths]
 
     def loss(w, e):
-        return np.tanh(rows(e) @ w).sum()
+        return np.tanh(np.cumsum(rows(e), axis=0) @ w).sum() + rows(e).sum() * w[0]
 
     w, batch = np.array([0.5, -1.0]), mg.batch(examples)
     mean = mg.grad(mg.mean_loss(loss, in_axes=(None, 0)))
+    rows_too = mg.grad(mg.mean_loss(lambda c, e: np.sin(rows(Points(x=c * e.x))).sum(), in_axes=(None, 0)))
     want = np.mean([mg.grad(loss)(w, e) for e in examples], axis=0)
     for size in (1, 2, 3):
-        np.testing.assert_allclose(mg.microbatch(mean, size, in_axes=(None, 0))(w, batch), want, atol=1e-14)
+        np.testing.assert_allclose(mg.microbatch(mean, size, in_axes=(None, 0))(w, batch), want, atol=1e-13)
+        np.testing.assert_allclose(mg.microbatch(rows_too, size, in_axes=(None, 0))(0.7, batch), rows_too(0.7, batch),
+                                   atol=1e-13)

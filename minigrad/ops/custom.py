@@ -6,6 +6,7 @@ One rule is enough: a derivative is linear, and the other mode is its transpose.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -282,14 +283,15 @@ def _callback_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, batches:
 
 
 # effect(*inputs, function, batches) calls a function for its effect, once for every example. The result is a zero for
-# each of them. Results of the program wait for it (`results.waiting`).
+# each of them. Results of the program wait for it (`results.waiting`); effects follow each other by their `order`.
 
 
-def _effect_type(*types: ArrayType, function: Opaque, batches: Batches) -> ArrayType:
+def _effect_type(*types: ArrayType, function: Opaque, batches: Batches, order: int) -> ArrayType:
     return ArrayType(tuple(size for size, _ in batches), np.dtype(np.int8))
 
 
-def _effect_eval(xp: ArrayNamespace, *xs: np.ndarray, function: Opaque, batches: ConcreteBatches) -> np.ndarray:
+def _effect_eval(xp: ArrayNamespace, *xs: np.ndarray, function: Opaque, batches: ConcreteBatches, order: int = 0
+                 ) -> np.ndarray:
     arrays = [_frozen(np.array(on_host(x))) for x in xs]
     lead = tuple(size for size, _ in batches)
     for position in np.ndindex(lead):
@@ -298,8 +300,38 @@ def _effect_eval(xp: ArrayNamespace, *xs: np.ndarray, function: Opaque, batches:
     return xp.zeros(lead, dtype=np.int8)
 
 
-def _effect_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, function: Opaque, batches: Batches) -> Node:
-    return effect(*xs, function=function, batches=((size, tuple(mapped)), *batches))
+class PerExample:
+    """A function of one example as a function of packed arrays, with the first row of an example and its lengths.
+
+    Attributes
+    ----------
+    ragged : tuple of (tuple of bool or None)
+        For each operand, which of its axes are ragged; None for one without.
+    """
+
+    def __init__(self, function: Opaque, ragged: tuple[tuple[bool, ...] | None, ...]):
+        self._function, self.ragged = function, ragged
+        self.__name__ = repr(function)
+
+    def __call__(self, *arrays: np.ndarray) -> Sequence[object]:
+        operands, args = iter(arrays), []
+        for axes in self.ragged:
+            x = next(operands)
+            if axes is not None:
+                start, *lengths = (int(next(operands)) for _ in range(1 + sum(axes)))
+                rows = x[start:start + math.prod(lengths)].reshape(*lengths, *x.shape[1:])
+                order = sorted(range(len(axes)), key=lambda a, axes=axes: not axes[a])  # type: ignore[misc]
+                x = np.moveaxis(rows, range(rows.ndim), order)
+            args.append(x)
+        return self._function.function(*args)
+
+    def is_packed(self) -> list[bool]:
+        """Return which arrays are packed."""
+        return [p for axes in self.ragged for p in ([False] if axes is None else [True] + [False] * (1 + sum(axes)))]
+
+
+def _effect_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, batches: Batches, **others: object) -> Node:
+    return effect(*xs, batches=((size, tuple(mapped)), *batches), **others)
 
 
 _NO_SLOPE = Unsupported("what an opaque function computes is not known. Wrap it in mg.custom_vjp or mg.custom_jvp with "
@@ -309,4 +341,4 @@ callback = Primitive("callback", _callback_type, _callback_eval, vjp=_NO_SLOPE, 
                      hidden_params=frozenset({"result"}))
 
 effect = Primitive("effect", _effect_type, _effect_eval, vjp=_NO_SLOPE, jvp=_NO_SLOPE, batch=_effect_batch,
-                   kind="effect", distinct=True)
+                   kind="effect", distinct=True, hidden_params=frozenset({"order"}))

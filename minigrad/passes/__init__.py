@@ -14,6 +14,7 @@ from .fuse_gather_sum import fuse_gather_sum
 from .hoist_scan import hoist_scan
 from .keep_index_checks import results_after_checks, with_all_check_results
 from .lower_einsum import lower_einsum
+from .order_effects import order_effects
 from .record import Stage
 from .shrink_scan import shrink_scan
 from .simplify import simplify
@@ -67,7 +68,7 @@ def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]
         notes = after.notes[len(graph.notes):] or (f"{old.count()} nodes became {new.count()}",)
         stages.append(Stage(name, old, new, "; ".join(notes)))
         graph, changed = after, after.outputs != graph.outputs
-    return results_after_checks(graph, count), stages
+    return order_effects(results_after_checks(graph, count)), stages
 
 
 def _without_checks(graph: Graph, count: int) -> Graph:

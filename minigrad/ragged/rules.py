@@ -26,7 +26,7 @@ from ..ops.broadcast import broadcast_along, expand
 from ..ops.checks import in_range, picked
 from ..ops.constants import iota, proj, size_, size_scalar
 from ..ops.control import barrier, checkpoint, chunked, written_out
-from ..ops.custom import Later, custom, ruled
+from ..ops.custom import Later, Opaque, PerExample, custom, effect, ruled
 from ..ops.einsum import LETTERS, contract, einsum, parse
 from ..ops.elementwise import cast, cast_to, eq, floor_divide, isnan, logical_not, logical_or, lt, mod, where
 from ..ops.index import counts_along, gather, scatter_add
@@ -500,6 +500,25 @@ def _scatter(b: Batching, node: Node, xs: Inputs) -> Node:
     return node.prim(u, *pointers, shape=b.rows.packed(shape))
 
 
+def _effect(b: Batching, node: Node, xs: Inputs) -> Node:
+    """Call the function once for each example, with its rows."""
+    if node.params["batches"]:
+        raise refuse(node, "it is in a batch within the example", "Call it outside of that batch")
+    operands: list[Node] = []
+    mapped: list[bool] = []
+    ragged: list[tuple[bool, ...] | None] = []
+    for x, old in zip(xs, node.inputs, strict=True):
+        operands.append(x)
+        domain = b.rows.domain(old.shape)
+        ragged.append(tuple(map(b.rows.ragged, old.shape)) if domain else None)
+        mapped.append(not domain and old in b.mapped)
+        if domain:
+            operands += [b.rows.offset(domain), *(b.rows.length((n,)) for n in domain)]
+            mapped += [True] * (1 + len(domain))
+    function = Opaque(PerExample(node.params["function"], tuple(ragged)))
+    return effect(*operands, function=function, batches=((b.rows.size, tuple(mapped)),), order=node.params["order"])
+
+
 def _in_range(b: Batching, node: Node, xs: Inputs) -> Node:
     (index,), n = node.inputs, node.params["size"]
     if not b.rows.ragged(n):
@@ -703,7 +722,7 @@ RULES: dict[Primitive, Rule] = {
     **dict.fromkeys(_SEGMENT_FORMS, _ordered),
     **dict.fromkeys((segment_cumsum, segment_argsort, segment_cummax, segment_cummin, segment_cumfmax, segment_cumfmin,
                      segment_shift, segment_recurrence), _segments), block_einsum: _inner_block_einsum,
-    random_bits: _random_bits, checkpoint: _checkpoint, chunked: _checkpoint, custom: _custom}
+    random_bits: _random_bits, checkpoint: _checkpoint, chunked: _checkpoint, custom: _custom, effect: _effect}
 _ALONG = {ORDERED: ("it runs along a ragged axis", "Run it along another axis, or write it with cumsum and gathers"),
           PERMUTED: ("it moves elements along a ragged axis", "Move them along another axis, or index the rows with "
                      "an array of positions")}

@@ -20,6 +20,7 @@ from ..defined_sizes import definitions
 from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.checks import picked
 from ..ops.constants import iota
+from ..ops.custom import PerExample
 from ..ops.index import counting_indices, unexpanded
 from ..ops.loops import keeps_ended
 from ..ops.packed_scan import rows_of
@@ -488,7 +489,10 @@ def _of_effect(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> 
         _check_operands(reading, node, operand_roles)
         return WHOLE
     calls = [mapped for size, mapped in node.params["batches"] if size == reading.cut.dim]
-    if len(calls) != 1 or calls[0] != tuple(map(reading.has_axis, node.inputs)):
+    function = node.params["function"].function
+    packed = function.is_packed() if isinstance(function, PerExample) else [False] * len(node.inputs)
+    if len(calls) != 1 or [*calls[0]] != [reading.has_axis(i) and not p
+                                          for i, p in zip(node.inputs, packed, strict=True)]:
         raise Mixes(node, "the function is called once for several examples")
     return ROWS
 

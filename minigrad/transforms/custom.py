@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -277,13 +278,16 @@ def callback(function: Callable[..., PyTree], result: PyTree, *args: PyTree, vec
     return optree.tree_unflatten(out_tree, [Array(p) for p in parts(node)])
 
 
+_order = itertools.count()
+
+
 def _for_effect(function: _Flat, leaves: Sequence[object]) -> None:
     """Call a function when the program runs, or now where none is traced."""
     opaque = ops.Opaque(function)
     if not tracing():
         ops.effect.eval(np, *map(np.asarray, leaves), function=opaque, batches=())
         return
-    node = ops.effect(*(as_array(x)._node for x in leaves), function=opaque, batches=())
+    node = ops.effect(*(as_array(x)._node for x in leaves), function=opaque, batches=(), order=next(_order))
     note_read()  # the program keeps it as it keeps checks of indices
     Array(node)  # a value of the trace
 

@@ -154,3 +154,46 @@ def test_a_breakpoint_outside_of_programs_and_with_chosen_values(stops):
     mg.compile(lambda x: (mg.breakpoint(double=2 * x), x)[1])(1.5)
     assert [values for _, _, values in stops] == [{"w": 2.0, "x": 0.5, "h": np.tanh(1.0), "name": "watched"},
                                                   {"double": 3.0}]
+
+
+# -- ragged batches ------------------------------------------------------------------------------------------
+
+node, edge = mg.axis("node"), mg.axis("edge")
+
+
+@mg.example
+class Graph:
+    x: mg.f64[node, 2]
+    target: mg.index(node)[edge]
+    distance: mg.f64[node, node]
+
+
+def of_graph(w, g):
+    mg.print("{}", (w, (g.x * w).T, g.target, g.distance * 1.0))
+    total = np.sum(g.x * w)
+    mg.print("{:.1f}", total)
+    return total
+
+
+GRAPHS = [Graph(np.arange(2.0 * n).reshape(n, 2), np.arange(n)[::-1][:m].copy(), np.arange(1.0 * n * n).reshape(n, n))
+          for n, m in ((0, 0), (2, 1), (3, 3), (0, 0))]
+OF_GRAPHS = mg.mean_loss(of_graph, in_axes=(None, 0))
+RAGGED = {"vmap": mg.vmap(of_graph, in_axes=(None, 0)), "gradient": mg.grad(OF_GRAPHS),
+          "microbatch": mg.grad(mg.microbatch(OF_GRAPHS, 1))}
+
+
+@pytest.mark.parametrize("run", [lambda f: f, lambda f: mg.compile(f, backend="numpy"),
+                                 lambda f: mg.compile(f, backend="native")], ids=["eager", "numpy", "native"])
+@pytest.mark.parametrize("name", RAGGED)
+def test_ragged_examples_print_their_own_rows(name, run, capsys):
+    for g in GRAPHS:
+        of_graph(2.0, g)
+    expected = capsys.readouterr().out.splitlines()
+    run(RAGGED[name])(2.0, mg.batch(GRAPHS))
+    lines = capsys.readouterr().out.splitlines()
+    if name != "microbatch":  # all examples at each statement
+        rows, totals = ([line for line in expected if line.startswith("(") == side or line[0] in " ["]
+                        if side else [line for line in expected if line[0].isdigit()] for side in (True, False))
+        assert lines == rows + totals
+    else:
+        assert lines == expected

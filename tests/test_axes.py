@@ -14,8 +14,8 @@ B = Dim.new("B")
 CASES = {f"{name}-{i}": (prim, sample) for name, prim in sorted(PRIMITIVES.items()) if prim.axes is not None
          for i, sample in enumerate(prim.samples())}
 # Graphs, Python functions and sizes give these their axes; `proj` takes a tuple.
-WITHOUT_RULE = {"input", "proj", "barrier", "callback", "checkpoint", "chunked", "custom", "scan",
-                "switch", "while"}
+WITHOUT_RULE = {"input", "proj", "barrier", "callback", "checkpoint", "chunked", "custom", "defined_size", "effect",
+                "flatnonzero", "packed_scan", "scan", "steps", "switch", "tree_heights", "tree_scan", "while"}
 
 
 def node_of(name, *shapes, **params):

@@ -80,6 +80,7 @@ def _at_type(low: ArrayType, high: ArrayType, place: ArrayType, *, stream: int) 
 
 def _at_eval(xp: ArrayNamespace, low: np.ndarray, high: np.ndarray, place: np.ndarray, *, stream: int) -> np.ndarray:
     key = [xp.astype(half, xp.uint64) for half in (low, high)]
+    place = xp.astype(place, xp.int64)
     counter = [xp.astype(part, xp.uint64) for part in (
         xp.bitwise_and(place // 4, _LOW), xp.bitwise_right_shift(place // 4, 32), xp.full_like(place, stream),
         xp.zeros_like(place))]

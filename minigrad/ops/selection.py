@@ -83,7 +83,8 @@ def _steps_batch(batch: int | Dim, mapped: Sequence[bool], first: Node, count: N
 # `count` numbers from the first on, in steps: the positions of a slice `within` an axis, or those of a range (None).
 steps = discrete(
     "steps", _steps_type,
-    lambda xp, first, count, *, size, step, within: first + step * xp.arange(size, dtype=xp.int64),
+    lambda xp, first, count, *, size, step, within: xp.astype(xp.asarray(first), xp.int64) + step * xp.arange(
+        size, dtype=xp.int64),
     batch=_steps_batch, hidden_params=frozenset({"size", "within"}),
     samples=lambda: [Sample((np.array(1), np.array(3)), {"size": 3, "step": 2, "within": None}, order=0)])
 

@@ -145,7 +145,7 @@ def test_ctrl_c_leaves_no_process(tmp_path):
                                env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE)
     try:
-        assert running.stdout.readline() == "in a part\n"
+        assert running.stdout.readline().startswith("in a part")  # two workers may write at once
         os.killpg(running.pid, signal.SIGINT)  # as a terminal does
         _, errors = running.communicate(timeout=60)  # which ends when no process has the pipe
         assert "KeyboardInterrupt" in errors

@@ -50,7 +50,8 @@ def test_arithmetic_of_python_integers(name, backend):
             try:
                 with np.errstate(all="ignore"):
                     want = (plain or f)(x, k)
-                if isinstance(want, int) or (name in ("2**n", "k**20", "k * k", "k << k") and want >= 1.5 * 2**63):
+                large = name in ("2**n", "k**20", "k * k", "k << k") and way is compiled  # elsewhere Python computes it
+                if isinstance(want, int) or (large and want >= 1.5 * 2**63):
                     raise OverflowError  # a number that int64 has not
             except OverflowError:
                 with pytest.raises(OverflowError, match=r"test_python_numbers.py:\d+: the integer .* is out of bounds"):

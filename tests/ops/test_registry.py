@@ -17,6 +17,7 @@ from tests import checks
 WITHOUT_SAMPLES = {
     "input": "is the argument itself: nothing computes it",
     "callback": "calls a Python function, which has no JSON: tests/transforms/test_custom.py",
+    "effect": "calls a Python function, which has no JSON: tests/transforms/test_printing.py",
     "defined_size": "gives a number to the sizes of other nodes: tests/ops/test_selection.py",
     "tree_heights": "takes parents, and other integers have cycles: tests/ops/test_tree_scan.py",
     "proj": "takes a tuple: it is tested with each primitive of several results",

@@ -19,7 +19,7 @@ from tests.checks import program as program_of
 from tests.passes.programs import arrays_for, input_, node, random_graph
 from tests.passes.test_random import close
 
-HELD = ("checkpoint", "chunked", "custom", "scan", "switch")
+HELD = ("checkpoint", "chunked", "custom", "packed_scan", "scan", "switch", "tree_scan")
 
 
 def build(graph: Graph) -> Program:

@@ -175,6 +175,8 @@ def _with_symbolic_sizes(items: list[Item], node: Node) -> tuple[list[Item], Nod
     for k in items:
         if k is not None:
             n = node.shape[axis]
+            if isinstance(k, slice) and isinstance(k.step, Array):
+                k = slice(k.start, k.stop, _known_bound(k.step))
             if isinstance(k, int) and isinstance(n, Dim) and n.hint is None:
                 k = np.array(k)
             elif isinstance(k, slice) and _follows_data(k, n):

@@ -252,7 +252,8 @@ class _Loop:
     def _scan(self, roots: Sequence[Node], everything: Sequence[Node], place: dict[Node, tuple[int, int]],
               body: dict[int, Node]) -> dict[Node, Node]:
         """Return what replaces the steps' nodes that others use."""
-        used = [n for n in self.nodes if n in {i for n in everything if n not in place for i in n.inputs}.union(roots)]
+        read = {i for n in everything if n not in place for i in n.inputs}.union(roots)
+        used = [n for n in self.nodes if n in read]
         ends: dict[tuple[int, int], int] = {}  # (step, place) -> position in the final carry
         carry: list[Node] = []
         starts: list[Node] = []
@@ -267,7 +268,8 @@ class _Loop:
         for r, j in map(place.__getitem__, used):
             if (r, j) not in ends:
                 stacked.setdefault(j, len(stacked))
-        for j in [j for j in stacked if {place[n][0] for n in used if place[n][1] == j} == {self.count - 1}]:
+        earlier = {place[n][1] for n in used if place[n][0] < self.count - 1}
+        for j in [j for j in stacked if j not in earlier]:
             ends[self.count - 1, j] = len(carry)
             carry.append(placeholder(body[j].types[0]))
             starts.append(zeros_like(body[j]))

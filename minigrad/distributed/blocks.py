@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-import operator
 from collections.abc import Sequence
-from types import EllipsisType
 
 import numpy as np
 
 from .. import blas
 from ..backends import Ready
 from ..backends.native.runtime.threads import get_num_threads
-from ..ops.accumulators import Chains, accumulator
 from ..ops.control import section_of
 from ..ops.cuts import Span, spans_between
 from ..symbolic import Dim
+from .combining import Combining, along
 from .divide import PartProgram, Values
 from .files import InFile, Reader, sent
 
@@ -49,7 +47,7 @@ def _in_blocks(program: PartProgram, operands: Sequence[np.ndarray | InFile], fi
     counts = [_opened(x) for x in operands[:len(packed)]]
     spans = spans_between([total * k // number for k in range(number + 1)],
                           {"dim": dim, "packed": [(n, n) for n in packed]}, counts)
-    combining = _Combining(program, spans)
+    combining = Combining(program.entry.graph.outputs, program.out_axes, spans)
     with contextlib.ExitStack() as files:
         sources = [files.enter_context(contextlib.closing(Reader(x))) if isinstance(x, InFile) and axis == 0
                    else _opened(x) for x, axis in zip(operands, program.in_axes, strict=True)]
@@ -88,47 +86,5 @@ def _sections(program: PartProgram, sources: Sequence[np.ndarray | Reader], span
         elif isinstance(x, Reader):
             out.append(x[section_of(span, size)])
         else:
-            out.append(x[_index(axis, section_of(span, size))])
+            out.append(x[along(axis, section_of(span, size))])
     return out
-
-
-def _index(axis: int, section: slice) -> tuple[slice | EllipsisType, ...]:
-    return (*(slice(None),) * axis, section, ...)
-
-
-class _Combining:
-    """The results of a part from those of its blocks: sums added up in their order, rows end to end."""
-
-    def __init__(self, program: PartProgram, spans: Sequence[Span]):
-        self._outputs, self._axes = program.entry.graph.outputs, program.out_axes
-        self._whole = spans[0][0], spans[-1][1]
-        self._sums: list[Chains[np.ndarray]] = [Chains(operator.add) for _ in self._axes]
-        self._rows: Values = []
-
-    def take(self, values: Values, span: Span) -> None:
-        """Add the results of the next block."""
-        if not self._rows:
-            self._rows = [self._room(k, axis, v) for k, (v, axis) in enumerate(zip(values, self._axes, strict=True))]
-        for k, (v, axis, o) in enumerate(zip(values, self._axes, self._outputs, strict=True)):
-            if axis is None:
-                self._sums[k].take(np.array(v, accumulator(o.dtype)))
-            else:
-                self._rows[k][self._place(k, axis, span)] = v
-
-    def _place(self, k: int, axis: int, span: Span) -> tuple[slice | EllipsisType, ...]:
-        """Return where a block's rows of result `k` lie in the part's."""
-        n = self._outputs[k].shape[axis]
-        return _index(axis, section_of(span, n) if isinstance(n, Dim) else slice(None))
-
-    def _room(self, k: int, axis: int | None, value: np.ndarray) -> np.ndarray:
-        """Return an array for the rows of all blocks."""
-        if axis is None:
-            return np.empty(0)
-        n = self._outputs[k].shape[axis]
-        rows = section_of(self._whole, n).stop if isinstance(n, Dim) else n
-        return np.empty((*value.shape[:axis], rows, *value.shape[axis + 1:]), value.dtype)
-
-    def results(self) -> Values:
-        """Return the results of the part."""
-        return [np.asarray(s.total(), o.dtype) if axis is None else rows
-                for s, rows, axis, o in zip(self._sums, self._rows, self._axes, self._outputs, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import uuid
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -131,7 +132,7 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
         divided, leaves, sizes = dividing(args, kwargs)
         operands = divided.operands(leaves, sizes)
         results = _on_workers(divided, operands, source, number, timeout, sending, progress)
-        return divided.finish(leaves, divided.combined(results), sizes)
+        return divided.finish(leaves, results, sizes)
 
     return boundary(distributed)
 
@@ -188,8 +189,8 @@ class _Sending:
 
 
 def _on_workers(divided: Divided, operands: Values, source: Renewable, parts: int | Budget | None,
-                timeout: float | None, sending: _Sending, progress: bool | str) -> list[Values]:
-    """Return the results of the parts, in their order."""
+                timeout: float | None, sending: _Sending, progress: bool | str) -> Values:
+    """Return the results of all parts. Each part's results are added to these, and given up, as soon as they arrive."""
     again = source.again
     while True:
         executor = source.executor
@@ -198,21 +199,23 @@ def _on_workers(divided: Divided, operands: Values, source: Renewable, parts: in
         cuts = _cuts(divided, operands, parts, number, in_process(executor))
         spans = cuts.spans
         start = _starter(divided, operands, cuts, executor, number, sending)
-        futures: list[Future[Values | None]] = []
+        futures: deque[Future[Values | None]] = deque()
+        combining = divided.combining(spans)
         k = 0
         try:
             for k in range(len(spans)):
                 futures.append(start(k, False))
-            results: list[Values] = []
             with _bar(progress, len(spans)) as show:
-                for k, future in enumerate(futures):
-                    values = future.result(timeout)
+                for k, span in enumerate(spans):
+                    values = futures[0].result(timeout)
                     if values is None:  # a worker that lacks the program or an operand, or has started anew
-                        values = start(k, True).result(timeout)
+                        futures[0] = start(k, True)
+                        values = futures[0].result(timeout)
                         assert values is not None
-                    results.append(values)
-                    show(k + 1, divided.examples(spans[k]).stop)
-            return results
+                    combining.take(values, span)
+                    futures.popleft()
+                    show(k + 1, divided.examples(span).stop)
+            return combining.results()
         except BaseException as error:
             for future in futures:
                 future.cancel()

@@ -8,7 +8,6 @@ import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from types import EllipsisType
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
@@ -35,6 +34,7 @@ from ..transforms.graph_forms import prefix
 from ..transforms.microbatch import in_passes
 from ..transforms.static_arguments import bound_static
 from ..transforms.trace import Flat, argument_names, function_name, is_weak, parameter_names
+from .combining import Combining, along
 
 _BOOL = np.dtype(bool)
 Values = list[np.ndarray]
@@ -244,20 +244,13 @@ class Divided:
         out = []
         for x, axis, n in zip(operands, p["in_axes"], p["graph"].inputs, strict=True):
             if axis is not None and isinstance(size := n.shape[axis], Dim):
-                index: tuple[slice | EllipsisType, ...] = (*(slice(None),) * axis, section_of(span, size), ...)
-                x = x[index]
+                x = x[along(axis, section_of(span, size))]
             out.append(x)
         return out
 
-    def combined(self, results: Sequence[Values]) -> Values:
-        """Return the results of all parts: sums added up in the order of the parts, rows end to end.
-
-        A part's rows are given up when they are copied: the results of all examples are in memory once.
-        """
-        axes = self.node.params["out_axes"]
-        sums = iter(self.summed([[v for v, axis in zip(values, axes, strict=True) if axis is None]
-                                 for values in results]))
-        return [next(sums) if axis is None else _end_to_end(results, k, axis) for k, axis in enumerate(axes)]
+    def combining(self, spans: Sequence[Span]) -> Combining:
+        """Return what takes the results of the parts, in their order."""
+        return Combining(self.node.params["graph"].outputs, self.node.params["out_axes"], spans)
 
     def summed(self, results: Iterable[Values]) -> Values:
         """Return the sums of all parts from those of each part, added up in their order."""
@@ -276,8 +269,20 @@ class Divided:
 
     def finish(self, leaves: Sequence[np.ndarray], results: Sequence[np.ndarray], sizes: Mapping[Symbol, int]
                ) -> PyTree:
-        """Return the function's result."""
-        return self.result(dict(enumerate(self.after([*leaves, *results], sizes))), {})
+        """Return the function's result; results of the parts that it contains are not copied."""
+        direct = {k: results[i] for k, i in self.direct.items()}
+        computed = self._after_alone([*leaves, *results], sizes) if self._computed else ()
+        return self.result({**direct, **dict(zip(self._computed, computed, strict=True))}, {})
+
+    @functools.cached_property
+    def _computed(self) -> list[int]:
+        """The outputs that are no results of the parts, or the same one as another output."""
+        kept = {i: k for k, i in reversed(self.direct.items())}
+        return [k for k in range(len(self.numbers)) if k not in kept.values()]
+
+    @functools.cached_property
+    def _after_alone(self) -> Program:
+        return self.after.of(self._computed)
 
     def result(self, values: Mapping[int, np.ndarray], others: Mapping[int, PyTree]) -> PyTree:
         """Return the function's result from its outputs: arrays, and others, which stay as they are."""
@@ -286,18 +291,6 @@ class Divided:
                                  for k, number in enumerate(self.numbers)]
         assert self.graph.out_tree is not None
         return optree.tree_unflatten(self.graph.out_tree, outputs)
-
-
-def _end_to_end(results: Sequence[Values], k: int, axis: int) -> np.ndarray:
-    """Join result `k` of all parts along an axis, which takes the place of each."""
-    like = results[0][k]
-    ends = np.cumsum([0, *(values[k].shape[axis] for values in results)])
-    out = np.empty((*like.shape[:axis], ends[-1], *like.shape[axis + 1:]), like.dtype)
-    for values, begin, end in zip(results, ends[:-1], ends[1:], strict=True):
-        index: tuple[slice | EllipsisType, ...] = (*(slice(None),) * axis, slice(begin, end), ...)
-        out[index] = values[k]
-        values[k] = out
-    return out
 
 
 def _symbol(n: int | Dim) -> Symbol:

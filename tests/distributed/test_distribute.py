@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+import tracemalloc
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -408,3 +409,44 @@ def test_numbers_of_python_give_way_to_other_dtypes(threads):
     step = mg.distribute(mg.mean_loss(lambda w, x: w * x, in_axes=(None, 0)), threads, 2)
     x = np.ones(4, np.float32)
     assert [step(w, x).dtype for w in (2.0, np.float64(2), np.int64(2), 2)] == ["f4", "f8", "f8", "f4"]
+
+
+class Lazy:
+    """An executor whose calls run when their results are asked for."""
+
+    _max_workers = 2
+
+    def submit(self, fn, /, *args):
+        class Later:
+            def result(self, timeout=None):
+                return fn(*args)
+
+            def cancel(self):
+                return True
+
+        return Later()
+
+
+def test_results_of_parts_are_given_up_as_soon_as_they_are_joined():
+    x = np.arange(2.0**18)
+    step = mg.distribute(mg.vmap(lambda x: 2.0 * x), Lazy(), 16)
+    step(x)
+    tracemalloc.start()
+    try:
+        out = step(x)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(out, 2.0 * x)
+    assert peak < 1.5 * out.nbytes, "of one part at a time, beside the whole"
+
+
+def test_one_result_twice_is_two_arrays():
+    def twice(x):
+        y = mg.vmap(lambda x: 2.0 * x)(x)
+        return y, y, mg.vmap(lambda x: 2.0 * x)(x)
+
+    first, second, third = mg.distribute(twice, Lazy(), 2)(np.arange(4.0))
+    for y in (first, second, third):
+        np.testing.assert_array_equal(y, [0.0, 2.0, 4.0, 6.0])
+        y += 1.0  # the caller's own

@@ -131,10 +131,15 @@ def _ufunc_method(ufunc: np.ufunc, method: str) -> Callable[..., object]:
     return call
 
 
+def positional_names(function: Callable[..., object]) -> tuple[str, ...]:
+    """Return the names of the arguments that a function of a table takes by position."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return code.co_varnames[:code.co_argcount] if code else ()
+
+
 def _without_out(function: F, label: str) -> F:
     """Refuse ``out=`` for every function of the table alike: an array of the caller's is not written to."""
-    code = inspect.unwrap(function).__code__
-    positional = code.co_varnames[:code.co_argcount]
+    positional = positional_names(function)
     place = positional.index("out") if "out" in positional else sys.maxsize
 
     @functools.wraps(function)

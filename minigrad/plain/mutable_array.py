@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 
+from .. import numpy as ours
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
-from ..numpy.dispatch import any_traced
+from ..numpy.dispatch import any_traced, positional_names
 from ..numpy.updates import At
 from ..sizes import Size
 from ..symbolic import Dim
-from ..traced_array import Array, as_array
+from ..traced_array import TABLE, Array, as_array
 from ..tracing import Guards, guard_equal_shapes, number, thread
 from .elements import Either, Elements, known_shape
 
@@ -125,7 +126,7 @@ class MutableArray(Array):
             if known is None:
                 return super().__getattr__(name)
             found = getattr(known, name)
-            return functools.partial(applied, found) if callable(found) else found
+            return functools.partial(_method(name), self) if callable(found) else found
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -204,6 +205,30 @@ class MutableArray(Array):
     def sort(self, axis: int = -1, **options: object) -> None:
         """Sort the elements along an axis."""
         self[...] = applied(np.sort, (self, axis), options)
+
+    def partition(self, kth: object, axis: int = -1, **options: object) -> None:
+        """Bring the element of a rank to its place along an axis, smaller ones before it and larger ones behind."""
+        self[...] = applied(np.partition, (self, kth, axis), options)
+
+    def put(self, indices: object, values: object, mode: str = "raise") -> None:
+        """Set elements by their places in C's order; values that are too few repeat."""
+        size = len(self.flat)
+        places = applied(ours.ravel, (indices,), {})
+        if mode != "raise":
+            wrapped = mode == "wrap"
+            places = applied(np.mod if wrapped else np.clip, (places, size) if wrapped else (places, 0, size - 1), {})
+        self.flat[places] = applied(np.resize, (values, cast(Array, places).shape), {})
+
+    def view(self, dtype: object = None, *kind: object) -> object:
+        """Return a view of all elements; one of their bytes, of known elements alone."""
+        if dtype is None:
+            return self[...]
+        return _method("view")(self, dtype, *kind)
+
+    def resize(self, *shape: object, **options: object) -> None:
+        """Raise `TraceError`."""
+        raise TraceError(at_user_line("resize of an array in place: its views would keep the old size. Make another "
+                                      "one: y = np.zeros(n), y[:len(x)] = x"))
 
     def __copy__(self) -> MutableArray:
         return cast(MutableArray, applied(np.copy, (self,), {}))
@@ -297,7 +322,7 @@ class MutableArray(Array):
                 return getattr(ufunc, method)(*inputs, **options)
             return Array.__array_ufunc__(array, ufunc, method, *inputs, **options)
 
-        return applied(apply, inputs, options)
+        return (elementwise if method == "__call__" else applied)(apply, inputs, options)
 
     def __array_function__(self, func: Callable[..., object], types: object, args: object, options: object) -> object:
         def apply(*args: object, **options: object) -> object:
@@ -318,9 +343,13 @@ class Flat:
         return self._array.copy().reshape(-1)[key]
 
     def __setitem__(self, key: object, value: object) -> None:
-        shape = known_shape(self._array.current())
-        self._array[np.unravel_index(np.arange(math.prod(shape))[cast("int", key)], shape)] = (
-            value[:] if isinstance(value, Flat) else value)
+        array, key, new = self._array, plain(key), plain(value[:] if isinstance(value, Flat) else value)
+        if holds_traced(key):
+            flat = At[Array](array.traced().reshape(-1))[key].set(as_array(new))
+            array[...] = flat.reshape(*array.shape)
+            return
+        shape = known_shape(array.current())
+        array[np.unravel_index(np.arange(math.prod(shape))[cast("int", key)], shape)] = new
 
     def __len__(self) -> int:
         return math.prod(known_shape(self._array.current()))
@@ -377,16 +406,12 @@ def applied(function: Callable[..., object], args: Sequence[object], options: di
 
     `name` is that of NumPy's function or method, if there is one.
     """
-    out = options.get("out")
-    out = out[0] if isinstance(out, tuple) and len(out) == 1 else out
     given = [plain(x) for x in args]
-    named = {k: plain(v) for k, v in options.items() if k != "out"}
-    if out is not None and not isinstance(out, MutableArray):
-        named["out"] = out
+    named = {k: plain(v) for k, v in options.items()}
+    out = options.get("out")
+    if out is not None and any(isinstance(x, MutableArray) for x in (out if isinstance(out, tuple) else (out,))):
+        return _written(function, given, named, out)
     result = function(*given, **named)
-    if isinstance(out, MutableArray):
-        out[...] = result
-        return out
     in_order = all(x.in_order() for x in args if isinstance(x, MutableArray))
     base = args[0] if args and isinstance(args[0], MutableArray) else None
     if base is None:
@@ -402,6 +427,49 @@ def applied(function: Callable[..., object], args: Sequence[object], options: di
         made = [_result(x, base, part(i), name, in_order) for i, x in enumerate(result)]
         return made if isinstance(result, list) else _tuple_of(result, made)
     return _result(result, base, cast(Step, step), name, in_order)
+
+
+def named_from_out(function: Callable[..., object], args: tuple[object, ...], options: dict[str, object]
+                   ) -> tuple[tuple[object, ...], dict[str, object]]:
+    """Return the arguments of a function of a table, with ``out`` and those behind it by name."""
+    names = positional_names(function)
+    place = names.index("out") if "out" in names else len(args)
+    return args[:place], {**dict(zip(names[place:], args[place:], strict=False)), **options}
+
+
+def elementwise(function: Callable[..., object], args: Sequence[object], options: dict[str, object], name: str = ""
+                ) -> object:
+    """Return the result of a ufunc: with a mask ``where=``, the elements of ``out=`` stay where that is false."""
+    out = plain(options.get("out"))
+    own = out[0] if isinstance(out, tuple) and len(out) == 1 else out
+
+    def masked(*args: object, where: object = True, **rest: object) -> object:
+        if where is True or "out" in rest or not isinstance(own, (Array, np.ndarray)):
+            return function(*args, where=where, **rest)
+        return ours.where(where, function(*args, **rest), own)
+
+    return applied(masked if "where" in options else function, args, options, name)
+
+
+def _written(function: Callable[..., object], given: Sequence[object], named: dict[str, object], out: object) -> object:
+    """Write the results of a function into the arrays `out`, and return these; None stands for an array of its own."""
+    known = not holds_traced([*given, *named.values()])  # NumPy writes into the ndarrays that the arrays hold
+    result = function(*given, **(named if known else {k: v for k, v in named.items() if k != "out"}))
+    arrays, values = (out, result) if isinstance(out, tuple) and isinstance(result, tuple) else ((out,), (result,))
+    made = []
+    for place, x in zip(arrays, values, strict=True):
+        array = place[0] if isinstance(place, tuple) else place
+        made.append(mutable(x) if array is None else array)
+        if not known and array is not None:
+            _write_result(cast(MutableArray, array), as_array(x))
+    return tuple(made) if isinstance(result, tuple) else made[0]
+
+
+def _write_result(array: MutableArray, x: Array) -> None:
+    if not np.can_cast(x.dtype, array.dtype, "same_kind"):
+        raise DtypeError(at_user_line(f"out=: NumPy does not write {x.dtype} into an array of {array.dtype}. Make that "
+                                      f"one of {x.dtype}."))
+    array[...] = x
 
 
 def _result(x: object, base: MutableArray, step: Step, name: str, in_order: bool) -> object:
@@ -450,8 +518,13 @@ def _method(name: str) -> Callable[..., object]:
             return getattr(owner, name)(x, *args, **options)
         return getattr(Array, name)(as_array(x), *args, **options)
 
+    function = TABLE.get(getattr(np, name, _method))
+
     def method(self: MutableArray, *args: object, **options: object) -> object:
-        return applied(apply, (self, *args), options, name)
+        given: tuple[object, ...] = (self, *args)
+        if function is not None:
+            given, options = named_from_out(function, given, options)
+        return applied(apply, given, options, name)
 
     method.__name__ = name
     return method

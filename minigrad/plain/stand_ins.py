@@ -20,7 +20,7 @@ from ..numpy.dispatch import FFT, LINALG, NAMES
 from ..traced_array import Array, as_array
 from ..tracing import thread
 from . import scipy_linalg
-from .mutable_array import MutableArray, applied, holds_traced, mutable, plain
+from .mutable_array import MutableArray, applied, elementwise, holds_traced, mutable, named_from_out, plain
 from .python_functions import BUILTINS, MATH, OF_ITERABLES
 from .python_loops import LOOPS, Vectorized
 from .writers import WRITERS, at
@@ -45,7 +45,10 @@ class StandIn:
             args = tuple(list(x) if isinstance(x, Iterator) else x for x in args)
         elif isinstance(self._function, np.ufunc) and len(args) > self._function.nin:
             args, options = args[:self._function.nin], {**options, "out": args[self._function.nin:]}
-        return applied(self._either, args, options, self._name)
+        else:
+            args, options = named_from_out(self._traced, args, options)
+        apply = elementwise if isinstance(self._function, np.ufunc) else applied
+        return apply(self._either, args, options, self._name)
 
     def _either(self, *args: object, **options: object) -> object:
         traced = any(map(holds_traced, args)) or any(map(holds_traced, options.values()))
@@ -116,7 +119,10 @@ class Kind(type):
         return issubclass(other.stands_for if isinstance(other, Kind) else other, cls.stands_for)
 
     def __getattr__(cls, name: str) -> object:
-        return getattr(cls.stands_for, name)
+        found = getattr(cls.stands_for, name)
+        if cls.stands_for is np.ndarray and callable(found) and thread.trace.numpy_code:
+            return lambda x, *args, **options: getattr(x, name)(*args, **options)  # the method of any array
+        return found
 
     def __eq__(cls, other: object) -> bool:
         return cls.stands_for is (other.stands_for if isinstance(other, Kind) else other)

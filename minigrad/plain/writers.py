@@ -42,9 +42,21 @@ def _put_along_axis(arr: MutableArray, indices: object, values: object, axis: in
     arr[...] = applied(ours.put_along_axis, (arr, indices, values, axis), {})
 
 
-def _put(a: MutableArray, ind: object, v: object, mode: str = "raise") -> None:
-    cast(MutableArray, a.reshape(-1))[ind] = v
+def _putmask(a: MutableArray, mask: object, values: object) -> None:
+    a[...] = applied(ours.where, (mask, applied(np.resize, (values, a.shape), {}), a), {})
+
+
+def _place(arr: MutableArray, mask: object, vals: object) -> None:
+    """Write values one after the other to the elements of a mask."""
+
+    def placed(array: Array, mask: object, values: object) -> object:
+        flat = ours.ravel(values)
+        places = (ours.cumsum(mask).reshape(array.shape) - 1) % flat.size
+        return ours.where(mask, ours.take(flat, places), array)
+
+    arr[...] = applied(placed, (arr, mask, vals), {})
 
 
 WRITERS: dict[Function, Function] = {
-    np.fill_diagonal: _fill_diagonal, np.copyto: _copyto, np.put_along_axis: _put_along_axis, np.put: _put}
+    np.fill_diagonal: _fill_diagonal, np.copyto: _copyto, np.put_along_axis: _put_along_axis,
+    np.put: MutableArray.put, np.putmask: _putmask, np.place: _place}

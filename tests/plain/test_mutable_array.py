@@ -243,3 +243,121 @@ def test_assignment_to_a_shape_is_refused():
 
     with pytest.raises(mg.TraceError, match=r"\.py:\d+: assignment to the shape.*x\.reshape\(shape\)"):
         mg.trace(mg.numpy_code(f))(np.ones(2))
+
+
+# Each writes into `y`, or reads it, with `x` traced.
+METHODS = {
+    "fill": lambda y, x: y.fill(x[0]), "fill a number": lambda y, x: y.fill(7.0), "sort": lambda y, x: y.sort(),
+    "sort a view": lambda y, x: y[::-1].sort(), "partition": lambda y, x: y.partition([0, 1, 2, 3]),
+    "put": lambda y, x: y.put([0, 2], x[:2]), "put numbers": lambda y, x: y.put([0, -1], [9.0, 8.0]),
+    "put too few": lambda y, x: y.put([0, 1, 2], x[:2]), "put one": lambda y, x: np.put(y, 1, x[3]),
+    "put wrapped": lambda y, x: y.put([5], x[:1], mode="wrap"),
+    "put clipped": lambda y, x: y.put([55], 2.0, mode="clip"),
+    "put at a traced place": lambda y, x: y.put(np.argmax(x), 5.0), "place": lambda y, x: np.place(y, y > 1, x[:2]),
+    "place numbers": lambda y, x: np.place(y, y > 1, [5.0, 6.0]), "putmask": lambda y, x: np.putmask(y, y > 1, x),
+    "putmask repeated": lambda y, x: np.putmask(y, y < 1, x[:3]), "view": lambda y, x: y.view().fill(x[1]),
+    "nonzero": lambda y, x: x[np.array([0, 1, 0, 2]).nonzero()], "tobytes": lambda y, x: len(np.ones(2).tobytes()) * x,
+    "setflags": lambda y, x: np.ones(2).setflags(write=False), "clip": lambda y, x: y.clip(0, 1, y),
+    "np.clip": lambda y, x: np.clip(x, 0, 1, y), "cumsum": lambda y, x: x.cumsum(0, None, y),
+    "mean": lambda y, x: np.outer(x, x).mean(0, None, y), "round": lambda y, x: np.round(x, 0, y),
+    "matmul": lambda y, x: np.matmul(np.eye(4), x, out=y), "take": lambda y, x: np.take(x, [3, 2, 1, 0], out=y),
+    "a ufunc": lambda y, x: np.exp(x, y), "an operand": lambda y, x: np.add(y, x, out=y),
+    "overlapping views": lambda y, x: np.add(y[1:], x[0], out=y[:-1]),
+    "broadcast": lambda y, x: np.add(x[0], 1.0, out=y),
+    "where": lambda y, x: np.log(x, out=y, where=x > 0), "where known": lambda y, x: np.multiply(
+        y, 2.0, out=y, where=np.array([True, False, True, False])),
+    "where of a sum": lambda y, x: np.sum(np.outer(x, x), axis=0, where=[[True], [False], [True], [True]], out=y),
+    "divmod": lambda y, x: np.divmod(x, 2.0, out=(y, None))[1], "modf": lambda y, x: np.modf(x, y, np.zeros(4))[1],
+    "reduce": lambda y, x: np.add.reduce(np.outer(x, x), axis=0, out=y),
+    "unbound": lambda y, x: np.ndarray.sort(y), "unbound mean": lambda y, x: np.ndarray.mean(y)}
+
+
+def known(x):
+    y = np.array([3.0, 1.0, 2.0, 0.5])
+    return y, y
+
+
+def mixed(x):
+    y = np.array([3.0, 1.0, 2.0, 0.5])
+    y[1] = x[0]
+    return y, y
+
+
+def traced(x):
+    y = x * 1.0
+    return y, y
+
+
+def row(x):
+    A = np.zeros((2, 4))
+    A[1] = x
+    return A, A[1]
+
+
+def column(x):
+    A = np.outer(x, [1.0, 2.0, 3.0])
+    return A, A[:, 1]
+
+
+def reversed_row(x):
+    A = np.arange(8.0).reshape(2, 4)[:, ::-1]
+    return A, A[1]
+
+
+@pytest.mark.parametrize("make", [known, mixed, traced, row, column, reversed_row])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_methods_and_outputs_write_where_numpy_does(method, make):
+    def f(x):
+        whole, y = make(x)
+        result = METHODS[method](y, x)
+        return (whole, y, x.sum()) if result is None else (whole, y, result)
+
+    agrees(f, np.array([2.5, -1.5, 0.25, 3.0]))
+
+
+def test_put_reaches_an_array_in_any_order():
+    def f(x):
+        A = np.zeros((3, 2))
+        np.put(A.T, [0, 1, 5], x[:2])
+        A.T.put([2], x[3])
+        B = np.arange(6.0).reshape(2, 3).T
+        np.place(B, B > 2, x[:2])
+        return A, B
+
+    agrees(f, np.array([2.5, -1.5, 0.25, 3.0]))
+
+
+def test_masked_outputs_have_no_gradient_where_they_are_masked():
+    def f(x):
+        return np.sum(np.divide(1.0, x, out=np.zeros_like(x), where=x != 0) + np.log(x, out=np.zeros(3), where=x > 0))
+
+    x = np.array([2.0, 0.0, -4.0])
+    np.testing.assert_allclose(mg.grad(mg.numpy_code(f))(x), [-1 / 4 + 1 / 2, 0.0, -1 / 16])
+
+
+def test_outputs_keep_their_dtype():
+    def f(x):
+        return np.add(x, 1.0, out=np.zeros(2, int))
+
+    with pytest.raises(TypeError, match="same_kind"):
+        f(np.ones(2))
+    with pytest.raises(mg.DtypeError, match=r"test_mutable_array\.py:\d+: out=: NumPy does not write float64 into an "
+                                            r"array of int64"):
+        mg.trace(mg.numpy_code(f))(np.ones(2))
+
+
+def test_resizing_in_place_is_refused_and_its_way_out_works():
+    def f(x):
+        y = x * 2
+        y.resize(3, refcheck=False)
+        return y
+
+    def copied(x):
+        y = np.zeros(3)
+        y[:len(x)] = x * 2
+        return y
+
+    with pytest.raises(mg.TraceError, match=r"\.py:\d+: resize of an array in place.*y\[:len\(x\)\] = x"):
+        mg.trace(mg.numpy_code(f))(np.ones(2))
+    agrees(copied, np.ones(2))

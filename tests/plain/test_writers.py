@@ -67,4 +67,4 @@ def test_arrays_outside_are_left_to_numpy():
 
     np.testing.assert_allclose(mg.trace(mg.numpy_code(f))(np.ones(2))(np.ones(2)), [1.0, 1.0])
     assert outside.tolist() == [[1.0, 0.0], [0.0, 1.0]]
-    assert set(WRITERS) == {np.fill_diagonal, np.copyto, np.put, np.put_along_axis}
+    assert set(WRITERS) == {np.fill_diagonal, np.copyto, np.put, np.put_along_axis, np.putmask, np.place}

@@ -72,7 +72,7 @@ def _checkpoint_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph
 
 
 def _checkpoint_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph) -> tuple[Node | None, ...]:
-    outputs = apply_graph(graph, xs)
+    outputs = apply_graph(without_effects(graph), xs)
     return tuple(interpreters.forward(outputs, {x: t for x, t in zip(xs, ts, strict=True) if t is not None}))
 
 

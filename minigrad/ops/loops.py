@@ -75,7 +75,7 @@ def _while_eval(xp: ArrayNamespace, *xs: np.ndarray, test: Graph, body: Graph, c
 def _while_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, test: Graph, body: Graph, count: int
                ) -> tuple[Node | None, ...]:
     def loop(step: Graph, inputs: Sequence[Node], roles: Signature, operands: Sequence[Node]) -> Node:
-        fresh, ends = copy_graph(Graph(step.inputs, tuple(apply_graph(test, inputs))))
+        fresh, ends = copy_graph(Graph(step.inputs, tuple(apply_graph(without_effects(test), inputs))))
         return while_(*operands, test=Graph(tuple(fresh), tuple(ends), name=test.name), body=step, count=roles.n_shared)
 
     return jvp_of_loop(Signature(count, len(xs) - count), body, ts, xs, loop)
@@ -103,7 +103,8 @@ def jvp_of_loop(roles: Signature, body: Graph, ts: Sequence[Node | None], xs: Se
     if all(t is None for t in pushed):
         return tuple(pushed)
     ends = Signature(0, roles.n_carry)
-    step = Graph(roles.beside(inputs, tangents), ends.beside(outputs, pushed), name=f"{body.name}_jvp")
+    step = without_effects(
+        Graph(roles.beside(inputs, tangents), ends.beside(outputs, pushed), name=f"{body.name}_jvp"))
     start = [zeros_like(x) if m and t is None else t for x, t, m in zip(xs, ts, moving, strict=True)]
     both = Signature(*(n + sum(role) for n, role in zip(roles, roles.split(moving), strict=False)))
     results = parts(loop(step, inputs, both, roles.beside(xs, start)))

@@ -35,7 +35,16 @@ from .accumulators import accumulator
 from .control import parts
 from .loops import jvp_of_loop, residuals, scan
 from .packed_steps import Packed, Size, Steps, inside, of_batch, of_steps
-from .subgraph import Flags, Signature, batch_graph, fixed_point, part, result_types, signature
+from .subgraph import (
+    Flags,
+    Signature,
+    batch_graph,
+    fixed_point,
+    part,
+    result_types,
+    signature,
+    without_effects,
+)
 
 
 def rows_of(t: ArrayType, symbols: set[Symbol]) -> Dim | None:
@@ -154,7 +163,7 @@ def _eval(xp: ArrayNamespace, *xs: np.ndarray, body: Graph, counts: tuple[int, i
 
 def _vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, counts: tuple[int, int], packed: Packed,
          reverse: bool, once: bool) -> list[Node | None]:
-    roles, symbols = Signature(*counts), inside(packed)
+    roles, symbols, body = Signature(*counts), inside(packed), without_effects(body)
     inputs, outputs = body.inputs, body.outputs
     (fixed, _, each), (outer, _, arrays) = roles.split(inputs), roles.split(xs)
     carry = roles.carry(range(len(xs)))
@@ -173,7 +182,7 @@ def _vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, counts: tu
     d_others = [placeholder(n.types[0]) for n, _ in arriving]
     ends = [after[i] for i in carried] + [n for n, _ in arriving]
     pulled = interpreters.backward(ends, [*d_carry, *d_others], [inputs[i] for i in floats])
-    fresh, kept, stacks = _kept(xs, out, pulled, {*d_carry, *d_others})
+    fresh, kept, stacks = _kept(xs, out, body, pulled, {*d_carry, *d_others})
     totals = [placeholder(inputs[i].types[0]) for i in gathered]
     results = dict(zip(floats, interpreters.substitute(pulled, fresh), strict=True))
     step = Graph(
@@ -190,7 +199,7 @@ def _vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, counts: tu
     return [of_inputs.get(i) for i in range(len(xs))]
 
 
-def _kept(xs: Sequence[Node], out: Node, back: Sequence[Node], cotangents: set[Node]
+def _kept(xs: Sequence[Node], out: Node, body: Graph, back: Sequence[Node], cotangents: set[Node]
           ) -> tuple[dict[Node, Node], list[Node], list[Node]]:
     """Return the values of the forward step that the backward step reads, from a forward scan that stacks them.
 
@@ -201,8 +210,7 @@ def _kept(xs: Sequence[Node], out: Node, back: Sequence[Node], cotangents: set[N
     own, stacks : list of Node
         The inputs of the backward step for the kept values, and the operands.
     """
-    roles, symbols, body = signature(out), inside(out.params["packed"]), out.params["body"]
-    inputs = body.inputs
+    roles, symbols, inputs = signature(out), inside(out.params["packed"]), body.inputs
     known = dict.fromkeys((*roles.split(inputs)[0], *roles.split(inputs)[2]))
     forward = {n for n in interpreters.dependent(body.outputs, inputs[roles.n_shared:])
                if isinstance(n.type, TupleType) or _row_axis(n, symbols) is not None}

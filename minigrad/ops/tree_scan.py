@@ -31,6 +31,7 @@ from .elementwise import lt, where
 from .reduce import sum_
 from .refusals import require_ints
 from .shape import reshape
+from .subgraph import without_effects
 
 T = TypeVar("T")
 _INT = np.dtype(np.int64)
@@ -273,7 +274,7 @@ def _companion(out: Node, xs: Sequence[Node], more: Counts, extra: Sequence[Sequ
     pairs = [[*zip(a, b, strict=True), *e] for a, b, e in zip(old[:3], new[:3], extra, strict=True)]
     pairs[1 if p["reverse"] else 2] += zip(old[3], parts(out)[:len(old[3])], strict=True)
     flat = [pair for role in pairs for pair in role]
-    graph = Graph((*(a for a, _ in flat), *states), tuple(outputs), name=name)
+    graph = without_effects(Graph((*(a for a, _ in flat), *states), tuple(outputs), name=name))
     return tree_scan(*xs[:2], *(b for _, b in flat), *start, graph=graph, dim=p["dim"],
                      counts=(*map(len, pairs), len(states)), outs=tuple(outs), reverse=reverse)
 

@@ -173,8 +173,8 @@ class PackedLoop(Loop):
         self._of_examples = self._keeping(set(self.shared))
 
     def has_rows(self, n: Node) -> bool:
-        """Return whether a value has the rows of the running examples."""
-        return any(map(self.is_rows, n.shape))
+        """Return whether a value, or a result of a held graph, has the rows of the running examples."""
+        return any(self.is_rows(size) for t in n.types for size in t.shape)
 
     def is_rows(self, size: int | Dim) -> bool:
         """Return whether a size is one of the rows of the running examples."""

@@ -50,6 +50,7 @@ from ..ops.selection import defined_size, flatnonzero, steps
 from ..ops.shape import concatenate, flip, reshape, section, transpose
 from ..ops.sort import argsort, cumfmax, cumfmin, cummax, cummin, cumsum
 from ..ops.strict_index import place
+from ..ops.subgraph import symbols_of
 from ..primitive import Combiner, Primitive, broadcast_leading, placeholder
 from ..symbolic import Dim, Shape, Symbol, size_of
 from ..views import window
@@ -125,8 +126,12 @@ class Batching:
         return any(map(self.is_ragged, (node, *node.inputs))) or any(map(self.ragged_param, node.params.values()))
 
     def ragged_param(self, v: object) -> bool:
-        """Return whether a static parameter holds a size that differs between examples."""
-        return any(map(self.ragged_param, v)) if isinstance(v, tuple) else isinstance(v, Dim) and self.rows.ragged(v)
+        """Return whether a static parameter is, or a held graph reads, a size that differs between examples."""
+        if isinstance(v, tuple):
+            return any(map(self.ragged_param, v))
+        if isinstance(v, Graph):
+            return not symbols_of(v).isdisjoint(self.rows.lengths)
+        return isinstance(v, Dim) and self.rows.ragged(v)
 
     def is_ragged(self, node: Node) -> bool:
         """Return whether a value of one example has a ragged axis."""

@@ -19,7 +19,7 @@ from ..ops.elementwise import cast_to
 from ..ops.subgraph import fixed_point
 from ..primitive import placeholder
 from ..sizes import Size, unwrap
-from ..symbolic import Dim
+from ..symbolic import Dim, differs
 from ..tracebacks import boundary
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import guard_equal, guard_equal_shapes, tracing
@@ -67,7 +67,7 @@ def cond(pred: ArrayLike, true_fun: Callable[..., PyTree], false_fun: Callable[.
     if test.ndim:
         raise ShapeError(at_user_line(f"cond: the condition must be one value, got {test._node.type}. For a choice per "
                                       "element use np.where"))
-    if not isinstance(pred, Array):
+    if not _is_traced(pred):
         return _only(true_fun if pred else false_fun, operands)
     index = (test if test.dtype == np.bool_ else test != 0).astype(_INDEX)
     return _branch("cond", index, {"false_fun": false_fun, "true_fun": true_fun}, operands)
@@ -102,7 +102,7 @@ def switch(index: Array | int | np.integer, branches: Sequence[Callable[..., PyT
     _functions("switch", "mg.switch(index, [f, g], x)", *branches)
     if number.ndim or number.dtype.kind not in "iu":
         raise ShapeError(at_user_line(f"switch: the index must be one integer, got {number._node.type}"))
-    if not isinstance(index, Array):
+    if not _is_traced(index):
         return _only(branches[min(max(int(index), 0), len(branches) - 1)], operands)
     return _branch("switch", number.astype(_INDEX), {f"branch {k}": f for k, f in enumerate(branches)}, operands)
 
@@ -123,6 +123,11 @@ def _branch(name: str, index: Array, branches: dict[str, Callable[..., PyTree]],
         return Graph(tuple(inputs), tuple(parts(node)), out_tree=first.out_tree)
 
     return rewritten(rewrite, next(iter(branches.values())), operands)
+
+
+def _is_traced(x: object) -> bool:
+    """Return whether a value is known only when the program runs: a traced one, or a size of each example."""
+    return isinstance(x, Array) or (isinstance(x, Size) and differs(x.dim))
 
 
 def _only(branch: Callable[..., PyTree], operands: Sequence[PyTree]) -> PyTree:

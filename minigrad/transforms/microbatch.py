@@ -16,9 +16,9 @@ import numpy as np
 
 from .. import interpreters
 from ..budgets import Budget, bytes_of
-from ..defined_sizes import definitions
+from ..defined_sizes import definitions, symbols_of_node
 from ..errors import BatchError, at_user_line
-from ..graph import ArrayType, Graph, InAxes, Node, PyTree, full, held_graphs, reachable
+from ..graph import ArrayType, Graph, InAxes, Node, PyTree, full, reachable
 from ..ops.accumulators import accumulator
 from ..ops.broadcast import broadcast_along
 from ..ops.constants import size_scalar
@@ -29,7 +29,7 @@ from ..ops.reduce import min_, sum_
 from ..ops.results import SEPARABLE, checks_as_results, waiting, with_results, zero
 from ..ops.subgraph import fixed_point
 from ..primitive import placeholder
-from ..symbolic import Dim, Symbol, size_of, symbols
+from ..symbolic import Dim, Symbol, size_of
 from ..tracing import made_by
 from .batch_axis import ROWS, SHARED, SUM, WHOLE, Counts, Mixes, Reading, Roles, gathers_rows, results_roles
 from .in_axes import Arguments, by_kind, mapped_axes
@@ -322,7 +322,7 @@ class _Passes:
         packed, read = parts_.counts, set(self.old)
         if packed:  # most programs read few leaves and row counts of a batch
             read = set(reachable(outputs))
-            sizes = _sizes(read)
+            sizes: set[Symbol] = set().union(*map(symbols_of_node, read))
             packed = {s: n for s, n in packed.items() if s in sizes}
         counts = [(placeholder(ArrayType((cut.dim,), n.dtype)), n, 0) for n in packed.values()]
         mapped = [(o, n, a) for o, n, a in zip(self.old, self.new, parts_.axes, strict=True)
@@ -370,16 +370,6 @@ def _in_chunks(known: Reading) -> set[Node]:
             chunk_nodes.add(node)
             chunk_nodes.update(i for i in node.inputs if roles.get(i) is SUM)
     return chunk_nodes
-
-
-def _sizes(nodes: Iterable[Node]) -> set[Symbol]:
-    """Return the sizes in the types and parameters of nodes, and of the graphs that they hold."""
-    sizes: set[Symbol] = set()
-    for n in nodes:
-        sizes |= symbols(d for t in n.types for d in t.shape) | symbols(n.params.values())
-        for _, graph in held_graphs(n):
-            sizes |= _sizes(graph.nodes)
-    return sizes
 
 
 def _on_rows(nodes: Sequence[Node], known: Reading) -> list[Node]:

@@ -110,6 +110,8 @@ PROGRAMS = {
     "checkpoint": lambda w, s: mg.scan(mg.checkpoint(lambda c, r: (np.tanh(w @ c + r), None)), s.y, s.x)[0].sum(),
     "no carry": lambda w, s: mg.scan(lambda c, r: (None, np.tanh(w @ r)), None, s.x)[1].sum(),
     "unused state": lambda w, s: mg.scan(lambda c, r: (c + 1.0, w @ r), 0.0, s.x)[1].sum(),
+    "words in words": lambda w, s: mg.scan(lambda c, r: (mg.scan(
+        lambda d, q: (np.tanh(w @ d + q * r), None), c, s.x)[0], None), s.y, s.x)[0].sum(),
     "fixed steps in ragged ones": lambda w, s: mg.scan(
         lambda c, r: (mg.fori_loop(0, 3, lambda i, c: np.tanh(w @ c + r), c), None), s.y, s.x)[0].sum(),
 }
@@ -129,6 +131,12 @@ BESIDE = {
         lambda x: x @ w, lambda x: np.tanh(x @ w), lambda x: x * np.sum(s.key)], s.x).sum() * w[0, 0],
     "the same branch": lambda w, s: mg.cond(w[0, 0] > 0, lambda x: x @ w, lambda x: x * w[1], s.x).sum(),
     "loop in a branch": lambda w, s: mg.cond(s.y[0] > 0, lambda x: recurrent(w, x)[0], lambda x: w[0], s.x).sum(),
+    "a size in a branch": lambda w, s: mg.cond(s.y[0] > 0, lambda: w[0] * s.x.shape[0], lambda: w[1])[0],
+    "a size in steps": lambda w, s: mg.scan(
+        lambda c, r: (c * w[0, 0] + s.x.shape[0] * mg.numpy.arange(s.x.shape[0]).sum(), None), 0.0, w)[0],
+    "a branch by a size": lambda w, s: mg.switch(s.x.shape[0], [
+        lambda: w[0, 0], lambda: w[1, 1] * s.x.shape[0], lambda: w[2, 2] * np.sum(s.x)]),
+    "any rows": lambda w, s: mg.cond(s.x.shape[0], lambda: np.max(s.x) * w[0, 0], lambda: w[1, 1]),
     "mapped by steps": lambda w, s: mg.scan(lambda c, r: (c * w[0, 0] + np.sum(s.key), None), 0.0, w)[0],
 }
 

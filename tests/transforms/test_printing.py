@@ -197,3 +197,87 @@ def test_ragged_examples_print_their_own_rows(name, run, capsys):
         assert lines == rows + totals
     else:
         assert lines == expected
+
+
+# -- loops over ragged axes ----------------------------------------------------------------------------------
+
+def along(w, g):
+    def step(c, x):
+        mg.print("x {:.0f}", x[0])
+        return np.tanh(c * w + x[0]), None
+
+    return mg.scan(step, 0.0, g.x)[0]
+
+
+def pairs(w, g):
+    def step(c, x):
+        def inner(d, y):
+            mg.print("{:.0f} {:.0f}", x[0], y[0])
+            return np.tanh(d * w + y[0] * x[0]), None
+
+        return mg.scan(inner, c, g.x)[0], None
+
+    return mg.scan(step, 0.0, g.x)[0]
+
+
+def beside(w, g):
+    def step(c, t):
+        mg.print("{} {:.0f}", t, np.sum(g.x))
+        return np.tanh(c * w + np.sum(g.x)), None
+
+    return mg.scan(step, 0.0, np.arange(2))[0]
+
+
+def branch(w, g):
+    def many():
+        mg.print("{} rows", g.x.shape[0] + 0)
+        return np.sum(g.x) * w
+
+    return mg.cond(g.x.shape[0] > 2, many, lambda: 1.0 * w)
+
+
+def doubled(w, g):
+    def step(state):
+        mg.print("{:.0f}", state[0])
+        return state[0] * 2, state[1] * w
+
+    return mg.while_loop(lambda state: state[0] < 20, step, (np.sum(g.x) + 9, 1.0))[1]
+
+
+LOOPS = {along: ["x 0", "x 0", "x 2", "x 2", "x 4"], branch: ["3 rows"],  # step by step, the longest example first
+         pairs: [*("0 0", "0 0", "0 2", "0 2", "0 4"), *("2 0", "2 0", "2 2", "2 2", "2 4"), "4 0", "4 2", "4 4"],
+         beside: ["0 0", "0 6", "0 15", "0 0", "1 0", "1 6", "1 15", "1 0"],
+         doubled: ["9", "15", "9", "18", "18"]}
+FORWARD = {"value": lambda f: mg.mean_loss(f, in_axes=(None, 0)),
+           "jvp": lambda f: lambda w, b: mg.jvp(lambda w: FORWARD["value"](f)(w, b), (w,), (1.0,)),
+           "jvp of a checkpoint": lambda f: FORWARD["jvp"](mg.checkpoint(f))}
+REVERSE = {"gradient": lambda f: mg.grad(FORWARD["value"](f)),
+           "value and gradient": lambda f: mg.value_and_grad(FORWARD["value"](f)),
+           "gradient of each": lambda f: mg.per_example_grad(f, in_axes=(None, 0)),
+           "hvp": lambda f: lambda w, b: mg.hvp(lambda w: FORWARD["value"](f)(w, b), (w,), (1.0,)),
+           "hessian": lambda f: mg.hessian(FORWARD["value"](f)),
+           "checkpoint": lambda f: mg.grad(FORWARD["value"](mg.checkpoint(f)))}
+
+
+@pytest.mark.parametrize("run", [lambda f: f, lambda f: mg.compile(f, backend="numpy"),
+                                 lambda f: mg.compile(f, backend="native")], ids=["eager", "numpy", "native"])
+@pytest.mark.parametrize("f", LOOPS, ids=lambda f: f.__name__)
+def test_ragged_loops_print_each_step_once(f, run, capsys):
+    for name, transform in (FORWARD if f is doubled else FORWARD | REVERSE).items():
+        run(transform(f))(2.0, mg.batch(GRAPHS))
+        assert capsys.readouterr().out.splitlines() == LOOPS[f], name
+
+
+@pytest.mark.parametrize("run", [lambda f: f, lambda f: mg.compile(f)], ids=["eager", "compiled"])
+def test_forward_mode_prints_each_step_of_a_loop_once(run, capsys):
+    def trees(w, g):
+        def cell(x, children):
+            mg.print("{:.0f}", x)
+            return np.tanh(x * w + np.sum(children))
+
+        return mg.tree_scan(cell, np.array([-1, 0, 0]), np.arange(3.0), mg.f64[()])[0]
+
+    for f, lines in ((lambda w, _: sums(w, X), STEPS), (lambda w, _: counted(w, X), CASES["while"][1]),
+                     (trees, ["1", "2", "0"])):
+        run(lambda w, f=f: mg.jvp(lambda w: f(w, None), (w,), (1.0,)))(2.0)
+        assert capsys.readouterr().out.splitlines() == lines

@@ -28,10 +28,11 @@ def split_sums(graph: Graph) -> Graph:
     """Return an equal graph whose sums run over parts, not over concatenated axes."""
     if not any(n.prim in _JOINING for n in graph.nodes):
         return graph
+    read = {i for n in graph.nodes if not _over_segments(n) for i in n.inputs}.union(graph.outputs)
     with made_by("split_sums") as working_on:
 
         def rule(node: Node, inputs: tuple[Node, ...]) -> Node | None:
-            if node.prim not in _ROOTS:
+            if node.prim not in _ROOTS or (_over_segments(node) and node.inputs[0] in read):
                 return None
             new = rebuilt(node, inputs)
             working_on(new)
@@ -64,6 +65,11 @@ def _einsum(node: Node) -> Node | None:
                   for i, x in enumerate(node.inputs)]
         return reduce(add, [PRIMITIVES["einsum"](*xs, **node.params) for xs in zip(*pieces, strict=True)])
     return None
+
+
+def _over_segments(node: Node) -> bool:
+    """Return whether a node adds up sums per example."""
+    return node.prim is sum_ and 0 in node.params["axes"] and node.inputs[0].prim in (block_einsum, scatter_add)
 
 
 def _over_examples(x: Node, axes: tuple[int, ...]) -> Node | None:

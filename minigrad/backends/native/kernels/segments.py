@@ -1,4 +1,4 @@
-"""Steps on packed examples: segment ids, checks of lengths and indices, cumulative sums of each example."""
+"""Steps on packed examples: segment ids, positions of kept rows, checks of indices, cumulative sums of each example."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ....symbolic import value
 from ..codegen.emit import Emitter, counted
 from ..codegen.expressions import combined
 from ..codegen.step_codegen import HEAD, Request, Step, step, step_code, widths
+from ..llvm.builder import at
 from ..llvm.values import I64, constant, splat
 
 INT = np.dtype(np.int64)
@@ -54,6 +55,45 @@ def totals(r: Request) -> list[Step]:
     dtype = np.dtype("uint8" if r.node.dtype == "bool" else r.node.dtype)
     code = step_code(_segment_totals, combiner_of(r.node), dtype, r.node.params.get("reverse", False))
     return step(code, r.team, rows * columns, (columns, 1), (_COLUMNS, 1), x, segments, r.to, rows, columns)
+
+
+def kept(r: Request) -> list[Step]:
+    """Return the steps that write the positions of the true elements of a mask.
+
+    The flag becomes 1 if their number is not that of the result's elements.
+    """
+    (rows,) = r.xs[0].shape
+    return step(step_code(_kept), 1, rows, (rows, 1), (rows, 1), r.xs[0], r.to, r.flag, math.prod(r.to.shape))
+
+
+def _kept(code: Emitter, ranges: Sequence[ir.Value]) -> None:
+    """Read eight elements at once, and write eight positions, of which the next ones overwrite those not kept."""
+    b = code.b
+    mask, to, flag = (code.address(HEAD + k) for k in (0, 2, 4))
+    size, count = code.number(HEAD + 6), code.variable(I64(0))
+    for k, width in code.chunks(ranges[0], ranges[1], (8, 1)):
+        group = ir.IntType(8 * width)
+        some = b.icmp_unsigned("!=", b.load(at(b, mask, k), typ=group, align=1), group(0))
+        fits = b.icmp_signed("<=", b.add(code.get(count), I64(width)), size)
+        with b.if_then(some), b.if_else(fits) as branches:
+            for branch, room in zip(branches, (True, False), strict=True):
+                with branch:
+                    for i in range(width):
+                        _keep(code, mask, b.add(k, I64(i)), to, count, None if room else size)
+    with b.if_then(b.icmp_signed("!=", code.get(count), size), likely=False):
+        code.store(I64(1), INT, flag)
+
+
+def _keep(code: Emitter, mask: ir.Value, k: ir.Value, to: ir.Value, count: ir.Value, size: ir.Value | None) -> None:
+    """Write a position, and count it if its element is true; `size`: where there may be no room, only then."""
+    b, n = code.b, code.get(count)
+    true = code.load(np.dtype(bool), at(b, mask, k))
+    if size is None:
+        code.store(k, INT, code.element(to, n, 8))
+    else:
+        with b.if_then(b.and_(true, b.icmp_signed("<", n, size))):
+            code.store(k, INT, code.element(to, n, 8))
+    b.store(b.add(n, b.zext(true, I64)), count)
 
 
 def shift(r: Request) -> list[Step]:

@@ -23,6 +23,7 @@ from ....ops.segments import (
     segment_cumsum,
     segment_ids,
 )
+from ....ops.selection import flatnonzero
 from ....ops.shape import concatenate, pad
 from ....ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
 from ....primitive import Primitive
@@ -130,7 +131,7 @@ STEPS: dict[Primitive, Kind] = {
     **dict.fromkeys((scatter_add, scatter_max, scatter_min), Kind(
         gather_scatter.scatter, _sent, room=lambda node: gather_scatter.room(*node.inputs[:2]))),
     **dict.fromkeys((cumsum, cummax, cummin, cumfmax, cumfmin, argmax, argmin), Kind(axis_kernels.along, _dtypes)),
-    segment_ids: Kind(segments.ids, _counted()),
+    segment_ids: Kind(segments.ids, _counted()), flatnonzero: Kind(segments.kept, _dtypes),
     **dict.fromkeys((nonempty, checked_index, in_range), Kind(segments.checked, _counted())),
     **dict.fromkeys((segment_cumsum, segment_cummax, segment_cummin, segment_cumfmax, segment_cumfmin),
                     Kind(segments.totals, _ids_last)),

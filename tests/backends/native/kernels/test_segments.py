@@ -31,6 +31,23 @@ def test_segment_ids_of_wrong_lengths_are_errors(bad):
     np.testing.assert_array_equal(program([np.array([2, 0, 3])], {})[0], [0, 0, 2, 2, 2])
 
 
+@pytest.mark.parametrize("rows", [1, 7, 8, 9, 64, 1003])
+@pytest.mark.parametrize("share", [0.02, 0.5, 1.0])
+def test_positions_of_true_elements(rows, share):
+    mask = np.random.default_rng(rows).random(rows) < share
+    mask[[0, rows // 2]] = True
+    for own in (mask, mask[::-1]):  # the last rows are kept, or dropped
+        have = native("flatnonzero", [own, np.array(own.sum())], size=int(own.sum()))
+        np.testing.assert_array_equal(have, np.nonzero(own)[0])
+
+
+def test_positions_stay_within_a_result_of_another_size():
+    mask = np.arange(100) % 3 == 0
+    for size in (33, 35):
+        with pytest.raises(IndexError, match="out of range"):
+            program_of("flatnonzero", [mask, np.array(size)], size=size)([mask, np.array(size)], {})
+
+
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i8", "u1"])
 @pytest.mark.parametrize("columns", [(), (1,), (7,), (130, 3)])
 @pytest.mark.parametrize("reverse", [False, True])

@@ -17,10 +17,11 @@ import optree
 
 from . import backends, interpreters, passes
 from .argument_sizes import argument_sizes
+from .backends.subgraph import budgets_in
 from .budgets import Budget
 from .debugging import debugging
 from .errors import BatchError, MinigradError, ShapeError, at_user_line
-from .graph import Graph, PyTree, held_graphs
+from .graph import Graph, PyTree
 from .immutable import Immutable
 from .locks import Lock
 from .passes.record import Stage, Stages
@@ -63,24 +64,25 @@ class Entry:
                 vars(self)["_built"] = self._build()
         return self
 
-    def _build(self) -> tuple[backends.Executable, Stages, Graph]:
+    def _build(self) -> tuple[backends.Executable, tuple[Stage, ...], Graph]:
         graph = self.graph
         optimized, stages = passes.run(graph, self.without)
         program = backends.build(optimized, self.backend, host_inputs=self.host_inputs, host_outputs=self.scalars,
                                  **self.options)
         first = Stage("trace", graph.name, graph, "; ".join(graph.notes) or f"{graph.count()} nodes" + (
             f" for every {', '.join(map(str, graph.symbols))}" if graph.symbols else ""))
-        return program, Stages((first, *stages, *program.stages)), optimized
+        return program, (first, *stages), optimized
 
     @cached_property
     def program(self) -> backends.Executable:
         program: backends.Executable = vars(self.build())["_built"][0]
         return program
 
-    @cached_property
+    @property
     def stages(self) -> Stages:
-        stages: Stages = vars(self.build())["_built"][1]
-        return stages
+        """The steps to the program, the graph's before the backend's: those of a program of two tiers change."""
+        steps: tuple[Stage, ...] = vars(self.build())["_built"][1]
+        return Stages((*steps, *self.program.stages))
 
     @cached_property
     def on_device(self) -> bool:
@@ -114,7 +116,7 @@ class Entry:
     @cached_property
     def budgets(self) -> dict[Budget, int]:
         """The budgets of memory, and the loops that share each of them."""
-        return _budgets_in(self.graph) and _budgets_in(vars(self.build())["_built"][2])
+        return budgets_in(self.graph) and budgets_in(vars(self.build())["_built"][2])
 
     def sizes_of_examples(self, number: int) -> dict[Symbol, int]:
         """Return the sizes of a batch from its number of examples, or raise `MinigradError` if it has other sizes."""
@@ -150,18 +152,6 @@ class Entry:
         given = set(self.graph.symbols)
         return tuple({d: None for n in self.graph.nodes for d in getattr(n.type, "shape", ())
                       if isinstance(d, Dim) and d.symbols <= given and any(factor < 0 for _, factor in d.terms)})
-
-
-def _budgets_in(graph: Graph) -> dict[Budget, int]:
-    """Return the budgets of a graph's loops, and of the graphs within, each with the number of its loops."""
-    count: dict[Budget, int] = {}
-    for n in graph.nodes:
-        if isinstance(size := n.params.get("size"), Budget):
-            count[size] = count.get(size, 0) + 1
-        for _, held in held_graphs(n):
-            for budget, loops in _budgets_in(held).items():
-                count[budget] = count.get(budget, 0) + loops
-    return count
 
 
 class Compiled(Immutable):
@@ -423,7 +413,7 @@ class Compiled(Immutable):
     def _trace(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], arguments: Arguments
                ) -> tuple[Entry, Arguments]:
         with self._lock, _uncollected():
-            backends.get(backend := self._backend_for(arguments.flat.leaves)).start()
+            backends.start(backend := self._backend_for(arguments.flat.leaves), **self._options)
             traced, arguments = self._fixed.trace(args, kwargs, arguments)
             kinds = self._kinds(arguments)
             host_inputs = tuple(i for i, kind in enumerate(kinds[2:]) if isinstance(kind, type))
@@ -528,6 +518,10 @@ def compile(f: Callable[..., PyTree] | None = None, backend: str = backends.AUTO
         needs its number, as ``range(n)`` does (the first of ``.stages`` says where).
     **options
         Of the backend. ``cupy`` has ``precision="highest"`` or ``"tf32"``: how products of float32 matrices round.
+        ``native`` has ``tier="final"`` or ``"early"``. ``final``, the default, compiles machine code before the first
+        answer, and equal calls give equal bits. With ``early`` the NumPy program answers at once, and a call that comes
+        after the compilation, in the background, takes the machine code: the last bits of results then change once, at
+        a call that depends on the clock. The last ``.stages`` say which answers. ``MINIGRAD_TIER`` sets the default.
 
     Returns
     -------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,10 +29,12 @@ from .protocol import (
     on_host,
     options,
     register,
+    start,
 )
+from .subgraph import budgets_in
 
 __all__ = ["AUTO", "Announcing", "Backend", "Executable", "Ready", "build", "chosen", "get", "names", "on_device",
-           "on_host", "options", "register"]
+           "on_host", "options", "register", "start"]
 
 
 class NumPy(Backend):
@@ -42,26 +46,48 @@ class NumPy(Backend):
         return Program(graph)
 
 
+TIERS = ("final", "early")
+
+
 class Native(Backend):
     """Machine code, compiled by LLVM."""
 
-    name, automatic = "native", True
+    name, automatic, options = "native", True, ("tier",)
 
     def check(self) -> None:
         if reason := jit.available():
             raise MinigradError(at_user_line(f"backend={self.name!r}: {reason}"))
 
-    def start(self) -> None:
+    def start(self, *, tier: str | None = None, **options: Any) -> None:
+        if _early(tier):  # LLVM would take Python's lock from the first answer
+            return
         with importing:  # here and below: few programs need modules that take long to import
             from .native.runtime.warmup import start
 
         start()
 
-    def build(self, graph: Graph, **host_values: Collection[int]) -> Executable:
+    def build(self, graph: Graph, *, tier: str | None = None, **host_values: Collection[int]) -> Executable:
+        if not _early(tier) or budgets_in(graph):
+            return self._final(graph)
+        with importing:
+            from .native.tiered import Tiered
+
+        return Tiered(graph, Program(graph), partial(self._final, graph))
+
+    def _final(self, graph: Graph) -> Executable:
         with importing:
             from .native.program import Program as Native
 
         return Native(graph)
+
+
+def _early(tier: str | None) -> bool:
+    """Return whether NumPy answers first; without an option, ``MINIGRAD_TIER`` says so."""
+    own = tier if tier is not None else os.environ.get("MINIGRAD_TIER") or TIERS[0]
+    if own not in TIERS:
+        name = "MINIGRAD_TIER" if tier is None else "tier"
+        raise MinigradError(at_user_line(f"no {name} {own!r}; there are {', '.join(TIERS)}"))
+    return own == TIERS[1]
 
 
 class Cuda(Backend):

@@ -97,8 +97,8 @@ class Backend(Protocol):
         """Raise `MinigradError`, with the way out, unless programs can run here."""
         return
 
-    def start(self) -> None:
-        """Begin slow preparations, before the first `build`."""
+    def start(self, **options: Any) -> None:
+        """Begin slow preparations, before the first `build`; options are those of `build` that the user gave."""
         return
 
     @abstractmethod
@@ -189,6 +189,16 @@ def options(name: str) -> frozenset[str]:
     return frozenset(o for b in backends for o in b.options)
 
 
+def start(name: str, **options: Any) -> None:
+    """Begin slow preparations of a backend; options that it does not have are left out."""
+    own = get(name)
+    own.start(**_own(own, options))
+
+
+def _own(backend: Backend, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in options.items() if k in backend.options}
+
+
 def build(graph: Graph, backend: str | None = None, *, host_inputs: Collection[int] = (),
           host_outputs: Collection[int] = (), **options: Any) -> Executable:
     """Build the program of an optimized graph.
@@ -209,6 +219,6 @@ def build(graph: Graph, backend: str | None = None, *, host_inputs: Collection[i
         If no backend has this name.
     """
     own = get(backend or next(iter(_backends)))
-    own_options = {k: v for k, v in options.items() if k in own.options}
+    own_options = _own(own, options)
     return in_parts(graph, lambda part, inputs, outputs: own.build(part, host_inputs=inputs, host_outputs=outputs,
                                                                   **own_options), host_inputs, host_outputs)

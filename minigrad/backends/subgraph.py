@@ -16,7 +16,7 @@ import numpy as np
 from .. import passes
 from ..budgets import Budget
 from ..errors import printable
-from ..graph import Graph, Node
+from ..graph import Graph, Node, held_graphs
 from ..interpreters import specialise
 from ..ops.accumulators import RUN, Chains, accumulator, waiting
 from ..ops.branches import rows_graph, switch, taken
@@ -91,6 +91,18 @@ class NodePrograms(ABC):
 def has_budget(node: Node) -> bool:
     """Return whether a node runs passes within a budget of memory."""
     return node.prim is chunked and isinstance(node.params["size"], Budget)
+
+
+def budgets_in(graph: Graph) -> dict[Budget, int]:
+    """Return the budgets of a graph's loops, and of the graphs within, each with the number of its loops."""
+    count: dict[Budget, int] = {}
+    for n in graph.nodes:
+        if isinstance(size := n.params.get("size"), Budget):
+            count[size] = count.get(size, 0) + 1
+        for _, held in held_graphs(n):
+            for budget, loops in budgets_in(held).items():
+                count[budget] = count.get(budget, 0) + loops
+    return count
 
 
 def is_new(node: Node, outputs: Sequence[Node]) -> bool:

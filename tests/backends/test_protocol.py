@@ -38,8 +38,8 @@ class Interpreter(backends.Backend):
         if self.missing:
             raise MinigradError(f"backend 'interpreter': {self.missing}")
 
-    def start(self):
-        self.started += 1
+    def start(self, **options):
+        self.started, self.start_options = self.started + 1, options
 
     def build(self, graph, *, host_inputs=(), host_outputs=(), exact=True):
         return Interpreted(graph, exact)
@@ -85,6 +85,7 @@ def test_options_reach_the_backend_that_has_them(interpreter):
     compiled = mg.compile(np.tanh, backend="interpreter", exact=False)
     compiled(1.0)
     assert not compiled.entries[0].program.exact
+    assert interpreter.start_options == {"exact": False}
     with pytest.raises(MinigradError, match=r"backend 'numpy' has no option exact; .*'interpreter' has exact"):
         mg.compile(np.tanh, backend="numpy", exact=False)
 

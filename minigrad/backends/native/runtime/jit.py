@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llvmlite import binding
 
 lock = threading.RLock()  # held while LLVM works, so that no fork happens then
+building = threading.RLock()  # the same for the thread that builds programs in the background; taken before `lock`
 _names = itertools.count()
 
 _PASSES = ("always_inliner", "sroa", "simplify_cfg", "instruction_combine")  # more makes no shorter code of kernels
@@ -105,7 +106,7 @@ def compile_all(texts: Sequence[str], target: Target | None = None) -> list[byte
 
     def work() -> None:
         with contextlib.suppress(IndexError):  # nothing is left
-            while True:
+            while not _ended():
                 text = left.pop()
                 try:
                     results[text] = _emit(text, target)
@@ -121,6 +122,8 @@ def compile_all(texts: Sequence[str], target: Target | None = None) -> list[byte
         for thread in others:
             if thread.ident is not None:
                 thread.join()
+    if left:
+        raise RuntimeError("the interpreter ends: nothing is compiled for its daemon threads")
     codes = []
     for result in map(results.__getitem__, texts):
         if isinstance(result, Exception):
@@ -310,6 +313,22 @@ class _Linker:
 
 
 atexit.register(_Linker._at_exit)
+_ending = False
+
+
+def _end() -> None:
+    """Wait for the module that a daemon thread compiles: LLVM must be idle when the process ends, and stays so."""
+    global _ending
+    _ending = True
+    lock.acquire()
+
+
+def _ended() -> bool:
+    """Return whether the interpreter ends, so that a daemon thread is to compile nothing more."""
+    return _ending and threading.current_thread().daemon
+
+
+atexit.register(_end)
 
 
 def _keep(thing: object) -> None:
@@ -322,6 +341,7 @@ _forking: list[contextlib.AbstractContextManager[object]] = []  # llvmlite's loc
 
 def _before_fork() -> None:
     """Wait until LLVM is idle, so that the child inherits no lock that another thread holds."""
+    building.acquire()
     lock.acquire()
     theirs = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
     if theirs is not None:
@@ -333,6 +353,7 @@ def _after_fork() -> None:
     if _forking:
         _forking.pop().__exit__(None, None, None)
     lock.release()
+    building.release()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

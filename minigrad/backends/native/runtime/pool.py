@@ -6,6 +6,10 @@ items. The caller opens the gate, works, closes it (no place is left), and waits
 job is read after that. A worker without a job spins for some microseconds, yielding its CPU to others meanwhile, and
 then sleeps on a condition variable. A thread announces its sleep and then reads the gate again; the caller opens the
 gate and then looks for sleepers: one of the two sees the other.
+
+Linux often places a woken thread on the CPU of the thread that wakes it, though others are idle: in a virtual machine
+an idle CPU looks taken. There it would wait until the caller has done its items, call after call. So the caller, before
+it wakes a worker, takes its own CPU out of the worker's set; the worker, once it runs, puts the set back.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from contextlib import contextmanager
 from llvmlite import ir
 
 from ..llvm.builder import BLOCK, ONE, Builder
-from ..llvm.values import I1, I8, I32, I64, PTR, VOID, intrinsic
+from ..llvm.values import I1, I8, I32, I64, PTR, VOID, any_lane, intrinsic
 from .jit import Target
 
 # The gate, from its lowest bit: the workers inside, the places left, the job's number.
@@ -27,11 +31,16 @@ _SPIN = 2048  # pauses before a thread sleeps: 30 to 90 microseconds
 _YIELD = 64  # pauses between two times that the CPU is offered to others
 
 _ROOM = ir.ArrayType(I8, 128)  # for a mutex, a condition variable or a set of signals of any system
+_CPUS = ir.VectorType(I64, 16)  # a set of 1024 CPUs, one bit each
+# A sleeping worker, in its own memory: the next of the sleepers, whether it is called, its thread, and its CPUs while
+# it is kept off the caller's.
+_SLEEPER = ir.LiteralStructType([PTR, I64, I64, I64, _ROOM, _CPUS])
+_NEXT, _CALLED, _THREAD, _KEPT_OFF, _WAKE, _OWN = range(6)
 # The state, and its alignment: what different threads write lies on different cache lines.
 _STATE = (
     ("gate", I64, 128), ("next", I64, 128), ("block", BLOCK.as_pointer(), 128), ("context", PTR, 8), ("items", I64, 8),
-    ("workers", I64, 8), ("threads", I64, 128), ("busy", I64, 128), ("sleepers", I64, 128), ("caller_sleeps", I64, 8),
-    ("mutex", _ROOM, 128), ("wake", _ROOM, 16), ("done", _ROOM, 16))
+    ("workers", I64, 8), ("threads", I64, 128), ("busy", I64, 128), ("sleepers", I64, 128), ("caller", I64, 8),
+    ("sleeper", PTR, 8), ("mutex", _ROOM, 128))
 
 
 def text(target: Target) -> str:
@@ -50,7 +59,7 @@ class _Pool(Builder):
 
     def __init__(self, target: Target):
         super().__init__("pool")
-        self.target = target
+        self.target, self.pins = target, "linux" in target.triple
         for name, kind, align in _STATE:
             word = ir.GlobalVariable(self.module, kind, name)
             word.linkage, word.align, word.initializer = "internal", align, ir.Constant(kind, None)
@@ -149,14 +158,17 @@ class _Pool(Builder):
             self.call("pthread_sigmask", mask, old, nothing)
 
     def wake(self, places: ir.Value) -> None:
+        """Call as many sleepers as there are places without a worker that is awake."""
         b = self.b
         sleepers, workers = self.read("sleepers", "seq_cst"), self.read("workers")
         missing = b.sub(intrinsic(b, "smin", places, workers), b.sub(workers, sleepers))
-        with b.if_then(b.icmp_signed(">", missing, I64(0))):
-            with self.locked():
-                pass  # a worker that found the gate closed is asleep by now
-            with self.counting(I64(0), missing):
-                self.on_state("pthread_cond_signal", "wake")
+        with self.counting(I64(0), missing), self.locked():  # a worker that found the gate closed is asleep by now
+            sleeper = self.read("sleeper")
+            with b.if_then(self.exists(sleeper)):
+                self.write("sleeper", self.read_part(sleeper, _NEXT))
+                b.atomic_rmw("sub", self.state("sleepers"), ONE, "seq_cst")
+                b.store(ONE, self.part(sleeper, _CALLED))
+                self.signal(sleeper)
 
     def work(self) -> None:
         """Write the function that takes items until none is left."""
@@ -181,18 +193,21 @@ class _Pool(Builder):
             return b.icmp_signed("!=", b.and_(self.read("gate", order), I64(_PLACE - 1)), I64(0))
 
         self.spin(lambda: occupied("acquire"))
-        with b.if_then(occupied("acquire")), self.locked():
-            self.write("caller_sleeps", ONE, "seq_cst")
-            with self.repeated(lambda: occupied("seq_cst")):
-                self.on_state("pthread_cond_wait", "done", "mutex")
-            self.write("caller_sleeps", I64(0), "seq_cst")
+        with b.if_then(occupied("acquire")):
+            sleeper = self.sleeper()
+            with self.locked():
+                self.write("caller", b.ptrtoint(sleeper, I64), "seq_cst")
+                self.wait(sleeper, lambda: occupied("seq_cst"))
+                self.write("caller", I64(0), "seq_cst")
+            self.put_back(sleeper)
+            self.call("pthread_cond_destroy", self.part(sleeper, _WAKE))
 
     # -- workers -------------------------------------------------------------------------------------------
 
     def worker(self) -> None:
         """Write the function of a worker, which never returns."""
         with self.function("worker", [PTR]):
-            b = self.b
+            b, sleeper = self.b, self.sleeper()
             seen, gate = (self.variable(I64(0)) for _ in range(2))  # the number of the last job, and the gate
 
             def closed(order: str = "") -> ir.Value:
@@ -205,16 +220,28 @@ class _Pool(Builder):
             with self.repeated(lambda: I1(1)):
                 self.spin(lambda: closed("monotonic"))
                 with b.if_else(closed()) as (sleep, enter):
-                    with sleep, self.locked():
-                        b.atomic_rmw("add", self.state("sleepers"), ONE, "seq_cst")
-                        with b.if_then(closed("seq_cst")):
-                            self.on_state("pthread_cond_wait", "wake", "mutex")
-                        b.atomic_rmw("sub", self.state("sleepers"), ONE, "seq_cst")
+                    with sleep:
+                        self.sleep(sleeper, lambda: closed("seq_cst"))
                     with enter:
                         now = self.get(gate)  # one more inside, one place less
                         with b.if_then(self.exchanged("gate", now, b.add(now, I64(1 - _PLACE)))):
                             self.serve(now)
                             b.store(self.job(gate), seen)
+
+    def sleep(self, sleeper: ir.Value, closed: Callable[[], ir.Value]) -> None:
+        """Sleep until called, unless the gate has opened."""
+        b = self.b
+        with self.locked():
+            b.atomic_rmw("add", self.state("sleepers"), ONE, "seq_cst")
+            with b.if_else(closed()) as (stay, leave):
+                with stay:
+                    b.store(I64(0), self.part(sleeper, _CALLED))
+                    b.store(self.read("sleeper"), self.part(sleeper, _NEXT))
+                    self.write("sleeper", sleeper)
+                    self.wait(sleeper, lambda: b.icmp_signed("==", self.read_part(sleeper, _CALLED), I64(0)))
+                with leave:
+                    b.atomic_rmw("sub", self.state("sleepers"), ONE, "seq_cst")
+        self.put_back(sleeper)
 
     def job(self, gate: ir.Value) -> ir.Value:
         return self.b.lshr(self.get(gate), I64(_JOB.bit_length() - 1))
@@ -225,9 +252,74 @@ class _Pool(Builder):
         thread = b.and_(b.lshr(gate, I64(_PLACE.bit_length() - 1)), I64(_PLACE - 1))
         b.call(self.state("work"), [thread])
         inside = b.and_(b.atomic_rmw("sub", self.state("gate"), ONE, "seq_cst"), I64(_JOB - 1))
-        with (b.if_then(b.icmp_signed("==", inside, ONE)),
-              b.if_then(b.icmp_signed("!=", self.read("caller_sleeps", "seq_cst"), I64(0))), self.locked()):
-            self.on_state("pthread_cond_signal", "done")
+        caller = self.variable(I64(0))
+
+        def waits(order: str) -> ir.Value:
+            b.store(self.read("caller", order), caller)
+            return b.icmp_signed("!=", self.get(caller), I64(0))
+
+        with (b.if_then(b.icmp_signed("==", inside, ONE)), b.if_then(waits("seq_cst")), self.locked(),
+              b.if_then(waits("monotonic"))):
+            self.signal(b.inttoptr(self.get(caller), PTR))
+
+    # -- sleepers ------------------------------------------------------------------------------------------
+
+    def sleeper(self) -> ir.Value:
+        """Return this thread as a sleeper, in the memory of the function that is written."""
+        b, sleeper = self.b, self.room(_SLEEPER)
+        sleeper.align, sleeper.type = 128, PTR
+        b.store(b.call(self.intrinsic("pthread_self", I64, []), []), self.part(sleeper, _THREAD))
+        b.store(I64(0), self.part(sleeper, _KEPT_OFF))
+        self.call("pthread_cond_init", self.part(sleeper, _WAKE), ir.Constant(PTR, None))
+        return sleeper
+
+    def part(self, sleeper: ir.Value, field: int) -> ir.Value:
+        """Return the address of a field."""
+        address = self.b.gep(sleeper, [I32(0), I32(field)], source_etype=_SLEEPER)
+        address.type = PTR
+        return address
+
+    def read_part(self, sleeper: ir.Value, field: int) -> ir.Value:
+        return self.b.load(self.part(sleeper, field), typ=_SLEEPER.elements[field])
+
+    def exists(self, sleeper: ir.Value) -> ir.Value:
+        return self.b.icmp_unsigned("!=", sleeper, ir.Constant(PTR, None))
+
+    def wait(self, sleeper: ir.Value, condition: Callable[[], ir.Value]) -> None:
+        """Sleep while a condition holds, looking at it after each signal; the mutex is held."""
+        with self.repeated(condition):
+            self.call("pthread_cond_wait", self.part(sleeper, _WAKE), self.state("mutex"))
+
+    def signal(self, sleeper: ir.Value) -> None:
+        """Wake a sleeper on another CPU than this thread's, if it may use others; the mutex is held."""
+        b, size = self.b, I64(8 * _CPUS.count)
+        if self.pins:
+            thread, own = self.read_part(sleeper, _THREAD), self.part(sleeper, _OWN)
+            cpu = b.sext(b.call(self.intrinsic("sched_getcpu", I32, []), []), I64)
+            new = b.and_(b.icmp_unsigned("<", cpu, I64(64 * _CPUS.count)),
+                         b.icmp_signed("==", self.read_part(sleeper, _KEPT_OFF), I64(0)))
+            with (b.if_then(new),
+                  b.if_then(b.icmp_signed("==", self.call("pthread_getaffinity_np", thread, size, own), I32(0)))):
+                others = self.room(_CPUS)
+                others.type = PTR
+                b.store(b.load(own, typ=_CPUS), others)
+                word = self.element(others, b.lshr(cpu, I64(6)), 8)
+                b.store(b.and_(b.load(word, typ=I64), b.not_(b.shl(ONE, b.and_(cpu, I64(63))))), word)
+                left, none = b.load(others, typ=_CPUS), ir.Constant(_CPUS, None)
+                with b.if_then(b.and_(*(any_lane(b, b.icmp_signed("!=", left, x))
+                                        for x in (none, b.load(own, typ=_CPUS))))):
+                    failed = self.call("pthread_setaffinity_np", thread, size, others)
+                    b.store(b.zext(b.icmp_signed("==", failed, I32(0)), I64), self.part(sleeper, _KEPT_OFF))
+        self.call("pthread_cond_signal", self.part(sleeper, _WAKE))
+
+    def put_back(self, sleeper: ir.Value) -> None:
+        """Let this thread use all its CPUs again."""
+        b, kept_off = self.b, self.part(sleeper, _KEPT_OFF)
+        if self.pins:
+            with b.if_then(b.icmp_signed("!=", b.load(kept_off, typ=I64), I64(0))):
+                b.store(I64(0), kept_off)
+                self.call("pthread_setaffinity_np", self.read_part(sleeper, _THREAD), I64(8 * _CPUS.count),
+                          self.part(sleeper, _OWN))
 
     # -- from Python ---------------------------------------------------------------------------------------
 
@@ -238,7 +330,7 @@ class _Pool(Builder):
     def reset(self) -> None:
         """Write the function that runs while no other thread does: before the first job, in a child just forked."""
         with self.function("mg_pool_reset", [], ""):
-            for kind, name in (("mutex", "mutex"), ("cond", "wake"), ("cond", "done")):
-                self.call(f"pthread_{kind}_init", self.state(name), ir.Constant(PTR, None))
-            for name in ("gate", "workers", "sleepers", "caller_sleeps", "busy"):
+            self.call("pthread_mutex_init", self.state("mutex"), ir.Constant(PTR, None))
+            for name in ("gate", "workers", "sleepers", "caller", "busy"):
                 self.write(name, I64(0))
+            self.write("sleeper", ir.Constant(PTR, None))

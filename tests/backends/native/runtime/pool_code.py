@@ -89,8 +89,8 @@ define void @upto(ptr %table, i64 %items, i64 %threads) {
 class Code:
     """The functions above: ``f(array, items, times)``."""
 
-    def __init__(self):
-        self.library = jit.load([compile_ir(CODE)], threads.symbols())
+    def __init__(self, symbols=None):
+        self.library = jit.load([compile_ir(CODE)], symbols or threads.symbols())
         kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
         for name in ("counting", "claiming", "nesting", "upto"):
             setattr(self, name, self.of_array(kind(self.library.address(name))))

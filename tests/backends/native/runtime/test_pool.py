@@ -1,11 +1,13 @@
 """The thread pool: every item once, limits, nested calls, forks, and the interpreter's end."""
 
+import ctypes
 import os
 import re
 import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +172,81 @@ def test_fork_during_a_job(code):
         worker.join(60)
     assert words[1024] == 0
     assert counts(code)
+
+
+SET = 128  # bytes of a set of CPUs
+
+
+class Affinity:
+    """Stand-ins of the C library's functions of CPUs: this thread is on CPU 1, and threads may use some CPUs."""
+
+    def __init__(self, cpus):
+        self.cpus, self.here, self.given = cpus, {}, []  # by thread, its CPUs now; all sets in their order
+        size, address = ctypes.c_size_t, ctypes.c_void_p
+        kind = ctypes.CFUNCTYPE(ctypes.c_int, size, size, address)
+        self.functions = {"sched_getcpu": ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 1),
+                          "pthread_getaffinity_np": kind(self.get), "pthread_setaffinity_np": kind(self.put)}
+
+    def get(self, thread, size, address):
+        ctypes.memmove(address, sum(1 << i for i in self.here.get(thread, self.cpus)).to_bytes(SET, "little"), SET)
+        return 0
+
+    def put(self, thread, size, address):
+        bits = int.from_bytes(ctypes.string_at(address, SET), "little")
+        self.here[thread] = {i for i in range(8 * SET) if bits >> i & 1}
+        self.given.append((thread, threading.get_native_id(), self.here[thread]))
+        return 0
+
+    def pool(self):
+        """Return a pool of its own that calls them."""
+        functions = {name: ctypes.cast(f, ctypes.c_void_p).value for name, f in self.functions.items()}
+        library = jit.load([compile_ir(pool.text(jit.host()))], functions, keep=True)
+        ctypes.CFUNCTYPE(None)(library.address("mg_pool_reset"))()
+        ctypes.CFUNCTYPE(None, ctypes.c_int64)(library.address("mg_pool_set_threads"))(2)
+        return Code({"mg_parallel": library.address("mg_parallel")})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no sets of CPUs")
+@pytest.mark.parametrize("cpus", [{0, 1, 2}, {1, 70, 1000}, {0, 2}, {1}])
+def test_threads_wake_off_the_cpu_of_the_thread_that_wakes_them(cpus):
+    affinity = Affinity(cpus)
+    code, table, words = affinity.pool(), np.zeros((50, 2), np.int64), np.zeros(1026, np.int64)
+    for _ in range(10):
+        time.sleep(0.01)  # the worker sleeps
+        code.counting(table, 50, 1)
+        code.claiming(words, 200, 5)
+    assert (table[:, 0] == 10).all()
+    deadline = time.monotonic() + 60
+    while any(left != cpus for left in affinity.here.values()) and time.monotonic() < deadline:
+        time.sleep(0.01)  # a worker that has just been called
+    moves = affinity.given
+    if 1 not in cpus or cpus == {1}:
+        assert not moves, "this CPU is not among them, or none is left without it"
+        return
+    assert len(moves) >= 2, "a worker slept"
+    for thread, _, _ in moves:
+        own = [(by, given) for who, by, given in moves if who == thread]
+        assert [given for _, given in own] == [cpus - {1}, cpus] * (len(own) // 2)
+        assert all(one[0] != other[0] for one, other in pairwise(own)), "one thread sets, and the other puts back"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no sets of CPUs")
+def test_threads_keep_their_cpus(code):
+    def sets():
+        return [os.sched_getaffinity(int(t)) for t in os.listdir("/proc/self/task")]
+
+    before, threads_before = os.sched_getaffinity(0), sets()
+    assert all(cpus == before for cpus in threads_before)
+    threads.set_num_threads(4)
+    words = np.zeros(1026, np.int64)
+    for _ in range(30):
+        time.sleep(0.002)
+        code.claiming(words, 100, 10)
+    deadline = time.monotonic() + 60
+    while any(cpus != before for cpus in sets()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert all(cpus == before for cpus in sets())
+    assert len(sets()) > len(threads_before) or len(threads_before) >= 4
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

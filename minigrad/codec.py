@@ -18,6 +18,7 @@ from .budgets import Budget
 from .errors import GraphError, Location, Place
 from .graph import CALLS, FORMS, PRIMITIVES, TEXTS, Graph, Node, PyTree
 from .parameters import check_params
+from .static import Static, static_parts
 from .symbolic import Dim, Symbol, polynomial
 
 FORMAT = "minigrad-graph-1"
@@ -33,6 +34,14 @@ def _loads(text: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise GraphError(f"not the JSON of a graph: a {type(data).__name__} where an object was expected")
     return data
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether a static value is decoded to an equal one of the same type."""
+    return type(value) in _STATIC or (isinstance(value, np.dtype) and value.kind in "biuf" and value.isnative)
+
+
+_STATIC = frozenset({type(None), bool, int, float, str, bytes})
 
 
 class Encoder:
@@ -51,6 +60,8 @@ class Encoder:
             return value
         if isinstance(value, float):
             return value if math.isfinite(value) else {"float": repr(value)}
+        if isinstance(value, bytes):
+            return {"bytes": base64.b64encode(value).decode()}
         if isinstance(value, tuple):
             return {"tuple": [self(v) for v in value]}
         if isinstance(value, np.dtype):
@@ -86,12 +97,21 @@ class Encoder:
             return None
         if self._others is not None:
             return self._other(spec, "")
+        for (_, name, *within), value in static_parts(spec):
+            if not _is_plain(value):
+                part = "".join(f"[{key!r}]" for key in within)
+                raise GraphError(f"argument {name!r}{part} is {value!r}: a static value of type "
+                                 f"{type(value).__name__} has no JSON form. "
+                                 "Those of bool, int, float, str, bytes and dtypes have one; bind any "
+                                 "other before the function is traced, with functools.partial")
         return self._branch(optree.tree_unflatten(spec, range(spec.num_leaves)))
 
     def _branch(self, tree: PyTree) -> Json:
         kind = type(tree)
         if kind is int:
             return "leaf"
+        if kind is Static:
+            return {"static": self(tree.value)}
         if kind is dict:
             return {"dict": [[self(k), self._branch(v)] for k, v in tree.items()]}
         if kind in (list, tuple):
@@ -117,6 +137,8 @@ class Decoder:
         match data:
             case {"float": str(word)} if word in ("nan", "inf", "-inf"):
                 return float(word)
+            case {"bytes": str(code)}:
+                return base64.b64decode(code, validate=True)
             case {"tuple": list(items)}:
                 return tuple(map(self, items))
             case {"array": str(code), "dtype": str(name), "shape": list(shape)}:
@@ -172,6 +194,8 @@ class Decoder:
                 return 0
             case "none":
                 return None
+            case {"static": value} if _is_plain(static := self(value)):
+                return Static(static)
             case {"dict": list(items)}:
                 return {self(k): self._branch(v) for k, v in items}
             case {"list": list(items)}:

@@ -3,6 +3,8 @@
 import builtins
 import contextlib
 import copy
+import enum
+import functools
 import json
 import pickle
 import random
@@ -28,6 +30,8 @@ GRAPHS = {
     "constants": mg.trace(lambda x: (x + np.array([1, 2, 3], "u1"), x * np.array([0.1, np.nan, np.inf], "f4")[::-1],
                                      np.where(np.array([True, False, True]), x, 0)))(W),
     "pytrees": mg.trace(lambda p: {1: p[2], (3, "a"): [p["n"], None, ()], False: {}})({2: W, "n": W}),
+    "static values": mg.trace(lambda p, mode, *, rate: p["w"] * (2 if mode[0] == "a" else 3))(
+        {"w": W, "flag": True, "text": "é"}, ("a", None, b"\xff", np.dtype("f4")), rate=[False, "x"]),
     "linear algebra": mg.trace(lambda A: (np.linalg.inv(A), *np.linalg.slogdet(A)))(np.eye(3)),
 }
 
@@ -49,6 +53,50 @@ def test_round_trip(name, again):
     for h, w in zip(have, want, strict=True):
         assert np.asarray(h).dtype == np.asarray(w).dtype
         np.testing.assert_array_equal(h, w)
+
+
+class Mode(enum.Enum):
+    SUM = 1
+
+
+class Level(enum.IntEnum):
+    HIGH = 2
+
+
+def test_static_values_of_json_are_the_same_values():
+    graph = GRAPHS["static values"]
+    again = mg.Graph.from_json(graph.to_json())
+    args = {"w": W, "flag": True, "text": "é"}, ("a", None, b"\xff", np.dtype("f4"))
+    np.testing.assert_array_equal(again(*args, rate=[False, "x"]), 2 * W)
+    with pytest.raises(mg.TraceError, match="expected arguments of structure"):
+        again(*args, rate=[0, "x"])
+    f = mg.compile(lambda x, n, rate: x[:n] * rate, static_argnums=("n", "rate"))
+    f(W, 2, -0.0)
+    assert mg.Graph.from_json(f.graph.to_json()).in_tree == f.graph.in_tree
+
+
+@pytest.mark.parametrize(("value", "said"), [
+    (Mode.SUM, r"argument 1 is <Mode\.SUM: 1>: a static value of type Mode has no JSON form"),
+    (Level.HIGH, "of type Level has"), (np.tanh, "of type ufunc"),
+    ({"a": (1.0, np.float32)}, r"argument 1\['a'\]\[1\] is"),
+    ((np.dtype(">f4"),), "dtype")])
+def test_static_values_without_a_json_form_are_named(value, said):
+    graph = mg.trace(lambda x, option: x)(W, value)
+    with pytest.raises(mg.GraphError, match=said + ".*functools.partial"):
+        graph.to_json()
+    with pytest.raises(mg.GraphError, match="argument 'option'"):
+        mg.trace(lambda x, option: x)(W, option=value).to_json()
+    bound = functools.partial(lambda x, option: x, option=value)
+    assert mg.Graph.from_json(mg.trace(bound)(W).to_json())(W) is not None
+
+
+@pytest.mark.parametrize("value", [
+    '[1]', '{"array":"AAAA","dtype":"int8","shape":[3]}', '{"bytes":"*"}', '{"other":0}'])
+def test_json_of_other_static_values_is_refused(value):
+    text = GRAPHS["static values"].to_json()
+    assert text.count('{"static":true}') == 1
+    with pytest.raises(mg.GraphError):
+        mg.Graph.from_json(text.replace('{"static":true}', '{"static":' + value + "}"))
 
 
 # -- JSON that is made to do harm ----------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -74,10 +74,13 @@ class _Need:
         self._before = [np.arange(program.examples(operands) + 1), *rows_before(operands[:len(p["packed"])])]
         self.examples = self._symbols[0]
         inputs = list(zip(operands, program.in_axes, p["graph"].inputs, strict=True))
-        rows = [(n, isinstance(sent(x), InFile) and axis == 0) for x, axis, n in inputs if axis is not None]
-        self._rows = self._bytes([n for n, _ in rows])
-        self._read = self._bytes([n for n, in_file in rows if in_file])
-        self._sent = self._bytes([n for n, in_file in rows if not in_file and not in_process])
+        rows = {i: (n, isinstance(sent(x), InFile) and axis == 0)
+                for i, (x, axis, n) in enumerate(inputs) if axis is not None}
+        here: Container[int] = rows if in_process else divided.derived  # these are not sent
+        self._rows = self._bytes([n for n, _ in rows.values()])
+        self._read = self._bytes([n for n, in_file in rows.values() if in_file])
+        self._sent = self._bytes([n for i, (n, in_file) in rows.items() if not in_file and i not in here])
+        self._derived = self._bytes([] if in_process else [rows[i][0] for i in divided.derived])
         self.shared = 0 if in_process else sum(x.nbytes for x, axis, _ in inputs if axis is None)
         outputs = list(zip(p["graph"].outputs, program.out_axes, strict=True))
         self._results = self._bytes([o for o, axis in outputs if axis is not None])
@@ -108,9 +111,10 @@ class _Need:
     def of_part(self, sizes: Sizes, block: int) -> int:
         """Return the bytes that a part of these sizes needs, in blocks of at most `block` examples."""
         own, results = self._sent(sizes) + self.shared, self._results(sizes)
+        derived = self._derived(sizes)
         whole = sizes[self.examples] <= block  # in one block, whose results are those of the part
         largest = sizes if whole else self._some(block)
-        running = own + self._block(largest) + (0 if whole else results + self.sums)
+        running = own + derived + self._block(largest) + (0 if whole else results + self.sums)
         if not self._messages:
             return running
         # A pickle grows by a half at a time.

@@ -28,6 +28,7 @@ from ..transforms.microbatch import Inherit, inherited
 from ..transforms.trace import function_name
 from .blocks import run_in_blocks
 from .budgeted import Cuts, within
+from .derived import Derived
 from .divide import Divided, Dividing, PartProgram, Values
 from .executors import Executor, Future, Renewable, in_process, refuse_closed, submit, workers
 from .files import InFile, sent
@@ -174,16 +175,18 @@ class _Sending:
         call = uuid.uuid4().hex
 
         def task(k: int, full: bool) -> Part:
-            first = full or k < number
-            out: list[np.ndarray | InFile | Kept] = []
+            first, examples = full or k < number, divided.examples(cuts.spans[k])
+            out: list[np.ndarray | InFile | Derived | Kept] = []
             for i, x in enumerate(divided.sections(operands, cuts.spans[k])):
                 if i in versions:
                     version, changed = versions[i]
                     out.append(Kept(i, version, x if full or (changed and first) else None))
+                elif i in divided.derived:
+                    out.append(divided.derived[i].of_part(examples, x))
                 else:
                     out.append(sent(x))
             program = divided.body if full or (first and not known) else None
-            return Part(divided.key, program, out, divided.examples(cuts.spans[k]).start, cuts.block, call)
+            return Part(divided.key, program, out, examples.start, cuts.block, call)
 
         return task
 

@@ -31,10 +31,11 @@ from ..symbolic import Dim, Symbol, value
 from ..transforms.arguments_by_name import argument_axes
 from ..transforms.fixed_numbers import Arguments, FixedNumbers
 from ..transforms.graph_forms import prefix
-from ..transforms.microbatch import in_passes
+from ..transforms.microbatch import Positions, in_passes
 from ..transforms.static_arguments import bound_static
 from ..transforms.trace import Flat, argument_names, function_name, is_weak, parameter_names
 from .combining import Combining, along
+from .derived import Derivation, Kind
 
 _BOOL = np.dtype(bool)
 Values = list[np.ndarray]
@@ -159,6 +160,8 @@ class Divided:
         The name of the transform, for errors.
     direct : dict of int to int
         The outputs that are results of the parts as they are, and these results.
+    positions : Positions
+        The operands and results of a part that count rows.
     """
 
     graph: Graph
@@ -169,6 +172,7 @@ class Divided:
     after: Program
     caller: str
     direct: dict[int, int]
+    positions: Positions
 
     @functools.cached_property
     def body(self) -> bytes:
@@ -191,6 +195,16 @@ class Divided:
         """The operands of a part that are leaves of the arguments."""
         leaves = {n: k for k, n in enumerate(self.graph.inputs)}
         return {i: leaves[n] for i, n in enumerate(self.node.inputs) if n in leaves}
+
+    @functools.cached_property
+    def derived(self) -> dict[int, Derivation]:
+        """The operands that workers derive from the rows of their examples."""
+        counts, products = self.positions.counts, self.positions.products
+        rows = {_symbol(self.node.params["dim"]): (), **{s: (k,) for s, k in counts.items() if s not in products}}
+        kinds = ((Kind.STARTS, self.positions.starts), (Kind.OWNERS, self.positions.owners))
+        found = {i: Derivation(kind, rows[s]) for kind, places in kinds for i, s in places.items() if s in rows}
+        return found | {counts[s]: Derivation(Kind.ROWS, tuple(counts[factor] for factor in factors))
+                        for s, factors in products.items() if s in counts and rows.keys() >= {*factors}}
 
     @functools.cached_property
     def here(self) -> PartProgram:
@@ -299,7 +313,7 @@ def _symbol(n: int | Dim) -> Symbol:
     return n.symbol
 
 
-def divide(graph: Graph, numbers: tuple[bool, ...], caller: str) -> Divided:
+def divide(graph: Graph, numbers: tuple[bool, ...], caller: str, positions: Positions | None) -> Divided:
     """Return the parts of a program whose batch runs in passes."""
     nodes = [n for n in graph.nodes if n.prim is chunked]
     if len(nodes) != 1:
@@ -307,6 +321,8 @@ def divide(graph: Graph, numbers: tuple[bool, ...], caller: str) -> Divided:
             f"{caller}({graph.name}): its batch is computed in {len(nodes)} places, which do not run in parts together"
             if nodes else f"{caller}({graph.name}): nothing depends on the examples"))
     (node,) = nodes
+    assert positions is not None
+    assert positions.body is node.params["graph"]
     fixed = [str(n) for _, n in [(None, node.params["total"]), *node.params["packed"]] if not isinstance(n, Dim)]
     if fixed:
         raise BatchError(at_user_line(f"{caller}({graph.name}): the program holds for a batch of {fixed[0]} examples "
@@ -321,7 +337,7 @@ def divide(graph: Graph, numbers: tuple[bool, ...], caller: str) -> Divided:
     after = Graph((*graph.inputs, *stand_in), tuple(interpreters.substitute(graph.outputs, results)),
                   (*graph.names, *(f"part{k}" for k in by_index)), name=graph.name)
     direct = {k: stand_in.index(o) for k, o in enumerate(after.outputs) if o in stand_in}
-    return Divided(graph, numbers, node, shared, rows, Program(after), caller, direct)
+    return Divided(graph, numbers, node, shared, rows, Program(after), caller, direct, positions)
 
 
 def pickled(graph: Graph, program: object, caller: str) -> bytes:
@@ -402,6 +418,7 @@ class Dividing:
 
     def _traced(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], arguments: Arguments) -> Divided:
         numbers: tuple[bool, ...] = ()
+        positions: list[Positions] = []  # one per trace, of which the last counts
 
         @functools.wraps(self._f)
         def noting(*args: PyTree, **kwargs: PyTree) -> PyTree:
@@ -410,9 +427,9 @@ class Dividing:
             numbers = tuple(map(is_weak, optree.tree_leaves(result)))
             return result
 
-        passes = in_passes(noting, 1, self._in_axes, self._caller)
+        passes = in_passes(noting, 1, self._in_axes, self._caller, positions.append)
         traced, _ = self._fixed.trace(args, kwargs, arguments, passes)
-        return divide(traced.graph, numbers, self._caller)
+        return divide(traced.graph, numbers, self._caller, positions[-1] if positions else None)
 
 
 def _key(flat: Flat) -> object:

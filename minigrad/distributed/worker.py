@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import MinigradError
 from ..locks import Lock
 from .blocks import run_in_blocks
+from .derived import Derived
 from .divide import PartProgram, Values
 from .files import InFile
 
@@ -44,7 +45,7 @@ class Part(NamedTuple):
         The name of the program.
     program : bytes or None
         The pickled `PartProgram`; None where the worker may know it.
-    operands : list of arrays, sections of files, or values that the worker keeps
+    operands : list of arrays, sections of files, recipes, or values that the worker keeps
     first : int
         The number of the first example in the whole batch.
     block : int, optional
@@ -55,7 +56,7 @@ class Part(NamedTuple):
 
     key: str
     program: bytes | None
-    operands: list[np.ndarray | InFile | Kept]
+    operands: list[np.ndarray | InFile | Derived | Kept]
     first: int
     block: int | None = None
     call: str = ""
@@ -68,7 +69,7 @@ class _Known:
         self.program = program
         self._kept: dict[int, tuple[str, np.ndarray]] = {}
 
-    def operand(self, x: np.ndarray | InFile | Kept) -> np.ndarray | InFile | None:
+    def operand(self, x: np.ndarray | InFile | Derived | Kept) -> np.ndarray | InFile | Derived | None:
         """Return an operand; None if it is a value that this process lacks."""
         if not isinstance(x, Kept):
             return x
@@ -103,10 +104,11 @@ def run(task: Part) -> Values | None:
     known = _known(task.key, task.program)
     if known is None:
         return None
-    operands = [operand for x in task.operands if (operand := known.operand(x)) is not None]
-    if len(operands) < len(task.operands):
+    received = [operand for x in task.operands if (operand := known.operand(x)) is not None]
+    if len(received) < len(task.operands):
         return None
     try:
+        operands = [x.array(received) if isinstance(x, Derived) else x for x in received]
         return run_in_blocks(known.program, operands, task.first, task.block)
     except KeyboardInterrupt:  # which a pool's process takes for the result of this part, and goes on with the next
         _stopped.append(task.call)

@@ -254,7 +254,7 @@ def _about(folder: Path, schema: Schema) -> dict[str, Any]:
 
 def _lengths(path: Path, examples: int) -> np.ndarray:
     """Return the number of rows of each example, after a check that an int64 holds their sum."""
-    lengths = np.array(_mapped(path, np.dtype(np.int64), (examples,)))
+    lengths = _mapped(path, np.dtype(np.int64), (examples,))
     if lengths.min() < 0:
         k = int(lengths.argmin())
         raise _wrong(path, f"example {k} has {lengths[k]} rows")

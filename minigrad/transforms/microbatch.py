@@ -116,16 +116,19 @@ def inherited(f: Callable[..., PyTree], in_axes: InAxes | Inherit) -> InAxes:
 
 
 @transform
-def in_passes(f: Callable[..., PyTree], size: int | Budget, in_axes: InAxes, caller: str = "microbatch"
-              ) -> Callable[..., PyTree]:
-    """Return `f` computed in passes of at most `size` examples, or within a budget; errors name the caller."""
+def in_passes(f: Callable[..., PyTree], size: int | Budget, in_axes: InAxes, caller: str = "microbatch",
+              note: Callable[[Positions], None] | None = None) -> Callable[..., PyTree]:
+    """Return `f` computed in passes of at most `size` examples, or within a budget; errors name the caller.
+
+    ``note(positions)`` is told which integers of a part count rows.
+    """
 
     def rewrite(call: Call) -> Graph:
         with made_by("microbatch"):
             cut = parts_of((call.args, call.kwargs), call, in_axes, caller)
         staged = call.trace(cut.types)
         with made_by("microbatch"):
-            outputs = _Passes(staged, call.inputs, cut, size, caller).cut()
+            outputs = _Passes(staged, call.inputs, cut, size, caller, note).cut()
         return Graph(tuple(call.inputs), tuple(outputs), out_tree=staged.out_tree)
 
     vars(rewrite).update(in_axes=in_axes)
@@ -149,6 +152,8 @@ class Parts:
         The rows of each example (B,), for each number of rows of a part.
     starts : dict of Symbol to Node
         The rows that precede each example (B,), for each size of a part that indices point into.
+    owners : dict of int to Symbol
+        The leaves that name the example of each row, and the number of these rows in a part.
     """
 
     cut: Cut
@@ -157,6 +162,35 @@ class Parts:
     facts: dict[int, Facts] = field(default_factory=dict)
     counts: dict[Symbol, Node] = field(default_factory=dict)
     starts: dict[Symbol, Node] = field(default_factory=dict)
+    owners: dict[int, Symbol] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Positions:
+    """The operands and results of a part whose integers count rows, by their places.
+
+    Attributes
+    ----------
+    body : Graph
+        The graph of a part.
+    counts : dict of Symbol to int
+        The operand with the rows of each example, for each number of rows of a part.
+    products : dict of Symbol to tuple of Symbol
+        The numbers of rows whose product, in each example, is another number of rows.
+    starts, owners : dict of int to Symbol
+        The operands with the rows that precede each example, and with the example of each row: the rows are those of a
+        size of a part.
+    moved : dict of int to (Dim, bool)
+        The results that count from the first row of the whole batch: the length of the axis in a part, and whether -1
+        points nowhere.
+    """
+
+    body: Graph
+    counts: dict[Symbol, int]
+    products: dict[Symbol, tuple[Symbol, ...]]
+    starts: dict[int, Symbol]
+    owners: dict[int, Symbol]
+    moved: dict[int, tuple[Dim, bool]]
 
 
 @by_kind
@@ -185,6 +219,7 @@ class _Passes:
     parts: Parts
     size: int | Budget
     caller: str
+    note: Callable[[Positions], None] | None = None
 
     @property
     def old(self) -> list[Node]:
@@ -221,7 +256,7 @@ class _Passes:
         for n in reachable(body_outputs):
             if n not in roles and not inside.isdisjoint(n.inputs):
                 inside.add(n)
-        values = self._node(inside, body_outputs, whole, len(sums))
+        values = self._node(inside, body_outputs, whole, len(sums), shifts)
         done = dict(zip(results, values[len(sums):], strict=True))
         for n, value in zip(sums, values, strict=False):
             done[n] = _divided(n, value, cut) if n.prim.name == "mean" else value
@@ -312,7 +347,8 @@ class _Passes:
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
-    def _node(self, inside: set[Node], outputs: Sequence[Node], whole: Mapping[Node, Node], n_sums: int) -> list[Node]:
+    def _node(self, inside: set[Node], outputs: Sequence[Node], whole: Mapping[Node, Node], n_sums: int,
+              shifts: Sequence[tuple[Dim, bool] | None]) -> list[Node]:
         """Return the results of a `chunked` node of the part of the program that has the batch axis."""
         parts_, cut = self.parts, self.parts.cut
         body_nodes = {n for n in reachable(outputs) if n in inside}
@@ -339,6 +375,14 @@ class _Passes:
         body = Graph(tuple(stand_in.values()), tuple(interpreters.substitute(outputs, moved)),
                      tuple(called.get(n, f"shared{i}") for i, n in enumerate(stand_in)),
                      name=self.staged.call.name)
+        if self.note is not None:
+            places = {o: k for k, (o, _, _) in enumerate(operands)}
+            self.note(Positions(
+                body, {s: k for k, s in enumerate(packed)},
+                {s: product for product, n in cut.rows.items() if len(product) > 1 for s in n.symbols},
+                {places[each]: s for s, (each, _) in self._starts.items()},
+                {places[self.old[k]]: s for k, s in parts_.owners.items() if self.old[k] in places},
+                {n_sums + k: shift for k, shift in enumerate(shifts) if shift is not None}))
         arguments = interpreters.substitute([n for _, n, _ in operands], whole)
         if isinstance(self.size, Budget) and (defined := definitions(body.nodes)):
             node = next(iter(defined.values()))

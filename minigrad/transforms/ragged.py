@@ -331,7 +331,8 @@ def _cut_batch(schema: Schema, nodes: Mapping[str, Node], parts: Parts) -> None:
         if t.target is not None and name in nodes:
             targets[name] = dims[t.target]
             parts.starts[symbols[t.target]] = cumsum(lengths[t.target], axis=0) - lengths[t.target]
-    targets |= {schema.leaf_name("segment_ids", a): cut.dim for a in axes}
+    owners = {schema.leaf_name("segment_ids", a): symbols[a] for a in axes}
+    targets |= dict.fromkeys(owners, cut.dim)
     for name, node in nodes.items():
         t = schema.leaf_types[name]
         part = node.types[0]
@@ -340,6 +341,8 @@ def _cut_batch(schema: Schema, nodes: Mapping[str, Node], parts: Parts) -> None:
         if name in targets or name in counts:
             points = frozenset({(0, targets[name])}) if name in targets else NONE
             parts.facts[len(parts.axes)] = Facts(cut.straight(part), points, t.null is not None, counts.get(name))
+        if name in owners:
+            parts.owners[len(parts.axes)] = owners[name]
         parts.axes.append(None if t.shared else 0)
         parts.types.append(part)
 

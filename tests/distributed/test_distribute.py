@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pickle
 import threading
 import tracemalloc
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -176,7 +177,34 @@ def test_fields_of_datasets_are_not_sent(tmp_path):
     executor = Counting()
     same(mg.distribute(f, executor, 4)(V, data), f(V, SENTENCES))
     names = {Path(x.path).name for task in executor.tasks for x in task.operands if isinstance(x, files.InFile)}
-    assert names == {"x.npy", "head.npy", "y.npy"}
+    assert names == {"x.npy", "head.npy", "y.npy", "lengths word.npy"}
+
+
+@pytest.mark.parametrize("name", ["ragged", "mean over rows", "ragged results"])
+def test_bytes_of_a_dataset_do_not_grow_with_it(tmp_path, name):
+    f, _ = FUNCTIONS[name]
+
+    def sent(times):
+        examples = SENTENCES[np.tile(np.arange(23), times)]
+        data = mg.open_dataset(mg.save_dataset(tmp_path / str(times), examples), Sentence)
+        executor = Counting()
+        step = mg.distribute(f, executor, 4, in_axes=(None, 0))
+        step(V, data)
+        executor.tasks.clear()
+        same(step(V, data), f(V, examples))
+        return sum(len(pickle.dumps(task, protocol=5)) for task in executor.tasks)
+
+    few, many = sent(1), sent(200)
+    assert many < few + 4 * 100, "of longer numbers and file names alone"
+
+
+def test_segment_ids_are_not_sent():
+    f, args = FUNCTIONS["ragged"]
+    executor = Counting()
+    step = mg.distribute(f, executor, 4, in_axes=(None, 0))
+    same(step(*args), f(*args))
+    rows = sum(x.nbytes for task in executor.tasks for x in task.operands if isinstance(x, np.ndarray))
+    assert rows == SENTENCES.nbytes + 8 * len(SENTENCES) + 4 * (V.nbytes + 8), "fields, lengths, and what parts share"
 
 
 def test_examples_of_one_number(threads):

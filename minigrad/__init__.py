@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from . import numpy, random
 from . import registry as _registry
 from .compiler import compile
-from .debugging import debug_nans
+from .debugging import debug_nans, full_tracebacks
 from .errors import (
     BatchError,
     CheckError,
@@ -30,7 +30,6 @@ from .ragged.schema import example
 from .segment import gather, segment_max, segment_mean, segment_min, segment_softmax, segment_sum
 from .sparse import Sparse
 from .symbolic import Dim
-from .tracebacks import full_tracebacks
 from .traced_array import Array
 from .transforms import call as _call  # makes graphs callable
 from .transforms.array_types import bool_, dim, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64

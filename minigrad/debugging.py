@@ -1,4 +1,4 @@
-"""Faults of programs, traced to a node: the first NaN, and the user's line of an error."""
+"""Faults of programs, traced to a node: the first NaN, the user's line of an error, all frames of a traceback."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from . import tracebacks
 from .graph import Graph, Node
 from .interpreters import evaluate, settings
 from .primitive import on_host
@@ -50,6 +51,30 @@ def debug_nans(enabled: bool = True) -> Iterator[None]:
 def debugging() -> bool:
     """Return whether `debug_nans` is on for this thread."""
     return settings.check is not None
+
+
+def full_tracebacks(on: bool = True) -> bool:
+    """Show every frame in tracebacks, or only those of the user's code and one of minigrad's.
+
+    ``MINIGRAD_TRACEBACK=full`` in the environment shows them from the start.
+
+    Parameters
+    ----------
+    on : bool
+
+    Returns
+    -------
+    bool
+        The setting before.
+
+    Examples
+    --------
+    >>> before = mg.full_tracebacks()
+    >>> mg.full_tracebacks(before)
+    True
+    """
+    before, tracebacks.show_all = tracebacks.show_all, bool(on)
+    return before
 
 
 def _refuse_nan(node: Node, out: object, inputs: Sequence[object]) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import optree
@@ -31,6 +31,9 @@ from .tracebacks import boundary
 from .transforms.pickling import picklable
 
 __all__ = ["Optimizer", "adam", "momentum", "ravel", "sgd"]
+
+F = TypeVar("F", bound=Callable[..., object])
+_picklable = cast("Callable[[F], F]", picklable)  # of numbers, in place of a function and options
 
 
 class Optimizer(NamedTuple):
@@ -76,7 +79,7 @@ def _check_rate(name: str, rate: object) -> None:
             "the rate"))
 
 
-@picklable
+@_picklable
 def sgd(rate: float) -> Optimizer:
     """Return gradient descent: ``params - rate * gradient``.
 
@@ -109,7 +112,7 @@ def sgd(rate: float) -> Optimizer:
     return Optimizer(lambda params: (), update)
 
 
-@picklable
+@_picklable
 def momentum(rate: float, beta: float = 0.9) -> Optimizer:
     """Return heavy-ball momentum: ``v = beta v + gradient; params - rate v`` (Polyak, 1964).
 
@@ -145,7 +148,7 @@ def momentum(rate: float, beta: float = 0.9) -> Optimizer:
     return Optimizer(lambda params: optree.tree_map(np.zeros_like, params), update)
 
 
-@picklable
+@_picklable
 def adam(rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> Optimizer:
     """Return Adam with bias correction (Kingma and Ba, 2015).
 

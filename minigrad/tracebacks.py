@@ -1,7 +1,7 @@
 """Tracebacks for users: their own frames, and one of minigrad's.
 
 Functions that users call filter the errors that leave them. ``MINIGRAD_TRACEBACK=full`` in the environment, or
-`full_tracebacks`, keeps everything.
+`full_tracebacks` (`debugging`), keeps everything.
 """
 
 from __future__ import annotations
@@ -18,32 +18,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _OURS = (AssertionError, AttributeError, KeyError, NameError, RecursionError, TypeError)  # a fault of minigrad's
-_full = os.environ.get("MINIGRAD_TRACEBACK", "") == "full"
-
-
-def full_tracebacks(on: bool = True) -> bool:
-    """Show every frame in tracebacks, or only those of the user's code and one of minigrad's.
-
-    ``MINIGRAD_TRACEBACK=full`` in the environment shows them from the start.
-
-    Parameters
-    ----------
-    on : bool
-
-    Returns
-    -------
-    bool
-        The setting before.
-
-    Examples
-    --------
-    >>> before = mg.full_tracebacks()
-    >>> mg.full_tracebacks(before)
-    True
-    """
-    global _full
-    before, _full = _full, bool(on)
-    return before
+show_all = os.environ.get("MINIGRAD_TRACEBACK", "") == "full"
 
 
 def for_user(error: Exception) -> Exception:
@@ -56,7 +31,7 @@ def for_user(error: Exception) -> Exception:
     if type(error) is ValueError and isinstance(cause, MinigradError):
         cause.__suppress_context__ = True
         error = cause.with_traceback(error.__traceback__)
-    steps = [] if _full else list(_steps(error.__traceback__))
+    steps = [] if show_all else list(_steps(error.__traceback__))
     ours = isinstance(error, _OURS) and not isinstance(error, MinigradError) and _is_ours(steps[-1]) if steps else True
     if ours and len(steps) != 1:  # one step alone is the call, with arguments that do not fit
         return error

@@ -3,8 +3,10 @@
 import ast
 import configparser
 import importlib.metadata
+import os
 import re
 import subprocess
+import sys
 import tomllib
 import types
 from pathlib import Path
@@ -12,6 +14,8 @@ from pathlib import Path
 import pytest
 
 import minigrad
+
+from . import typed_program
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -125,3 +129,18 @@ def test_star_import_gives_the_public_names():
     space: dict[str, object] = {}
     exec("from minigrad import *", space)
     assert space.keys() - {"__builtins__"} == set(minigrad.__all__)
+
+
+def test_a_type_checker_accepts_a_program_with_annotations(tmp_path):
+    """Decorators with options, and methods. Errors that the program ignores are errors, or ``--strict`` says so."""
+    pytest.importorskip("mypy")
+    (tmp_path / "program.py").write_text(Path(typed_program.__file__).read_text(encoding="utf-8"), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", tmp_path / "cache",
+         "program.py"], cwd=tmp_path, env={**os.environ, "MYPYPATH": str(ROOT)}, capture_output=True, text=True,
+        check=False)
+    assert done.stdout == "Success: no issues found in 1 source file\n", done.stdout + done.stderr
+    vector, matrix = (3,), (2, 3)
+    assert typed_program.shapes() == [
+        vector, vector, (2,), vector, matrix, vector, (), (3, 3), (3, 3), (2,), matrix, (), (), vector, vector,
+        *[vector] * 6, (2,), (2,), (), (), vector, vector]

@@ -8,20 +8,29 @@ import sys
 import types
 from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from ..errors import MinigradError, at_user_line
 from ..immutable import Immutable
 from ..tracebacks import boundary, for_user
 
 if TYPE_CHECKING:
-    from typing import ParamSpec, TypeVar
+    from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
     P = ParamSpec("P")
-    R = TypeVar("R")
+    R = TypeVar("R", covariant=True)
+
+    class Maker(Protocol[P, R]):
+        """A function of a function and options; of options alone, a decorator."""
+
+        @overload
+        def __call__(  # type: ignore[overload-overlap]  # the first argument is the function
+            self, f: Callable[..., Any], *args: P.args, **kwargs: P.kwargs) -> R: ...
+        @overload
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Callable[[Callable[..., Any]], R]: ...
 
 
-def picklable(maker: Callable[P, R]) -> Callable[P, R]:
+def picklable(maker: Callable[Concatenate[Callable[..., Any], P], R]) -> Maker[P, R]:
     """Let `maker` return a picklable function, or a tuple of them.
 
     A pickle holds the maker's name and arguments, so that these must pickle themselves. A function that a module
@@ -33,7 +42,7 @@ def picklable(maker: Callable[P, R]) -> Callable[P, R]:
 
     @boundary
     @functools.wraps(maker)
-    def make(*args: P.args, **kwargs: P.kwargs) -> Any:
+    def make(*args: Any, **kwargs: Any) -> Any:
         if of_function and (f := args[0] if args else kwargs.get("f")) is None:
             return functools.partial(make, **kwargs)
         if of_function and not callable(f):

@@ -28,9 +28,9 @@ from .array_namespace import is_on_device, namespace, own
 from .pickling import picklable
 
 if TYPE_CHECKING:
-    from typing import Concatenate, ParamSpec, TypeGuard
+    from typing import Concatenate, TypeGuard
 
-    P = ParamSpec("P")
+    from .pickling import Maker, P
 
 # Filled by modules above, which plug into tracing. A keeper returns the outputs of a program tied to the effects of
 # nodes that the program drops. A shortener returns equal outputs of fewer nodes, given the serial number before the
@@ -228,7 +228,6 @@ class Call:
             seen(outputs)
         return Staged(self, inputs, result, outputs, out_tree, since)
 
-
     def _note_integers(self, running: Trace, inputs: Sequence[Node], guards: Guards | None) -> None:
         """Enter the traced integers among the arguments, which the function may need as numbers."""
         known: dict[Node, Callable[[], int | Node]] = {}
@@ -265,14 +264,14 @@ class Staged:
 
 
 def transform(maker: Callable[Concatenate[Callable[..., PyTree], P], Callable[[Call], Graph]]
-              ) -> Callable[Concatenate[Callable[..., PyTree], P], Callable[..., PyTree]]:
+              ) -> Maker[P, Callable[..., PyTree]]:
     """Return a transform of functions, of the rewrite of a call that `maker` returns.
 
     ``maker(f, ...)`` returns a function from a `Call` of `f` to the `Graph` that computes the result. The transformed
     function runs that graph on the leaves of its arguments; inside a trace, it continues the trace with it.
     """
 
-    @picklable
+    @picklable  # type: ignore[arg-type]  # mypy: P of a wrapped function
     @functools.wraps(maker)
     def make(f: Callable[..., PyTree], *args: P.args, **kwargs: P.kwargs) -> Callable[..., PyTree]:
         rewrite = maker(f, *args, **kwargs)
@@ -284,8 +283,7 @@ def transform(maker: Callable[Concatenate[Callable[..., PyTree], P], Callable[[C
         vars(transformed).update(vars(rewrite))
         return transformed
 
-    transforming: Callable[..., Callable[..., PyTree]] = make
-    return transforming
+    return make
 
 
 def rewritten(rewrite: Callable[[Call], Graph], f: Callable[..., PyTree], args: tuple[PyTree, ...],

@@ -291,8 +291,9 @@ class Trees(NodePrograms):
     def __init__(self, node: Node, build: Build, xp: ArrayNamespace = np):
         super().__init__(node, build, xp)
         p, total = node.params, node.inputs[0].shape[0]
-        level, self._names = level_of(p["graph"], p["dim"], p["counts"], p["outs"], p["reverse"])
-        self._program = self.add("on each level", passes.run(level)[0], dict.fromkeys(self._names.values(), total))
+        self._level, self._names = level_of(p["graph"], p["dim"], p["counts"], p["outs"], p["reverse"])
+        self._program = self.add("on each level", passes.run(self._level)[0],
+                                 dict.fromkeys(self._names.values(), total))
 
     def bind(self, sizes: Sizes) -> Evaluation:
         p = self.node.params

@@ -98,6 +98,8 @@ class Levels:
 
     Attributes
     ----------
+    heights : ndarray
+        The level of each node.
     nodes : list of ndarray
         The nodes of each level.
     children : list of ndarray
@@ -109,6 +111,7 @@ class Levels:
     """
 
     def __init__(self, parent: np.ndarray, heights: np.ndarray):
+        self.heights = heights
         order = np.argsort(heights, kind="stable")
         ends = np.cumsum(np.bincount(heights, minlength=1)) if len(heights) else np.zeros(0, np.int64)
         rank = np.empty_like(order)
@@ -121,6 +124,10 @@ class Levels:
         self.children = np.split(below, child_ends[:-1]) if len(ends) else []
         self.lengths = np.split(counts, ends[:-1]) if len(ends) else []
         self.owners = [np.repeat(np.arange(len(n)), n) for n in self.lengths]
+
+    def order(self, reverse: bool) -> range:
+        """Return the levels in the order in which a loop takes them: from the leaves on, or from the roots."""
+        return range(len(self.nodes) - 1, -1, -1) if reverse else range(len(self.nodes))
 
 
 # -- the loop --------------------------------------------------------------------------------------------------
@@ -193,38 +200,49 @@ def run(xp: ArrayNamespace, call: Call, specs: Sequence[tuple[tuple[int, ...], n
         Those of the results.
     """
     (parent, heights, *operands), ends = xs, Outs(*outs)
-    shared, own, child, states = Counts(*counts).split(operands)
-    states = [xp.asarray(s, copy=True) for s in states]
+    levels, roles = Levels(on_host(parent), on_host(heights)), Counts(*counts).split(operands)
     _, sum_specs, own_specs, child_specs = ends.split(specs)
-    totals, own_results, child_results = (  # roots are no children, and keep the zeros
-        [xp.zeros(shape, dtype=getattr(xp, (accumulator(t) if k == 0 else t).name)) for shape, t in part]
-        for k, part in enumerate((sum_specs, own_specs, child_specs)))
-    levels = Levels(on_host(parent), on_host(heights))
-    steps = list(zip(levels.nodes, levels.children, levels.lengths, levels.owners, strict=True))
-    for nodes, children, lengths, owners in reversed(steps) if reverse else steps:
-        at, below = xp.asarray(nodes), xp.asarray(children)
-        reads, writes = (at, children) if reverse else (below, nodes)
-        new, sums, rows, below_rows = ends.split(call(
-            [xp.asarray(lengths), xp.asarray(owners), *shared, *(xp.take(x, at, axis=0) for x in own),
-             *(xp.take(x, below, axis=0) for x in child), *(xp.take(s, reads, axis=0) for s in states)],
-            {"nodes": len(nodes), "children": len(children)}))
-        states = [_added(xp, s, writes, x) for s, x in zip(states, new, strict=True)]
-        totals = [total + x for total, x in zip(totals, sums, strict=True)]
-        own_results = [_added(xp, r, nodes, x) for r, x in zip(own_results, rows, strict=True)]
-        child_results = [_added(xp, r, children, x) for r, x in zip(child_results, below_rows, strict=True)]
+    zeros = ([xp.zeros(shape, dtype=getattr(xp, (accumulator(t) if k == 0 else t).name)) for shape, t in part]
+             for k, part in enumerate((sum_specs, own_specs, child_specs)))  # roots are no children, and keep them
+    results = [[xp.asarray(s, copy=True) for s in roles[3]], *zeros]
+    for k in levels.order(reverse):
+        results = run_level(xp, call, levels, k, roles, results, ends, reverse)
+    states, totals, *rows = results
     wanted = [xp.astype(x, getattr(xp, t.name), copy=False) for x, (_, t) in zip(totals, sum_specs, strict=True)]
-    return (*states, *wanted, *own_results, *child_results)
+    return (*states, *wanted, *(x for part in rows for x in part))
 
 
-def _added(xp: ArrayNamespace, x: np.ndarray, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Add values to different rows of an array, in place where the library can."""
+def run_level(xp: ArrayNamespace, call: Call, levels: Levels, k: int, roles: Sequence[Sequence[np.ndarray]],
+              results: Sequence[Sequence[np.ndarray]], ends: Outs, reverse: bool) -> list[list[np.ndarray]]:
+    """Return the results after a level, given its operands by role and the results before it.
+
+    NumPy's arrays of rows are written in place.
+    """
+    (shared, own, child, _), (states, totals, *others) = roles, results
+    nodes, children = levels.nodes[k], levels.children[k]
+    at, below = xp.asarray(nodes), xp.asarray(children)
+    reads, writes = (at, children) if reverse else (below, nodes)
+    new, sums, *rows = ends.split(call(
+        [xp.asarray(levels.lengths[k]), xp.asarray(levels.owners[k]), *shared, *(xp.take(x, at, axis=0) for x in own),
+         *(xp.take(x, below, axis=0) for x in child), *(xp.take(s, reads, axis=0) for s in states),
+         *(xp.take(s, xp.asarray(writes), axis=0) for s in states)],
+        {"nodes": len(nodes), "children": len(children)}))
+    return [[_with_rows(xp, s, writes, x) for s, x in zip(states, new, strict=True)],
+            [total + x for total, x in zip(totals, sums, strict=True)],
+            *([_with_rows(xp, r, index, x) for r, x in zip(old, part, strict=True)]
+              for old, part, index in zip(others, rows, (nodes, children), strict=True))]
+
+
+def _with_rows(xp: ArrayNamespace, x: np.ndarray, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return an array with other values in some rows: itself, where the library can."""
     if xp is np:
-        x[rows] += values
+        x[rows] = values
         return x
     places = np.full(x.shape[0], len(rows))
     places[rows] = np.arange(len(rows))
     padded = xp.concat([values, xp.zeros((1, *x.shape[1:]), dtype=x.dtype)], axis=0)
-    out: np.ndarray = x + xp.take(padded, xp.asarray(places), axis=0)
+    new = xp.reshape(xp.asarray(places < len(rows)), (-1,) + (1,) * (x.ndim - 1))
+    out: np.ndarray = xp.where(new, xp.take(padded, xp.asarray(places), axis=0), x)
     return out
 
 
@@ -232,7 +250,8 @@ def level_of(graph: Graph, dim: Dim, counts: tuple[int, ...], outs: tuple[int, .
              ) -> tuple[Graph, dict[str, Symbol]]:
     """Return the program of a level, and its sizes ``nodes`` and ``children``.
 
-    Its first inputs are the number of children of each node, and the place of each child's parent.
+    Its first inputs are the number of children of each node, and the place of each child's parent; its last ones are
+    the rows of the states that it writes, as they are before.
     """
     level: tuple[Graph, dict[str, Symbol]] = CALLS["tree_level"](graph, dim, counts, outs, reverse)
     return level

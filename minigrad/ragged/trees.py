@@ -12,7 +12,7 @@ from ..graph import CALLS, ArrayType, Graph, Node, full
 from ..ops.broadcast import broadcast_along
 from ..ops.constants import size_scalar
 from ..ops.control import parts
-from ..ops.elementwise import cast_to, lt, where
+from ..ops.elementwise import add, cast_to, logical_or, lt, where
 from ..ops.index import gather, scatter_add
 from ..ops.reduce import sum_
 from ..ops.tree_scan import Counts, Outs, tree_heights, tree_scan, with_roles
@@ -43,11 +43,13 @@ def tree_level(graph: Graph, dim: Dim, counts: tuple[int, ...], outs: tuple[int,
     def spread(node: Node, has_rows: bool) -> Node:
         return node if has_rows else broadcast_leading(node, nodes)
 
-    outputs = [spread(*r) for r in states]
+    new = [spread(*r) for r in states]
+    begun = [placeholder(n.types[0]) for n in new]
+    outputs = [(logical_or if n.dtype.kind == "b" else add)(n, old) for n, old in zip(new, begun, strict=True)]
     outputs += [sum_(node, axes=(0,)) if has_rows else node * broadcast_along(
         size_scalar(nodes, node.dtype), node.shape, tuple(range(node.ndim))) for node, has_rows in sums]
     outputs += [spread(*r) for r in (*own, *below)]
-    inputs = (lengths, owners, *(batched[n] for n in graph.inputs))
+    inputs = (lengths, owners, *(batched[n] for n in graph.inputs), *begun)
     sizes = {name: s for name, n in (("nodes", nodes), ("children", children)) for s in n.symbols}
     return Graph(inputs, tuple(outputs), name=graph.name), sizes
 

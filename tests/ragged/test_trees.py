@@ -15,6 +15,7 @@ def test_a_level_is_the_batch_of_its_nodes():
     rng = np.random.default_rng(0)
     w, x, kids = rng.normal(size=2), rng.normal(size=(3, 2)), rng.normal(size=(3, 2))
     lengths, owners = np.array([2, 0, 1]), np.array([0, 0, 2])
-    (have,) = interpreters.evaluate(level.check(), [lengths, owners, w, x, kids],
+    start = rng.normal(size=(3, 2))
+    (have,) = interpreters.evaluate(level.check(), [lengths, owners, w, x, kids, start],
                                     {sizes["nodes"]: 3, sizes["children"]: 3})
-    np.testing.assert_allclose(have, np.tanh(x * w + np.stack([kids[:2].sum(0), np.zeros(2), kids[2]])))
+    np.testing.assert_allclose(have, start + np.tanh(x * w + np.stack([kids[:2].sum(0), np.zeros(2), kids[2]])))

@@ -26,7 +26,7 @@ from .codegen.strides import View
 from .kernels import gemm, scan
 from .kernels.gemm_plan import gemm_args
 from .kernels.steps import STEPS
-from .plan.launch_plan import ARENA, FLAG, LaunchPlan
+from .plan.launch_plan import ARENA, FLAG, ArenaLayout, LaunchPlan
 from .runtime.runner import runner
 
 
@@ -61,17 +61,20 @@ class BoundProgram:
         Threads that may work on a step.
     numbers : ndarray, optional
         The values of the plan's size table.
+    layout : ArenaLayout, optional
+        That of no smaller sizes.
     """
 
     def __init__(self, plan: LaunchPlan, addresses: Mapping[str, int], held: Mapping[Node, NodePrograms],
                  bodies: Mapping[Node, Callable[[Mapping[Symbol, int], int], BoundProgram]], arenas: ArenaPool,
-                 sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None):
+                 sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None,
+                 layout: ArenaLayout | None = None):
         self.plan, self.held, self.arenas, self.sizes, self._bind_body = plan, held, arenas, sizes, bodies
         self.roles, self.graph = plan.schedule.roles, plan.schedule.graph
         if numbers is None:
             numbers = plan.size_table.values(sizes)
         partition = plan.partition(numbers, team)
-        self.team, self.layout = team, plan.layout(numbers, partition)
+        self.team, self.layout = team, layout or plan.layout(numbers, partition)
         self.numbers, self.places = numbers.tolist(), plan.places(self.layout, partition)
         self.arena: Arena | None = None  # its own, where arrays that Python's steps use lie in it
         self.flag = np.zeros(1, np.int64)

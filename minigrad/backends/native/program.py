@@ -15,6 +15,7 @@ from ...ops.einsum import einsum
 from ...ops.loops import scan
 from ...ops.packed_scan import packed_scan
 from ...ops.subgraph import symbols_of
+from ...ops.tree_scan import tree_scan
 from ...passes.fuse_index_checks import fuse_index_checks
 from ...passes.lower_einsum import canonical
 from ...passes.record import Stage
@@ -35,14 +36,16 @@ from .codegen.kernel import Kernel, kernel, rows, unable, written
 from .codegen.kernel_key import KernelKey, kernel_key
 from .kernels import gemm, steps
 from .packed_scan import NativePackedScan
-from .plan.launch_plan import LaunchPlan
+from .plan.launch_plan import ArenaLayout, LaunchPlan
 from .plan.legalize import legalize
 from .runtime import threads
 from .runtime.cache import generated, object_codes
 from .runtime.jit import load
+from .tree_scan import NativeTrees
 
 KEPT = 64  # sets of sizes with executables
-NATIVE_KINDS: dict[Primitive, Callable[..., NodePrograms]] = {**KINDS, packed_scan: NativePackedScan}
+NATIVE_KINDS: dict[Primitive, Callable[..., NodePrograms]] = {
+    **KINDS, packed_scan: NativePackedScan, tree_scan: NativeTrees}
 FEW = 8  # the same, for programs whose executables keep memory
 
 
@@ -80,7 +83,7 @@ class Program:
         self._graph = legalize(graph, own_outputs)
         graph = fuse_index_checks(self._graph)
         self.plan = schedule(graph, MANAGED | steps.STEPS.keys(), rows)
-        self.held = {n: NATIVE_KINDS[n.prim](n, partial(_held, own_outputs=n.prim in (scan, packed_scan),
+        self.held = {n: NATIVE_KINDS[n.prim](n, partial(_held, own_outputs=n.prim in (scan, packed_scan, tree_scan),
                                                         exact=exact or has_budget(n)))
                      for n in graph.nodes if n.prim in NATIVE_KINDS}
         self.bodies = {n: body for n, held in self.held.items()
@@ -216,13 +219,20 @@ class Program:
     def _executable(self, sizes: Mapping[Symbol, int], team: int) -> BoundProgram | Empty:
         numbers = self.launch_plan.size_table.values(sizes)
         if self.launch_plan.empty(numbers, sizes):  # NumPy has the rules for empty arrays
-            return Empty(numpy_backend.Program(self._graph), sizes)
+            return Empty(self._of_numpy, sizes)
         return self.bind(sizes, team, numbers)
 
-    def bind(self, sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None) -> BoundProgram:
-        """Return the program for sizes at which every loop has a turn."""
+    @cached_property
+    def _of_numpy(self) -> numpy_backend.Program:
+        """The program for sizes at which some loop has no turn."""
+        return numpy_backend.Program(self._graph)
+
+    def bind(self, sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None,
+             layout: ArenaLayout | None = None) -> BoundProgram:
+        """Return the program for sizes at which every loop has a turn; `layout`: one for no smaller sizes."""
         bodies = {n: body.bind for n, body in self.bodies.items()}
-        return BoundProgram(self.launch_plan, self._addresses, self.held, bodies, self.arenas, sizes, team, numbers)
+        return BoundProgram(self.launch_plan, self._addresses, self.held, bodies, self.arenas, sizes, team, numbers,
+                            layout)
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return the memory that a run keeps beside its inputs and outputs."""

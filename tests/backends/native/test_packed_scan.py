@@ -54,7 +54,7 @@ def test_steps_need_no_python(monkeypatch):
     close(step(W, mg.batch(words(SIZES[0]))), words(SIZES[0]))
     held = scans(step)
     assert held
-    assert all(scan.native_program() is not None for scan in held)
+    assert all(scan.native_program is not None for scan in held)
     for scan in held:
         monkeypatch.setattr(scan, "_program", lambda *args: pytest.fail("Python runs a step"), raising=True)
 

@@ -26,11 +26,12 @@ from ....ops.segments import (
 from ....ops.selection import flatnonzero
 from ....ops.shape import concatenate, pad
 from ....ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
+from ....ops.tree_scan import tree_heights
 from ....primitive import Primitive
 from ....symbolic import Dim, size_of
 from ..codegen import expressions
 from ..codegen.step_codegen import Request, Step
-from . import axis_kernels, copies, gather_scatter, philox, segments
+from . import axis_kernels, copies, gather_scatter, philox, segments, trees
 from . import block_einsum as block_kernels
 
 
@@ -137,5 +138,6 @@ STEPS: dict[Primitive, Kind] = {
                     Kind(segments.totals, _ids_last)),
     recurrence: Kind(axis_kernels.recurrence, _dtypes), segment_recurrence: Kind(axis_kernels.recurrence, _ids_last),
     segment_shift: Kind(segments.shift, _ids_last),
+    tree_heights: Kind(trees.heights, _counted(), room=lambda node: size_of(node.shape) * trees.ROOM),
     random_bits: Kind(philox.random_bits, _stream), random_at: Kind(philox.random_at, _at),
     block_einsum: Kind(block_kernels.contraction, block_kernels.unable)}

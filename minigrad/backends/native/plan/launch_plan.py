@@ -201,7 +201,15 @@ class LaunchPlan:
 
     def layout(self, numbers: np.ndarray, partition: Partition) -> ArenaLayout:
         """Return a layout of the arena: one for slightly larger sizes, if there is one."""
-        need = self._need(numbers, partition)
+        return self._layout(self._need(numbers, partition))
+
+    def common_layout(self, sizes: Sequence[np.ndarray], team: int) -> ArenaLayout:
+        """Return a layout for several sets of sizes, given the numbers of each."""
+        return self._layout(np.maximum.reduce([self._need(numbers, self.partition(numbers, team))
+                                               for numbers in sizes]))
+
+    def _layout(self, need: np.ndarray) -> ArenaLayout:
+        """Return a layout with room for the bytes of each piece."""
         if self.exact:
             return self._allocated(need)
         for known in self._layouts:

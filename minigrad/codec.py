@@ -16,7 +16,7 @@ import optree
 
 from .budgets import Budget
 from .errors import GraphError, Location, Place
-from .graph import CALLS, FORMS, PRIMITIVES, TEXTS, Graph, Node, PyTree
+from .graph import PRIMITIVES, Graph, Node, PyTree
 from .parameters import check_params
 from .static import Static, static_parts
 from .symbolic import Dim, Symbol, polynomial
@@ -244,7 +244,7 @@ def from_json(text: str) -> Graph:
     return _from_text(text, Decoder())
 
 
-def _to_pickle(graph: Graph) -> tuple[Callable[..., Graph], tuple[str, list[object]]]:
+def to_pickle(graph: Graph) -> tuple[Callable[..., Graph], tuple[str, list[object]]]:
     # Pytrees of the user's classes and functions of callbacks have no JSON form; they have their own pickles.
     others: list[object] = []
     return _from_pickle, (_to_text(graph, Encoder(others)), others)
@@ -332,8 +332,3 @@ def _check_decoded(node: Node) -> None:
         fits = type(value) is _PYTHON[node.dtype.kind]
         if not fits or (type(value) is int and not np.iinfo(node.dtype).min <= value <= np.iinfo(node.dtype).max):
             raise GraphError(f"{str(value)[:60]!r} is not a number of dtype {node.dtype.name}")
-
-
-FORMS["from_json"] = from_json
-TEXTS["to_json"] = to_json
-CALLS["__reduce__"] = _to_pickle

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import functools
-import gc
-import os
 import types
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias, cast, overload
@@ -19,6 +16,7 @@ from . import backends, interpreters, passes
 from .argument_sizes import argument_sizes
 from .backends.subgraph import budgets_in
 from .budgets import Budget
+from .collector import uncollected
 from .debugging import debugging
 from .errors import BatchError, MinigradError, ShapeError, at_user_line
 from .graph import Graph, PyTree
@@ -60,7 +58,7 @@ class Entry:
     def build(self) -> Entry:
         """Build the program on the first call, and return the entry."""
         if "_built" not in vars(self):  # not a cached property: Python 3.11 holds a lock of the class meanwhile
-            with _uncollected():
+            with uncollected():
                 vars(self)["_built"] = self._build()
         return self
 
@@ -412,7 +410,7 @@ class Compiled(Immutable):
 
     def _trace(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], arguments: Arguments
                ) -> tuple[Entry, Arguments]:
-        with self._lock, _uncollected():
+        with self._lock, uncollected():
             backends.start(backend := self._backend_for(arguments.flat.leaves), **self._options)
             traced, arguments = self._fixed.trace(args, kwargs, arguments)
             kinds = self._kinds(arguments)
@@ -436,47 +434,6 @@ def _unpickled(f: Callable[..., PyTree], backend: str, without: tuple[str, ...],
         here = entry.backend if entry.on_device else compiled._backend
         compiled._enter(replace(entry, backend=here), (here, tree, *kinds))
     return compiled
-
-
-class _Pause:
-    """The number of threads that build a program; the cyclic GC is paused until the last of them ends."""
-
-    def __init__(self) -> None:
-        self._lock, self._count, self._enabled = Lock(), 0, False
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._alone)
-
-    def begin(self) -> None:
-        with self._lock:
-            if not self._count:
-                self._enabled = gc.isenabled()
-                gc.disable()
-            self._count += 1
-
-    def end(self) -> None:
-        with self._lock:
-            self._count = max(self._count - 1, 0)
-            if not self._count and self._enabled:
-                gc.enable()
-
-    def _alone(self) -> None:
-        """Reset in a forked child, which has none of the other threads."""
-        if self._count and self._enabled:
-            gc.enable()
-        self._count = 0
-
-
-_pause = _Pause()
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Pause the cyclic GC: the graph outlives compilation, and collection costs a third of its time."""
-    _pause.begin()
-    try:
-        yield
-    finally:
-        _pause.end()
 
 
 @overload

@@ -7,7 +7,7 @@ The core reaches them by the tables that they fill when they are imported: `PRIM
 from functools import partial
 from typing import Any
 
-from . import codec, numpy, size_queries, text
+from . import numpy, size_queries, text
 from .graph import CALLS, FORMS, TEXTS
 from .ops import (
     block_einsum,

@@ -12,6 +12,7 @@ import optree
 import pytest
 
 import minigrad as mg
+from minigrad import compiler
 
 rng = np.random.default_rng(0)
 W = np.array([1.0, 2.0, 0.5])
@@ -277,11 +278,11 @@ def test_a_dropped_program_leaves_memory():
 
 
 def test_the_bound_of_programs_is_documented_and_checked():
-    assert str(mg.compiler.MAXSIZE) in mg.compile.__doc__
+    assert str(compiler.MAXSIZE) in mg.compile.__doc__
     everything = mg.compile(squares, maxsize=None, backend="numpy")
-    for n in range(1, mg.compiler.MAXSIZE + 3):
+    for n in range(1, compiler.MAXSIZE + 3):
         everything(of_length(n))
-    assert len(everything.entries) == mg.compiler.MAXSIZE + 2
+    assert len(everything.entries) == compiler.MAXSIZE + 2
     for wrong in (0, -1, 2.0, True, "3"):
         with pytest.raises(mg.MinigradError, match=r"test_compiler.py:\d+: maxsize must be an int of at least 1"):
             mg.compile(squares, maxsize=wrong)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ..errors import MinigradError, at_user_line
-from ..graph import FORMS, Graph
+from ..graph import Graph
 from ..ops.results import checks_as_results
 from .dead_code import dead_code
 from .factorize import factorize
@@ -81,6 +81,3 @@ def optimize(graph: Graph, without: Collection[str] = ()) -> Graph:
     """Return the graph after all passes except those in `without`."""
     check_names(without)
     return run(graph, without)[0]
-
-
-FORMS["optimize"] = optimize

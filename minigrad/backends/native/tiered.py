@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from ...collector import uncollected
 from ...graph import Graph
 from ...locks import Lock
 from ...passes.record import Stage
@@ -71,7 +72,8 @@ class Tiered:
     def finish(self) -> None:
         """Build the machine code, and let the next call take it."""
         try:
-            program = self._build()
+            with uncollected():
+                program = self._build()
         except Exception as error:
             reason = "".join(traceback.format_exception_only(error)).strip()
             self._note = f"NumPy answers: the build of the machine code failed: {reason}"

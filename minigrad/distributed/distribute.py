@@ -67,7 +67,8 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
     in_axes : int, None, or a pytree of them
         The batch axis of each argument, as in `microbatch`.
     timeout : float, optional
-        The seconds to wait for a part. Dask's schedulers without a client do not keep it.
+        The seconds to wait for a part. One that is late runs on in its thread or process, and parts that wait are
+        cancelled. Collections of Dask that compute later do not keep it.
     progress : bool or str
         Whether to show a progress bar of the parts, with the examples a second, or its text.
     memory_per_worker : int or str, optional
@@ -82,7 +83,8 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
         the file. Threads get no copies.
 
         Dask arrays, data frames (arrays of their columns) and bags of examples are arguments too: each chunk is
-        computed where it lies. Results per example are then Dask arrays, which compute when they are asked for.
+        computed where it lies. Results per example are then Dask arrays, and bags where they differ in size, which
+        compute when they are asked for.
 
     Raises
     ------

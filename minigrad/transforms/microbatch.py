@@ -358,7 +358,7 @@ class _Passes:
         packed, read = parts_.counts, set(self.old)
         if packed:  # most programs read few leaves and row counts of a batch
             read = set(reachable(outputs))
-            sizes: set[Symbol] = set().union(*map(symbols_of_node, read))
+            sizes: set[Symbol] = set().union(*map(symbols_of_node, read), *(n.symbols for n, _ in filter(None, shifts)))
             packed = {s: n for s, n in packed.items() if s in sizes}
         counts = [(placeholder(ArrayType((cut.dim,), n.dtype)), n, 0) for n in packed.values()]
         mapped = [(o, n, a) for o, n, a in zip(self.old, self.new, parts_.axes, strict=True)

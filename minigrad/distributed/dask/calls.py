@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -19,7 +18,7 @@ from dask.delayed import Delayed
 from ...errors import BatchError, MinigradError, at_user_line
 from ...graph import InAxes, PyTree
 from ...ragged.batch import Batch, is_batch
-from ...symbolic import Symbol, value
+from ...symbolic import Symbol
 from ...transforms.graph_forms import leaf_axes
 from ...transforms.static_arguments import is_static
 from ..chunks import Results, Sent, shared_leaves
@@ -27,8 +26,9 @@ from ..divide import Divided, Dividing, Values
 from ..executors import Executor
 from ..versions import SMALL, Versions
 from .arguments import ArrayChunks, BagChunks, ChunkError, Chunks, FrameChunks, LocalChunks, is_collection
+from .results import Lazy, in_chunks, with_bags
 from .scheduler import Scheduler
-from .tasks import Place, count_chunk, first_of, length, one, paths_of, run, some
+from .tasks import Place, count_chunk, first_of, length, paths_of, run, some
 
 _ROWS = 1000  # examples of a stand-in for a data frame: a hint of the order of magnitude
 
@@ -72,8 +72,8 @@ class Collections:
         """Return the arguments with the values of collections that have no batch axis."""
         scheduler = Scheduler(executor, self._timeout, self._name)
         leaves, structure, axes = self.leaves(args, kwargs)
-        opened = [scheduler.value(x) if axis is None and is_collection(x) else x
-                  for x, axis in zip(leaves, axes, strict=True)]
+        opened = [scheduler.value(x, f"argument {k}") if axis is None and is_collection(x) else x
+                  for k, (x, axis) in enumerate(zip(leaves, axes, strict=True))]
         values: PyTree = optree.tree_unflatten(structure, opened)
         args, kwargs = values
         return args, kwargs
@@ -111,7 +111,7 @@ class Collections:
         """Return the first example of a bag."""
         if bag.name not in self._examples:
             for partition in bag.to_delayed():
-                if found := scheduler.value(dask.delayed(first_of)(partition)):
+                if found := scheduler.value(dask.delayed(first_of)(partition), "the first example"):
                     (self._examples[bag.name],) = found
                     break
             else:
@@ -256,13 +256,13 @@ class _Chunked:
         """Return the result of the call."""
         divided = self._divided
         p = divided.node.params
-        lazy = {k: i for k, i in divided.direct.items() if p["out_axes"][i] is not None}
+        lazy, batches = in_chunks(divided)
         rest = [k for k in range(len(divided.graph.outputs)) if k not in lazy]
         after = divided.after.of(rest)
         first_result = len(divided.graph.inputs)
         wanted = sorted({k - first_result for k in after.reads if k >= first_result}
                         | {i for i, axis in enumerate(p["out_axes"]) if axis is None and rest})
-        self._refuse(lazy, wanted, after.reads)
+        self._refuse(after.reads)
         counts = self._counted() if divided.shared.reads or divided.shared.entry.graph.outputs else None
         sizes = self._sizes if counts is None else [n for n, *_ in counts]
         whole = self._of_stand_in if counts is None else self._whole(counts)
@@ -279,8 +279,10 @@ class _Chunked:
             sizes = [r.counts[0] for r in results]
             computed = after([*self._arrays, *self._combined(results, wanted)], whole)
             values = dict(zip(rest, computed, strict=True))
-        arrays: dict[int, PyTree] = {k: self._array(parts, i, sizes) for k, i in lazy.items()}
-        return divided.result(values, arrays)
+        later = Lazy(divided, parts, sizes, self._of_stand_in)
+        bags = {k: bag for b, places in batches for bag in [later.bag(b)] for k in places}
+        others = {k: bags[k] if k in bags else later.array(i) for k, i in lazy.items()}
+        return with_bags(divided.result(values, others))
 
     def _computed(self, tasks: Sequence[Delayed]) -> list[Results]:
         """Return the results of tasks, in their order, with a progress bar if one is asked for."""
@@ -293,15 +295,8 @@ class _Chunked:
                 show(len(results), examples)
         return results
 
-    def _refuse(self, lazy: dict[int, int], wanted: Sequence[int], reads: Sequence[int]) -> None:
+    def _refuse(self, reads: Sequence[int]) -> None:
         """Refuse results that chunks do not have."""
-        p = self._divided.node.params
-        for i in {*lazy.values(), *wanted}:
-            axis, t = p["out_axes"][i], p["graph"].outputs[i].type
-            if axis is not None and t.shape[axis] != p["dim"]:
-                raise BatchError(at_user_line(
-                    f"{self._name}: a result of ragged size, {t}, which no Dask array holds. Return values of one "
-                    "shape per example"))
         for k in reads:
             if k in self._mapped:
                 raise BatchError(at_user_line(
@@ -316,18 +311,6 @@ class _Chunked:
         out = dict(zip([wanted[j] for j in sums], self._divided.summed(terms), strict=True))
         for j, i in enumerate(wanted):
             if axes[i] is not None:
+                assert i not in self._divided.positions.moved  # no value is computed from positions
                 out[i] = np.concatenate([x for r in results if (x := r.values[j]) is not None], axis=axes[i])
         return [out.get(i, np.empty(0)) for i in range(len(axes))]
-
-    def _array(self, parts: Sequence[Delayed], i: int, sizes: Sequence[int] | None) -> da.Array:
-        """Return a result per example as a Dask array."""
-        p = self._divided.node.params
-        axis, node = p["out_axes"][i], p["graph"].outputs[i]
-        known = {**self._of_stand_in, **{own: 0 for own, _ in self._divided.symbols}}
-        shape = [value(n, known) for n in node.shape]
-        blocks = []
-        for k, part in enumerate(parts):
-            n = math.nan if sizes is None else sizes[k]
-            blocks.append(da.from_delayed(dask.delayed(one, pure=False)(part, i),
-                                          (*shape[:axis], n, *shape[axis + 1:]), node.dtype))
-        return da.concatenate(blocks, axis, allow_unknown_chunksizes=True)

@@ -11,6 +11,7 @@ from dask.delayed import Delayed
 from ...errors import MinigradError
 from ...graph import PyTree
 from ..executors import DaskClient, Executor, in_process, is_dask_client, refuse_closed
+from . import timed
 
 
 class Scheduler:
@@ -22,15 +23,17 @@ class Scheduler:
 
     def __init__(self, executor: Executor | None, timeout: float | None, name: str):
         self._timeout, self._name = timeout, name
-        self._options: dict[str, object] = {}
+        self._options: dict[str, PyTree] = {}
         self.client = executor if is_dask_client(executor) else None
         if executor is None:
             self.client = _current_client()
-            return
-        refuse_closed(executor, name)
-        if self.client is None:
-            self._options = {"scheduler": executor} if in_process(executor) else {
-                "scheduler": "processes", "pool": executor}
+        else:
+            refuse_closed(executor, name)
+            if self.client is None:
+                self._options = {"scheduler": executor} if in_process(executor) else {
+                    "scheduler": "processes", "pool": executor, "chunksize": 1}
+        if self.client is None and timeout is not None:
+            timed.refuse_untimed(self._options, timeout, name)
 
     @property
     def pickles(self) -> bool:
@@ -51,32 +54,40 @@ class Scheduler:
         futures = sys.modules["distributed"].futures_of(x)
         return all(f.client is self.client and f.status in ("finished", "pending") for f in futures)
 
-    def values(self, tasks: Sequence[Delayed]) -> Iterator[PyTree]:
-        """Yield the results of tasks, in their order."""
-        if self.client is None:
+    def values(self, tasks: Sequence[Delayed], place: str = "chunk") -> Iterator[PyTree]:
+        """Yield the results of tasks, in their order; errors name the place."""
+        if self.client is None and self._timeout is None:
             yield from dask.compute(*tasks, **self._options)
             return
-        futures = self.client.compute(list(tasks))
+        results = (self._on_cluster(self.client, tasks) if self.client is not None else
+                   timed.results(tasks, self._timeout or 0.0, self._options))
+        for k in range(len(tasks)):
+            try:
+                result = next(results)
+            except Exception as error:
+                if isinstance(error, MinigradError) or type(error) is IndexError:
+                    raise
+                why = (f"no result in {self._timeout} s" if isinstance(error, TimeoutError)
+                       else f"{type(error).__name__}: {error}")
+                number = f" {k} of {len(tasks)}" if place == "chunk" else ""
+                raise MinigradError(f"{self._name}: {place}{number}: {why}") from error
+            yield result
+
+    def _on_cluster(self, client: DaskClient, tasks: Sequence[Delayed]) -> Iterator[PyTree]:
+        """Yield the results of tasks on a cluster, each at most a time-out after the one before."""
+        futures = client.compute(list(tasks))
         try:
             for k in range(len(futures)):
-                try:
-                    yield futures[k].result(self._timeout)
-                except Exception as error:
-                    if isinstance(error, MinigradError) or type(error) is IndexError:
-                        raise
-                    why = (f"no result in {self._timeout} s" if isinstance(error, TimeoutError)
-                           else f"{type(error).__name__}: {error}")
-                    raise MinigradError(f"{self._name}: chunk {k} of {len(futures)}: {why}") from error
+                yield futures[k].result(self._timeout)
                 futures[k] = None  # the cluster may forget it
         except BaseException:
-            self.client.cancel([f for f in futures if f is not None])
+            client.cancel([f for f in futures if f is not None])
             raise
 
-    def value(self, x: PyTree) -> PyTree:
+    def value(self, x: PyTree, place: str) -> PyTree:
         """Return the value of a collection."""
-        if self.client is not None:
-            return self.client.compute(x).result(self._timeout)
-        return dask.compute(x, **self._options)[0]
+        (value,) = self.values([dask.delayed(x)], place)
+        return value
 
 
 def _current_client() -> DaskClient | None:

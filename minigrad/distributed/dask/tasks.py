@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from typing import NamedTuple
 
 import numpy as np
@@ -10,11 +10,14 @@ import optree
 
 from ...errors import MinigradError
 from ...graph import PyTree
-from ...ragged.batch import is_batch
+from ...ragged.batch import Batch, is_batch, shift_indices
+from ...ragged.schema import Schema
 from ..chunks import Results, Sent
 from ..divide import Values
 from ..files import InFile
 from .arguments import ChunkError, together
+
+Terms = list[tuple[int, int]]  # places among the counts of a chunk, and factors
 
 
 class Place(NamedTuple):
@@ -116,6 +119,25 @@ def some(results: Results, which: Sequence[int]) -> Results:
 def one(results: Results, which: int) -> np.ndarray | None:
     """Return one result of a chunk."""
     return results.values[which]
+
+
+def rows_of(results: Results, terms: Terms) -> int:
+    """Return a number of rows of a chunk."""
+    return sum(results.counts[k] * factor for k, factor in terms)
+
+
+def moved(results: Results, which: int, before: int, null: bool) -> np.ndarray:
+    """Return indices of a chunk as those of the whole batch, where so many rows precede the chunk's."""
+    x = results.values[which]
+    assert x is not None
+    out = x.copy()
+    shift_indices(out, before, -1 if null else None)
+    return out
+
+
+def examples_of(schema: Schema, places: Mapping[str, int], results: Results) -> list[PyTree]:
+    """Return the examples of a chunk, from the places of a batch's arrays among its results."""
+    return Batch.of_leaves(schema, {name: results.values[k] for name, k in places.items()}).unbatch()
 
 
 def first_of(examples: Iterable[PyTree]) -> list[PyTree]:

@@ -405,8 +405,6 @@ def test_wrong_calls(frame):
         mg.distribute(GRADIENT)(W, x, dask.delayed(Y))
     with pytest.raises(BatchError, match="whose examples are its rows: axis 0, got axis 1"):
         mg.distribute(mg.mean_loss(lambda r: np.sum(r)), in_axes=1)(frame)
-    with pytest.raises(BatchError, match="a result of ragged size"):
-        mg.distribute(mg.vmap(lambda v, s: s.x * v, in_axes=(None, 0)))(V, db.from_sequence(EXAMPLES, npartitions=2))
     with pytest.raises(mg.MinigradError, match="cannot be traced"):
         mg.grad(mg.distribute(mg.mean_loss(loss, in_axes=AXES)))(W, X, Y)
 

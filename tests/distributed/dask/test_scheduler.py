@@ -33,7 +33,7 @@ def test_pools_compute_in_order():
             scheduler = Scheduler(executor, None, "f")
             assert scheduler.pickles == pickles
             assert list(scheduler.values(tasks(double))) == [0, 2, 4, 6]
-            assert scheduler.value(dask.delayed(double)(4)) == 8
+            assert scheduler.value(dask.delayed(double)(4), "an argument") == 8
             value = dask.delayed(np.ones(3))
             assert scheduler.kept(value) is value
             assert scheduler.is_kept(value)
@@ -47,7 +47,7 @@ def test_a_client_keeps_values_until_it_restarts():
             assert list(scheduler.values(tasks(double))) == [0, 2, 4, 6]
         kept = scheduler.kept(dask.delayed(np.ones(3), name="kept", traverse=False))
         assert scheduler.is_kept(kept)
-        assert scheduler.value(dask.delayed(np.sum)(kept)) == 3
+        assert scheduler.value(dask.delayed(np.sum)(kept), "an argument") == 3
         with pytest.raises(MinigradError, match="f: chunk 0 of 4: ZeroDivisionError: at 0"):
             list(scheduler.values(tasks(fails)))
         client.restart(wait_for_workers=False)

@@ -56,7 +56,7 @@ class Program:
 
     def __init__(self, graph: Graph, exact: bool = False):
         graph = fuse_index_checks(graph)
-        self._plan: Plan = schedule(graph, MANAGED)
+        self._plan: Plan = schedule(graph, lambda n: n.prim in MANAGED)
         printed = Printer(self._plan).print()
         self._held = {n: KINDS[n.prim](n, partial(_held, exact=exact or has_budget(n) or has_two_sizes(n)))
                       for n in graph.nodes if n.prim in KINDS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,9 @@ def operands(name: str, *values: ArrayLike) -> list[Node]:
     return nodes
 
 
-def _tuple(name: str, node: Node) -> tuple[Array, ...]:
+def _tuple(name: str, nodes: Sequence[Node]) -> tuple[Array, ...]:
     """Return the results as NumPy's own named tuple."""
-    results: tuple[Array, ...] = _RESULTS[name](*(Array(p) for p in parts(node)))
+    results: tuple[Array, ...] = _RESULTS[name](*map(Array, nodes))
     return results
 
 
@@ -46,7 +47,8 @@ def det(a: ArrayLike) -> Array:
 @implements(np.linalg.slogdet)
 def slogdet(a: ArrayLike) -> tuple[Array, ...]:
     """Return sign and logarithm of the absolute value of the determinant."""
-    return _tuple("slogdet", determinants.slogdet(*operands("slogdet", a)))
+    out = determinants.slogdet(*operands("slogdet", a))
+    return _tuple("slogdet", [determinants.last(out, i) for i in range(2)])
 
 
 @implements(np.linalg.cholesky)
@@ -69,7 +71,7 @@ def eigh(a: ArrayLike, UPLO: str = "L") -> tuple[Array, ...]:
     triangle = str(UPLO).upper()
     if triangle not in ("L", "U"):
         raise ShapeError(at_user_line(f"np.linalg.eigh with UPLO={UPLO!r}: it must be 'L' or 'U'"))
-    return _tuple("eigh", la.eigh(transposed(x) if triangle == "U" else x))
+    return _tuple("eigh", parts(la.eigh(transposed(x) if triangle == "U" else x)))
 
 
 @implements(np.linalg.eigvalsh)
@@ -86,7 +88,7 @@ def qr(a: ArrayLike, mode: str = "reduced") -> tuple[Array, ...]:
     """Return the reduced QR decomposition."""
     if mode != "reduced":
         raise TraceError(at_user_line(f"np.linalg.qr with mode={mode!r}: only the reduced form is differentiable here"))
-    return _tuple("qr", la.qr(*operands("qr", a)))
+    return _tuple("qr", parts(la.qr(*operands("qr", a))))
 
 
 @implements(np.linalg.svd)
@@ -101,7 +103,7 @@ def svd(a: ArrayLike, full_matrices: bool = True, compute_uv: bool = True,
 
 def _svd(a: ArrayLike, hermitian: bool = False) -> tuple[Array, ...]:
     (x,) = operands("svd", a)
-    return _tuple("svd", la.svd(la.mirrored(x) if hermitian else x))
+    return _tuple("svd", parts(la.svd(la.mirrored(x) if hermitian else x)))
 
 
 @implements(np.linalg.svdvals)

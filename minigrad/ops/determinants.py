@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import interpreters
 from ..axes import subscripts
-from ..graph import PRIMITIVES, ArrayType, Node, TupleType, zeros_like
+from ..graph import PRIMITIVES, ArrayType, Node, zeros_like
 from ..primitive import ArrayNamespace, Sample, broadcast_leading, fail, move_axis, placeholder
 from ..symbolic import Dim
 from ..tracing import guard_equal_shapes
@@ -22,11 +22,17 @@ from .broadcast import broadcast_along
 from .linalg import inv
 from .matrices import check_matrix, inner, leading_flops, matrix_samples, normal, on_matrices, product, transposed
 from .reduce import sum_
+from .shape import concatenate, reshape, section
 
 
 def _scalars(name: str, t: ArrayType) -> ArrayType:
     """Return the type of one number for each matrix."""
     return ArrayType(check_matrix(name, t).shape[:-2], t.dtype)
+
+
+def last(x: Node, i: int) -> Node:
+    """Return element `i` along the last axis."""
+    return reshape(section(x, x.ndim - 1, i, 1), shape=x.shape[:-1])
 
 
 def _times(scalar: Node, x: Node) -> Node:
@@ -216,10 +222,16 @@ det = on_matrices(
     axes=subscripts("... m! n! -> ..."),
     samples=partial(matrix_samples, (3, 3), (2, 2, 2), (1, 1)))
 
-# (sign, log of the absolute determinant). The sign's derivative is zero.
+
+def _slogdet_jvp(ts: Sequence[Node], out: Node, a: Node) -> Node:
+    log = inner(transposed(inv(a)), ts[0])
+    return concatenate(*(reshape(x, shape=(*x.shape, 1)) for x in (zeros_like(log), log)), axis=out.ndim - 1)
+
+
+# (sign, log of the absolute determinant) along a new last axis. The sign's derivative is zero.
 slogdet = on_matrices(
-    "slogdet", lambda a: TupleType((_scalars("slogdet", a),) * 2), lambda xp, a: tuple(xp.linalg.slogdet(a)),
-    vjp=lambda g, out, a: [_times(g[1], transposed(inv(a)))],
-    jvp=lambda ts, out, a: (None, inner(transposed(inv(a)), ts[0])), flops=leading_flops(lambda m, n: 2 * n**3 / 3),
-    axes=subscripts("... m! n! -> ..., ..."),
+    "slogdet", lambda a: ArrayType((*_scalars("slogdet", a).shape, 2), a.dtype),
+    lambda xp, a: xp.stack(tuple(xp.linalg.slogdet(a)), axis=-1),
+    vjp=lambda g, out, a: [_times(last(g, 1), transposed(inv(a)))], jvp=_slogdet_jvp,
+    flops=leading_flops(lambda m, n: 2 * n**3 / 3), axes=subscripts("... m! n! -> ... k!"),
     samples=partial(matrix_samples, (3, 3), (2, 2, 2)))

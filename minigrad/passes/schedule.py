@@ -7,11 +7,10 @@ take the memory of an operand whose last reader it is (in place).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..graph import Graph, Node
-from ..primitive import Primitive
 from ..symbolic import Dim, size_of
 from ..views import is_whole
 from .fuse import Group, Roles, RowCount, by_rows, dependencies, fuse, reads_rows, rows_of, terminal
@@ -119,15 +118,15 @@ def row_bytes(node: Node) -> int | Dim:
     return size_of(node.shape[1:]) * node.dtype.itemsize
 
 
-def schedule(graph: Graph, managed: Collection[Primitive] = (),
+def schedule(graph: Graph, managed: Callable[[Node], bool] = lambda node: False,
              rows_of: Callable[[Node], RowCount] = rows_of) -> Plan:
     """Plan the graph.
 
     Parameters
     ----------
     graph : Graph
-    managed : collection of Primitive
-        The primitives that write into given memory, beside row-local statements; the others allocate their results.
+    managed : callable, optional
+        Whether a statement, beside row-local ones, writes into given memory; the others allocate their results.
     rows_of : callable, optional
         As of `fuse`.
     """
@@ -149,7 +148,7 @@ def schedule(graph: Graph, managed: Collection[Primitive] = (),
             leaving.add(source)
             last_use[source] = end
     leaving.update(n for g in groups for n in g.nodes if g.rows is None or terminal(n))
-    has_buffer = {n for n in leaving if rows_of(n) is not None or n.prim.kind == "elementwise" or n.prim in managed}
+    has_buffer = {n for n in leaving if rows_of(n) is not None or n.prim.kind == "elementwise" or managed(n)}
     outputs = _claim_outputs(graph, roles, has_buffer)
     plan = Plan(graph, roles, [], [], {}, last_use, outputs, {})
     for k, g in enumerate(groups):

@@ -104,7 +104,8 @@ class Program:
             n)) if n in looping else build, self._device.xp) for n in holding}
         self.loops = {n: [program for _, program, _ in self.held[n].programs if isinstance(program, Program)]
                       for n in looping}
-        planner = Planner(schedule(graph, WRITTEN), self.host, host_outputs, self.loops, lent, stops, self.without)
+        plan = schedule(graph, lambda n: n.prim in WRITTEN)
+        planner = Planner(plan, self.host, host_outputs, self.loops, lent, stops, self.without)
         self.plan = planner.build()
         self._dtypes = [None if i in host_inputs else n.dtype for i, n in enumerate(graph.inputs)]
         self._runs: Bounded[tuple[int, ...], RunPlan] = Bounded(_REMEMBERED)

@@ -24,6 +24,7 @@ from ..workspace import owning
 from .codegen.step_codegen import Request, StepCode, load_all
 from .codegen.strides import View
 from .kernels import gemm, scan
+from .kernels.faults import ERRORS
 from .kernels.gemm_plan import gemm_args
 from .kernels.steps import STEPS
 from .plan.launch_plan import ARENA, FLAG, ArenaLayout, LaunchPlan
@@ -119,8 +120,8 @@ class BoundProgram:
         self.dtypes = plan.in_dtypes
         self.run_steps = runner()
 
-    def run(self, arrays: Sequence[np.ndarray], ready: Ready | None = None) -> list[np.ndarray] | None:
-        """Return the outputs; None if an index was out of range.
+    def run(self, arrays: Sequence[np.ndarray], ready: Ready | None = None) -> list[np.ndarray]:
+        """Return the outputs, or raise the fault that a step finds.
 
         Where native steps write all outputs, `ready` is called as soon as one is written.
         """
@@ -141,7 +142,9 @@ class BoundProgram:
             self._announce(in_out, outputs, ready)
         if arena is not None:
             self.arenas.give_back(arena)
-        return None if self.flag[0] and self._wrong() else outputs
+        if self.flag[0]:
+            self._fail()
+        return outputs
 
     def _announce(self, in_out: tuple[np.ndarray, ...], outputs: list[np.ndarray], ready: Ready) -> None:
         """Run the steps up to each output's last one, and announce it."""
@@ -154,12 +157,12 @@ class BoundProgram:
         self.run_steps(address + 16 * begin, self.table_range[1] - begin, self.bases_address, in_out, first,
                        len(in_out))
 
-    def _wrong(self) -> bool:
-        """Reset the flag of an index out of range."""
-        self.flag[0] = 0
-        return True
+    def _fail(self) -> None:
+        """Reset the flag, and raise the error that it stands for."""
+        (kind, text), self.flag[0] = ERRORS[int(self.flag[0])], 0
+        raise kind(text)
 
-    def _mixed(self, in_out: tuple[np.ndarray, ...], outputs: list[np.ndarray]) -> list[np.ndarray] | None:
+    def _mixed(self, in_out: tuple[np.ndarray, ...], outputs: list[np.ndarray]) -> list[np.ndarray]:
         """Run native steps and Python's in turn."""
         self.now, self.values, first = in_out, {}, 2
         try:
@@ -168,8 +171,8 @@ class BoundProgram:
                     if isinstance(stretch, tuple):
                         self.run_steps(*stretch, self.bases_address, in_out, first, len(in_out))
                         in_out, first = (), 0
-                        if self.flag[0] and self._wrong():
-                            return None
+                        if self.flag[0]:
+                            self._fail()
                     else:
                         stretch()
                 for i, (source, end) in enumerate(zip(self.plan.sources, self._ends, strict=True)):

@@ -82,7 +82,7 @@ class Program:
     def __init__(self, graph: Graph, own_outputs: bool = False, exact: bool = False):
         self._graph = legalize(graph, own_outputs)
         graph = fuse_index_checks(self._graph)
-        self.plan = schedule(graph, MANAGED | steps.STEPS.keys(), rows)
+        self.plan = schedule(graph, lambda n: n.prim in MANAGED or steps.unable(n) is None, rows)
         self.held = {n: NATIVE_KINDS[n.prim](n, partial(_held, own_outputs=n.prim in (scan, packed_scan, tree_scan),
                                                         exact=exact or has_budget(n)))
                      for n in graph.nodes if n.prim in NATIVE_KINDS}
@@ -200,14 +200,11 @@ class Program:
         except IndexError:
             executable = self._executable(sizes, key[0])
         try:
-            outputs = executable.run(arrays, ready)
+            return executable.run(arrays, ready)
         except (IndexError, ValueError) as error:
             raise explain(error, self._graph, arrays, sizes) from None
         finally:
             pool.append(executable)
-        if outputs is None:
-            raise explain(IndexError("an index is out of range"), self._graph, arrays, sizes)
-        return outputs
 
     def _release(self) -> None:
         """Free the memory of the executables."""

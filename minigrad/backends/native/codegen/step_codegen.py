@@ -71,7 +71,7 @@ class Request(NamedTuple):
     room : Place
         Memory beside operands and result.
     flag : Place
-        A number that becomes 1 if an index is out of range.
+        A number that becomes one of `kernels.faults`; 1 if an index is out of range.
     team : int
         Threads that may work on it.
     """

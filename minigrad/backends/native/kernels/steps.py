@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from ....graph import ArrayType, Node
 from ....ops.block_einsum import block_einsum
 from ....ops.checks import in_range
+from ....ops.determinants import det, slogdet
 from ....ops.index import gather, scatter_add
+from ....ops.linalg import cholesky, inv, solve, triangular_solve
 from ....ops.random import random_at, random_bits
 from ....ops.recurrence import recurrence, segment_recurrence, segment_shift
 from ....ops.reduce import argmax, argmin
@@ -31,7 +33,7 @@ from ....primitive import Primitive
 from ....symbolic import Dim, size_of
 from ..codegen import expressions
 from ..codegen.step_codegen import Request, Step
-from . import axis_kernels, copies, gather_scatter, philox, segments, trees
+from . import axis_kernels, copies, gather_scatter, matrices, philox, segments, trees
 from . import block_einsum as block_kernels
 
 
@@ -140,4 +142,7 @@ STEPS: dict[Primitive, Kind] = {
     segment_shift: Kind(segments.shift, _ids_last),
     tree_heights: Kind(trees.heights, _counted(), room=lambda node: size_of(node.shape) * trees.ROOM),
     random_bits: Kind(philox.random_bits, _stream), random_at: Kind(philox.random_at, _at),
+    **{prim: Kind(make, matrices.unable) for prim, make in (
+        (solve, matrices.solve), (triangular_solve, matrices.triangular), (inv, matrices.inverse),
+        (cholesky, matrices.factor), (det, matrices.determinant), (slogdet, matrices.signs_and_logs))},
     block_einsum: Kind(block_kernels.contraction, block_kernels.unable)}

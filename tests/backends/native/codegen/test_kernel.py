@@ -18,7 +18,7 @@ from tests.passes.programs import input_, node
 
 def kernel_of(inputs, *outputs):
     """Return the kernel of a program of one group, and its code."""
-    plan = schedule(Graph(tuple(inputs), outputs), MANAGED, rows)
+    plan = schedule(Graph(tuple(inputs), outputs), lambda n: n.prim in MANAGED, rows)
     (step,) = plan.steps
     key = kernel_key(plan, step)
     text, note = written(key)

@@ -26,7 +26,7 @@ VALUE, SCRATCH = Memory("value", x), Memory("scratch", x)
 
 
 def emitter_of(name):
-    return KernelEmitter(name, 4, schedule(Graph((x,), (node("neg", x),)), MANAGED, rows))
+    return KernelEmitter(name, 4, schedule(Graph((x,), (node("neg", x),)), lambda n: n.prim in MANAGED, rows))
 
 
 def run(emitter, name, numbers, *arrays):

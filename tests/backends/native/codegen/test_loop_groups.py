@@ -14,7 +14,7 @@ from tests.passes.programs import input_, node
 
 def names(inputs, *outputs):
     """Return the names of the statements of each loop of a program of one group."""
-    plan = schedule(Graph(tuple(inputs), outputs), MANAGED, rows)
+    plan = schedule(Graph(tuple(inputs), outputs), lambda n: n.prim in MANAGED, rows)
     (step,) = plan.steps
     return [[n.prim.name for n in loop.nodes] for loop in loops(plan, step)]
 

@@ -97,7 +97,7 @@ def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float 
     turn : float
         Seconds of measured calls in one turn, about; at least one call.
     """
-    calls = {name: _warm_up(call, turn) for name, call in contestants.items()}
+    calls = {name: warm_up(call, turn) for name, call in contestants.items()}
     order = list(contestants)
     calm: list[dict[str, float]] = []
     disturbed: list[dict[str, float]] = []
@@ -107,7 +107,7 @@ def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float 
         while len(calm) < rounds and len(calm) + len(disturbed) < 2 * rounds:
             order.reverse()
             before = Work.now()
-            times = {name: _turn(contestants[name], calls[name]) for name in order}
+            times = {name: take_turn(contestants[name], calls[name]) for name in order}
             others, wall = Work.now().others_since(before)
             (disturbed if others > 0.03 + 0.1 * wall else calm).append(times)
     finally:
@@ -116,7 +116,7 @@ def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float 
     return {name: [times[name] for times in kept] for name in contestants}
 
 
-def _turn(call: Callable[[], Any], n: int) -> float:
+def take_turn(call: Callable[[], Any], n: int) -> float:
     """Return the seconds per call, of `n` calls after a rest and as many that do not count.
 
     It takes that long until threads that have just woken up have spread over the cores, and the data is in the caches.
@@ -140,7 +140,7 @@ def _rest() -> None:
             return
 
 
-def _warm_up(call: Callable[[], Any], turn: float) -> int:
+def warm_up(call: Callable[[], Any], turn: float) -> int:
     """Call until it no longer gets faster; return how many calls fill a turn."""
     best, since = float("inf"), 0
     deadline = time.perf_counter() + 20 * turn + 0.5

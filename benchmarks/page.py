@@ -87,14 +87,35 @@ def _benchmark(name: str, data: dict[str, Any]) -> list[str]:
              f"{data['date']}, {machine['cpu']}, {machine['cores']} cores; {versions}.", ""]
     if (RESULTS / f"{name}.svg").exists():
         lines += [f"![time per example over the batch]({name}.svg)", ""]
-    for case in data["cases"]:
-        lines += _case(case)
+    if data["cases"] and all("rested" in row for case in data["cases"] for row in case["rows"].values()):
+        lines += _programs(data["cases"])
+    else:
+        for case in data["cases"]:
+            lines += _case(case)
     lines += ["| promised | found | |", "|---|---|---|"]
     for t in data["targets"]:
         found = "not measured" if t["value"] is None else f"{t['value']:.4g}"
         word = {True: "met", False: "missed", None: ""}[t["met"]]
         lines.append(f"| {t['text']} ({'≥' if t['at_least'] else '≤'} {t['bound']:g}) | {found} | {word} |")
     return [*lines, "", *(f"- {k}: {v}" for k, v in data["notes"].items()), ""]
+
+
+def _programs(cases: list[dict[str, Any]]) -> list[str]:
+    """Return one table of programs that ran back to back and after a rest, a line for each."""
+    ours = cases[0]["reference"]
+    peers = list(dict.fromkeys(name for case in cases for name in case["rows"] if name != ours))
+    heads = [f"{ours} ms", *peers, "after a rest ms", *peers, "% of the limit"]
+    lines = ["Each library's process has the machine for itself during its turn. Back to back, and the third call "
+             f"after a rest of 50 ms: {ours}'s time, and how many times as long each peer takes.", "",
+             f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for case in cases:
+        row = case["rows"][ours]
+        cells = []
+        for time, ratio in (("", "ratio"), ("rested", "rested ratio")):
+            cells.append(f"{1e3 * (row[time] if time else row)['median']:.4g}")
+            cells += [f"{case['rows'][p][ratio]['median']:.3g} ×" if p in case["rows"] else "" for p in peers]
+        lines.append(f"| {case['title']} | {' | '.join(cells)} | {100 * row['of the limit']:.2g} |")
+    return [*lines, ""]
 
 
 def _case(case: dict[str, Any]) -> list[str]:

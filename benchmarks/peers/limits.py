@@ -22,10 +22,11 @@ class Work:
 
     nbytes: float
     flops: float = 0.0
+    dtype: str = "float32"  # of the products
 
     def limit(self) -> dict[str, float]:
         """Return the least seconds of a program on this machine, and the numbers that they follow from."""
-        bandwidth, rate = copy_bandwidth(int(self.nbytes)), gemm_rate()
+        bandwidth, rate = copy_bandwidth(int(self.nbytes)), gemm_rate(self.dtype)
         return {**asdict(self), "bytes/s": bandwidth, "flop/s": rate,
                 "seconds": max(self.nbytes / bandwidth, self.flops / rate)}
 
@@ -65,11 +66,12 @@ def copy_bandwidth(nbytes: int) -> float:
 
 
 @cache
-def gemm_rate() -> float:
-    """Return the floating-point operations per second of the fastest float32 matrix product of the libraries here."""
-    a = np.random.default_rng(0).random((SIDE, SIDE), np.float32)
+def gemm_rate(dtype: str = "float32") -> float:
+    """Return the floating-point operations per second of the fastest matrix product of the libraries here."""
+    a = np.random.default_rng(0).random((SIDE, SIDE)).astype(dtype)
     products: list[Callable[[], Any]] = [lambda: a @ a]
-    for make in (_jax_product, _torch_product):
+    # JAX makes float32 of float64 unless its whole process is told not to
+    for make in (_jax_product, _torch_product) if dtype == "float32" else (_torch_product,):
         found, _ = harness.gather({"product": lambda make=make: make(a)})
         products += found.values()
     return 2 * SIDE**3 / min(_best(p, 5) for p in products)

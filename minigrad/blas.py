@@ -10,9 +10,11 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import get_ident
 
 import numpy as np
 
@@ -196,36 +198,62 @@ def _thread_functions() -> tuple[Callable[[], int], Callable[[int], None]] | Non
 
 
 class _Limit:
-    """The limit of those blocks that run now, and the number of threads before the first."""
+    """The limits of those blocks that run now, and the number of threads before the first."""
 
     def __init__(self) -> None:
-        self.lock, self.blocks, self.before = Lock(), 0, 0
+        self.lock, self.before = Lock(), 0
+        self.blocks: list[tuple[int, int]] = []  # the thread that runs the block, and its limit
+
+    def enter(self, get: Callable[[], int], put: Callable[[int], None], block: tuple[int, int]) -> None:
+        with self.lock:
+            if not self.blocks:
+                self.before = get()
+            self.blocks.append(block)
+            self.apply(get, put)
+
+    def leave(self, get: Callable[[], int], put: Callable[[int], None], block: tuple[int, int]) -> None:
+        with self.lock:
+            self.blocks.remove(block)
+            self.apply(get, put)
+
+    def apply(self, get: Callable[[], int], put: Callable[[int], None]) -> None:
+        """Set the least of the limits, or the number of before."""
+        number = min([self.before, *(n for _, n in self.blocks)])
+        if get() != number:
+            put(number)
+
+    def after_fork(self) -> None:
+        """Drop the blocks of threads that a child does not have."""
+        functions = _thread_functions() if self.blocks else None
+        if functions is not None:
+            self.blocks = [block for block in self.blocks if block[0] == get_ident()]
+            self.apply(*functions)
 
 
 _limit = _Limit()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_limit.after_fork)
+
+
+def can_limit() -> bool:
+    """Return whether `limited` has an effect."""
+    return _thread_functions() is not None
 
 
 @contextmanager
 def limited(threads: int) -> Iterator[None]:
     """Run a block of code with at most some threads of BLAS, as far as NumPy's is an OpenBLAS.
 
-    The number belongs to the process. Of blocks that overlap, the first sets it, and the last sets it back.
+    The number belongs to the process. Of blocks that overlap, the least limit holds, and the last one to end sets the
+    number back.
     """
     functions = _thread_functions()
     if functions is None:
         yield
         return
-    get, put = functions
-    with _limit.lock:
-        _limit.blocks += 1
-        if _limit.blocks == 1:
-            _limit.before = get()
-            if threads < _limit.before:
-                put(threads)
+    block = get_ident(), threads
+    _limit.enter(*functions, block)
     try:
         yield
     finally:
-        with _limit.lock:
-            _limit.blocks -= 1
-            if not _limit.blocks and get() != _limit.before:
-                put(_limit.before)
+        _limit.leave(*functions, block)

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import threading
 
 import numpy as np
@@ -123,6 +124,57 @@ def test_blocks_of_threads_that_overlap():
             left.set()
             thread.join()
             assert get() == 1, "the last block sets the number back"
+        assert get() == 3
+    finally:
+        put(before)
+
+
+def test_the_least_limit_of_blocks_holds():
+    get, put = blas_threads()
+    before = get()
+    try:
+        put(4)
+        with blas.limited(3):
+            assert get() == 3
+            with blas.limited(1):
+                assert get() == 1
+                with blas.limited(2):
+                    assert get() == 1
+            assert get() == 3
+        assert get() == 4
+    finally:
+        put(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_is_not_limited_by_threads_that_it_does_not_have():
+    get, put = blas_threads()
+    before, entered, left = get(), threading.Event(), threading.Event()
+
+    def other():
+        with blas.limited(1):
+            entered.set()
+            assert left.wait(30)
+
+    def numbers():
+        with blas.limited(2):
+            child = os.fork()
+            if child == 0:
+                inside = get()
+        if child == 0:
+            os._exit(10 * inside + get())
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    try:
+        put(3)
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert entered.wait(30)
+        assert numbers() == 23
+        assert get() == 1
+        left.set()
+        thread.join()
         assert get() == 3
     finally:
         put(before)

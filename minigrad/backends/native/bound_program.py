@@ -25,7 +25,7 @@ from .codegen.step_codegen import Request, StepCode, load_all
 from .codegen.strides import View
 from .kernels import gemm, scan
 from .kernels.faults import ERRORS
-from .kernels.gemm_plan import gemm_args
+from .kernels.gemm_plan import GENERATED, METHOD, gemm_args
 from .kernels.steps import STEPS
 from .plan.launch_plan import ARENA, FLAG, ArenaLayout, LaunchPlan
 from .runtime.runner import runner
@@ -94,6 +94,7 @@ class BoundProgram:
         self.bases = np.zeros(plan.bases, np.int64)
         self.leaves = {n: plan.leaves.array(n, sizes) for n in plan.leaves}
         self._step_ends: list[int] = []  # of each step, in the table
+        self.calls_blas = False
         for k, way in enumerate(plan.ways):
             self._add(k, way, addresses)
             self._step_ends.append(len(self._table))
@@ -118,7 +119,7 @@ class BoundProgram:
             self.bases[plan.base_of[n]] = array.ctypes.data
         self.bases_address = self.bases.ctypes.data
         self.dtypes = plan.in_dtypes
-        self.run_steps = runner()
+        self.run_steps = partial(_on_one_blas_thread, runner()) if self.calls_blas else runner()
 
     def run(self, arrays: Sequence[np.ndarray], ready: Ready | None = None) -> list[np.ndarray]:
         """Return the outputs, or raise the fault that a step finds.
@@ -267,8 +268,10 @@ class BoundProgram:
                 self._native(function, args)
         elif way == "product":
             x, y, out = [self._view(n) for n in (*node.inputs, node)]
-            self._native(gemm.address(node.dtype), gemm_args(node.params["subscripts"], x, y, out, node.dtype,
-                                                             blas.find()[0] is not None))
+            args = gemm_args(node.params["subscripts"], x, y, out, node.dtype, blas.find()[0] is not None,
+                             not blas.can_limit())
+            self.calls_blas |= args[METHOD] != GENERATED
+            self._native(gemm.address(node.dtype), args)
         elif way == "python":
             self._flush()
             self._python(node)
@@ -289,6 +292,7 @@ class BoundProgram:
         body = self._bind_body[node](self.sizes, self.team)
         body.bases[ARENA] = body.own_arena().address
         self.bodies.append(body)
+        self.calls_blas |= body.calls_blas
         operands = [self._view(n) for n in node.inputs]
         starts = [(v.base, v.offset) for v in operands]
         first_output = body.plan.first_output
@@ -328,6 +332,12 @@ class BoundProgram:
         self.values[node] = arrays[0] if single else tuple(arrays)
         for i, base in parts:
             self.bases[base] = arrays[i or 0].ctypes.data
+
+
+def _on_one_blas_thread(run: Callable[..., None], *args: Any) -> None:
+    """Run native steps that call BLAS from the pool's threads."""
+    with blas.limited(1):
+        run(*args)
 
 
 def _view(node: Node, params: dict[str, Any], get: Callable[[], Any]) -> Any:

@@ -5,7 +5,8 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
-from minigrad import backends
+import minigrad as mg
+from minigrad import backends, blas
 from minigrad.backends.native.bound_program import BoundProgram, Empty
 from minigrad.graph import Graph
 from minigrad.symbolic import Dim
@@ -31,3 +32,20 @@ def test_loops_without_turns_run_in_numpy():
     empty = program._executable({n.symbol: 0}, 1)
     assert isinstance(empty, Empty)
     assert empty.run([np.zeros((0, 3))])[0].shape == (0, 3)
+
+
+def test_blas_has_one_thread_while_a_program_calls_it_from_several(monkeypatch):
+    limits, limited = [], blas.limited
+    monkeypatch.setattr(blas, "limited", lambda n: limits.append(n) or limited(n))
+    rng = np.random.default_rng(0)
+    a, b, v = (rng.normal(size=shape).astype(np.float32) for shape in ((900, 900), (900, 900), (900,)))
+
+    def powers(a, b, v):
+        return mg.scan(lambda v, _: (a @ v / 40, None), a @ b @ v, None, length=3)[0]
+
+    for f, args, calls in ((lambda a, b: np.tanh(a @ b), (a, b), 1), (powers, (a, b, v), 1),
+                           (lambda a, b: np.tanh(a @ b), (a[:50], b), 0), (np.exp, (a,), 0)):
+        limits.clear()
+        got = mg.compile(f, backend="native")(*args)
+        assert limits == [1] * calls
+        np.testing.assert_allclose(got, mg.compile(f, backend="numpy")(*args), rtol=1e-3, atol=1e-2)

@@ -5,7 +5,9 @@ along the contracted axis. It reads a tile's rows of the right operand in place,
 contiguous, or do not fill whole vectors. The result's transpose can be computed instead, so that an operand with the
 strides that tiles need takes the right operand's place. Each element of the result is a chain of fused multiply-adds
 over at most `DEPTH` bytes of terms in order, and then a sum of those chains in order: it depends neither on the tiles
-nor on the number of threads. (BLAS's result may, in its last bits, depend on the number of its own threads.)
+nor on the number of threads. BLAS computes pieces of a product, whose sizes do not depend on that number either, on the
+threads of the program; it has one thread of its own meanwhile (`minigrad.blas.limited`), as threads of two pools would
+wait for each other.
 
 A bias or an activation is not fused into a product: everything but products takes 4 to 6 hundredths of an MLP's step
 (``python -m benchmarks gemm``), most of it the activations' own arithmetic; measured on pieces of 128 rows in the
@@ -23,7 +25,7 @@ import numpy as np
 from llvmlite import ir
 
 from .... import blas
-from ....blas import ROW_MAJOR
+from ....blas import ROW_MAJOR, TRANSPOSE
 from ..codegen.emit import Emitter
 from ..llvm.builder import ONE, at, least, most
 from ..llvm.values import I1, I32, I64, PTR, VOID, intrinsic, lane_numbers, scalar_type, splat, vector_type
@@ -275,8 +277,35 @@ class _Gemm(Emitter):
             group, row = b.udiv(t, self.arg(plan.ROW_BLOCKS)), b.urem(t, self.arg(plan.ROW_BLOCKS))
             first = b.mul(group, self.arg(plan.GROUP))
             with self.counting(first, least(b, b.add(first, self.arg(plan.GROUP)), self.arg(plan.BATCH))) as index:
-                self.product(self.located(operands, index), row, column, packed, tiles, pack)
+                located = self.located(operands, index)
+                if self.blas_bits is None:
+                    self.product(located, row, column, packed, tiles, pack)
+                else:
+                    method = self.arg(plan.METHOD)
+                    with b.if_else(b.icmp_signed("==", method, I64(GENERATED))) as (generated, library):
+                        with generated:
+                            self.product(located, row, column, packed, tiles, pack)
+                        with library:
+                            self.by_blas(located, row, column)
         return f
+
+    def by_blas(self, operands: list[ir.Value], row: ir.Value, column: ir.Value) -> None:
+        """Let BLAS compute the rows and columns of one product that `row` and `column` count."""
+        b, arg = self.b, self.arg
+        a, right, out = operands
+        low, left = b.mul(row, arg(plan.ROWS)), b.mul(column, arg(plan.COLS))
+        rows = least(b, arg(plan.ROWS), b.sub(arg(plan.M), low))
+        cols = least(b, arg(plan.COLS), b.sub(arg(plan.N), left))
+        a, right = self.at(a, b.mul(low, arg(plan.A_ROW))), self.at(right, b.mul(left, arg(plan.B_COL)))
+        out = self.at(out, b.add(b.mul(low, arg(plan.LDC)), left))
+        depth = arg(plan.K)
+        with b.if_else(b.icmp_signed("==", arg(plan.METHOD), I64(MATRIX))) as (matrix, vector):
+            with matrix:
+                self.call_blas("gemm", [plan.TRANS_A, plan.TRANS_B], [rows, cols, depth], a, right, out)
+            with vector:  # BLAS takes the sizes of the matrix as it lies there
+                turned = b.icmp_signed("==", arg(plan.TRANS_A), I64(TRANSPOSE))
+                sizes = [b.select(turned, depth, rows), b.select(turned, rows, depth)]
+                self.call_blas("gemv", [plan.TRANS_A], sizes, a, right, out)
 
     def product(self, operands: list[ir.Value], row: ir.Value, column: ir.Value, packed: ir.Value,
                 tiles: ir.Function, pack: ir.Function) -> None:
@@ -346,38 +375,24 @@ class _Gemm(Emitter):
         """Return the module's text."""
         operands = self.operands()
         piece = self.piece(operands)
-        with self.step("product") as f:
+        with self.step("product"):
             b = self.b
-            if self.blas_bits:
-                method = self.arg(plan.METHOD)
-                with b.if_then(b.icmp_signed("!=", method, I64(GENERATED))):
-                    with self.counting(I64(0), self.arg(plan.BATCH)) as index:
-                        addresses = self.located(operands, index)
-                        with b.if_else(b.icmp_signed("==", method, I64(MATRIX))) as (matrix, vector):
-                            with matrix:
-                                self.call_blas("gemm", *addresses)
-                            with vector:
-                                self.call_blas("gemv", *addresses)
-                    b.ret_void()
-                    b.position_at_end(f.append_basic_block("others"))
             items = b.mul(self.arg(plan.GROUPS), b.mul(self.arg(plan.ROW_BLOCKS), self.arg(plan.COL_BLOCKS)))
             self.parallel_for(piece, items, items)
         return str(self.module)
 
-    def call_blas(self, kind: str, left: ir.Value, right: ir.Value, out: ir.Value) -> None:
+    def call_blas(self, kind: str, flags: list[int], sizes: list[ir.Value], left: ir.Value, right: ir.Value,
+                  out: ir.Value) -> None:
         """Call BLAS's product of two matrices (``gemm``), or of a matrix and a vector (``gemv``)."""
         integer = ir.IntType(self.blas_bits)
 
-        def size(position: int) -> ir.Value:
-            value = self.arg(position)
+        def size(value: ir.Value) -> ir.Value:
             return value if self.blas_bits == 64 else self.b.trunc(value, integer)
 
-        flags, sizes = [plan.TRANS_A], [plan.M, plan.K]
-        if kind == "gemm":
-            flags, sizes = [*flags, plan.TRANS_B], [plan.M, plan.N, plan.K]
         one, zero = ir.Constant(self.scalar, 1), ir.Constant(self.scalar, 0)
+        lda, ldb, ldc = (size(self.arg(position)) for position in (plan.LDA, plan.LDB, plan.LDC))
         arguments = [ir.Constant(I32, ROW_MAJOR), *(self.b.trunc(self.arg(flag), I32) for flag in flags),
-                     *map(size, sizes), one, left, size(plan.LDA), right, size(plan.LDB), zero, out, size(plan.LDC)]
+                     *map(size, sizes), one, left, lda, right, ldb, zero, out, ldc]
         name = f"mg_cblas_{'s' if self.dtype.itemsize == 4 else 'd'}{kind}"
         self.b.call(self.intrinsic(name, VOID, [a.type for a in arguments]), arguments)
 

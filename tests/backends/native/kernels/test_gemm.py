@@ -45,7 +45,8 @@ def product(subscripts, x, y, out, with_blas=False, machine=None):
         views.append(strides.View(i, v.ctypes.data - base.ctypes.data, v.shape, v.strides))
     args = np.array(gemm_plan.gemm_args(subscripts, *views, out.dtype, with_blas and blas.find()[0] is not None))
     table = np.array(bases, np.uintp)
-    step(out.dtype.type, with_blas, machine)(args.ctypes.data, table.ctypes.data)
+    with blas.limited(1):
+        step(out.dtype.type, with_blas, machine)(args.ctypes.data, table.ctypes.data)
     return args
 
 
@@ -196,6 +197,35 @@ def test_results_do_not_depend_on_threads_or_tiles(dtype):
                 assert all(np.array_equal(results[0], other) for other in results[1:])
     finally:
         threads.set_num_threads(before)
+
+
+BLAS_SIZES = [(900, 800, 850), (70, 3000, 3000), (1030, 130, 4100), (2000, 1, 700), (1, 2000, 700)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("m", "n", "k"), BLAS_SIZES)
+@pytest.mark.parametrize("ways", [*itertools.product(("rows", "columns"), repeat=2)])
+def test_pieces_of_products_by_blas(m, n, k, ways, dtype):
+    if blas.find()[0] is None:
+        pytest.skip(blas.find()[1])
+    rng, before, results = np.random.default_rng(5), threads.get_num_threads(), []
+    x, y = (lay(rng.integers(-9, 10, shape).astype(dtype), way)
+            for shape, way in zip(((m, k), (k, n)), ways, strict=True))
+    z, w = (lay(rng.normal(size=v.shape).astype(dtype), way) for v, way in zip((x, y), ways, strict=True))
+    try:
+        for count in (1, 2, 5):
+            threads.set_num_threads(count)
+            whole, fence = np.empty((m, n), dtype), np.full((m + 2, n), 7, dtype)
+            args = product("ik,kj->ij", x, y, fence[1:-1], with_blas=True)
+            assert args[gemm_plan.METHOD] == (gemm_plan.VECTOR if 1 in (m, n) else gemm_plan.MATRIX)
+            assert args[gemm_plan.ROW_BLOCKS] * args[gemm_plan.COL_BLOCKS] > 1
+            np.testing.assert_array_equal(fence[1:-1], x.astype("f8") @ y.astype("f8"))  # exact
+            assert np.all(fence[[0, -1]] == 7)
+            product("ik,kj->ij", z, w, whole, with_blas=True)
+            results.append(whole)
+    finally:
+        threads.set_num_threads(before)
+    assert all(np.array_equal(results[0], other) for other in results[1:]), "bits do not depend on threads"
 
 
 def test_elements_are_chains_of_fused_multiplications():

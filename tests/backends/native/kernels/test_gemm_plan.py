@@ -9,11 +9,14 @@ from minigrad.backends.native.codegen.strides import View
 from minigrad.backends.native.kernels.gemm_plan import (
     AXES,
     BATCH,
+    COL_BLOCKS,
     GENERATED,
+    GROUPS,
     LDA,
     LDB,
     MATRIX,
     METHOD,
+    ROW_BLOCKS,
     TRANS_A,
     TRANS_B,
     VECTOR,
@@ -44,6 +47,13 @@ def test_large_products_use_blas():
     assert [args[i] for i in (METHOD, M, N, K)] == [MATRIX, 1024, 1030, 1000]
     assert [args[i] for i in (TRANS_A, LDA, TRANS_B, LDB)] == [NO_TRANSPOSE, 1000, NO_TRANSPOSE, 1030]
     assert plan(x, y, out, blas=False)[METHOD] == GENERATED
+
+
+def test_a_blas_with_threads_of_its_own_gets_products_whole():
+    x, y, out = contiguous(0, 3, 1024, 1000), contiguous(1, 3, 1000, 1030), contiguous(2, 3, 1024, 1030)
+    for whole, blocks in ((True, [1, 1, 1]), (False, [2, 2, 3])):
+        args = gemm_args("aij,ajk->aik", x, y, out, np.dtype("f4"), True, whole)
+        assert [args[i] for i in (METHOD, ROW_BLOCKS, COL_BLOCKS, GROUPS)] == [MATRIX, *blocks]
 
 
 def test_transposed_operands_of_blas():

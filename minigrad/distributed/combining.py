@@ -37,7 +37,7 @@ class Combining:
 
     def __init__(self, outputs: Sequence[Node], axes: Sequence[int | None], spans: Sequence[Span]):
         self._outputs, self._axes = outputs, axes
-        self._whole = spans[0][0], spans[-1][1]
+        self._whole, self._alone = (spans[0][0], spans[-1][1]), len(spans) == 1
         self._sums: list[Chains[np.ndarray]] = [Chains(operator.add) for _ in axes]
         self._rows: list[np.ndarray] = []
 
@@ -47,13 +47,13 @@ class Combining:
             self._rows = [self._room(k, axis, v) for k, (v, axis) in enumerate(zip(values, self._axes, strict=True))]
         for k, (v, axis, o) in enumerate(zip(values, self._axes, self._outputs, strict=True)):
             if axis is None:
-                self._sums[k].take(np.array(v, accumulator(o.dtype)))
+                self._sums[k].take(np.asarray(v, accumulator(o.dtype)))
             else:
                 self._rows[k][self._place(k, axis, span)] = v
 
     def results(self) -> list[np.ndarray]:
-        """Return the results of all sections."""
-        return [np.asarray(s.total(), o.dtype) if axis is None else rows
+        """Return the results of all sections, in memory of their own."""
+        return [np.array(s.total(), o.dtype, copy=self._alone or None) if axis is None else rows
                 for s, rows, axis, o in zip(self._sums, self._rows, self._axes, self._outputs, strict=True)]
 
     def _room(self, k: int, axis: int | None, value: np.ndarray) -> np.ndarray:

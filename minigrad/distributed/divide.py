@@ -29,7 +29,7 @@ from ..ragged.batch import Batch, is_batch
 from ..static import unmarked
 from ..symbolic import Dim, Symbol, value
 from ..transforms.arguments_by_name import argument_axes
-from ..transforms.fixed_numbers import Arguments, FixedNumbers
+from ..transforms.fixed_numbers import Arguments, FixedNumbers, kind_of_leaf
 from ..transforms.graph_forms import prefix
 from ..transforms.microbatch import Positions, in_passes
 from ..transforms.static_arguments import bound_static
@@ -38,6 +38,7 @@ from .combining import Combining, along
 from .derived import Derivation, Kind
 
 _BOOL = np.dtype(bool)
+_REMEMBERED = 256  # types of arguments
 Values = list[np.ndarray]
 
 
@@ -58,6 +59,8 @@ class Program:
 
     def __call__(self, values: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> Values:
         """Return the outputs, from the values of all inputs."""
+        if not self.entry.graph.outputs:
+            return []
         arrays = [np.asarray(values[k], n.dtype) for k, n in zip(self.reads, self.entry.graph.inputs, strict=True)]
         results: Values = self.entry.program(arrays, sizes)
         return results
@@ -221,17 +224,21 @@ class Divided:
     def operands(self, leaves: Sequence[np.ndarray], sizes: Mapping[Symbol, int],
                  whole: Mapping[Symbol, int] | None = None) -> Values:
         """Return the operands of the parts: rows by the sizes of the leaves, shared ones by those of the batch."""
-        shared, rows = iter(self.shared_operands(leaves, whole or sizes)), iter(self.rows(leaves, sizes))
-        return [next(shared) if axis is None else
-                np.asarray(leaves[self.own[i]], n.dtype) if i in self.own else next(rows)
-                for i, (n, axis) in enumerate(zip(self.node.inputs, self.node.params["in_axes"], strict=True))]
+        shared, rows = iter(self.shared(leaves, whole or sizes)), iter(self.rows(leaves, sizes))
+        return [np.asarray(leaves[leaf], dtype) if leaf is not None else next(shared if of_all else rows)
+                for leaf, dtype, of_all in self._sources]
 
     def shared_operands(self, leaves: Sequence[np.ndarray], whole: Mapping[Symbol, int]) -> Values:
         """Return the operands that all parts share, in their order."""
         computed = iter(self.shared(leaves, whole))
-        return [np.asarray(leaves[self.own[i]], n.dtype) if i in self.own else next(computed)
-                for i, (n, axis) in enumerate(zip(self.node.inputs, self.node.params["in_axes"], strict=True))
-                if axis is None]
+        return [np.asarray(leaves[leaf], dtype) if leaf is not None else next(computed)
+                for leaf, dtype, of_all in self._sources if of_all]
+
+    @functools.cached_property
+    def _sources(self) -> list[tuple[int | None, np.dtype, bool]]:
+        """The leaf that each operand is, None if it is computed; its dtype; and whether all parts share it."""
+        return [(self.own.get(i), n.dtype, axis is None)
+                for i, (n, axis) in enumerate(zip(self.node.inputs, self.node.params["in_axes"], strict=True))]
 
     def spans(self, operands: Sequence[np.ndarray], number: int) -> list[Span]:
         """Return the begin and end of parts of nearly equal numbers of examples, none of them empty."""
@@ -254,13 +261,17 @@ class Divided:
 
     def sections(self, operands: Sequence[np.ndarray], span: Span) -> Values:
         """Return the operands of one part."""
-        p = self.node.params
-        out = []
-        for x, axis, n in zip(operands, p["in_axes"], p["graph"].inputs, strict=True):
-            if axis is not None and isinstance(size := n.shape[axis], Dim):
-                x = x[along(axis, section_of(span, size))]
-            out.append(x)
+        out = list(operands)
+        for i, axis, size in self._cut:
+            out[i] = out[i][along(axis, section_of(span, size))]
         return out
+
+    @functools.cached_property
+    def _cut(self) -> list[tuple[int, int, Dim]]:
+        """The operands that are cut, the axis of each, and its size in a part."""
+        p = self.node.params
+        return [(i, axis, size) for i, (axis, n) in enumerate(zip(p["in_axes"], p["graph"].inputs, strict=True))
+                if axis is not None and isinstance(size := n.shape[axis], Dim)]
 
     def combining(self, spans: Sequence[Span]) -> Combining:
         """Return what takes the results of the parts, in their order."""
@@ -384,27 +395,43 @@ class Dividing:
         self._f, self._in_axes = f, in_axes
         self.name, self._caller = function_name(f), caller
         self._known: dict[object, list[Divided]] = {}
+        self._bound: dict[object, tuple[Divided, dict[Symbol, int]]] = {}  # by the types of arguments, sizes included
         self._fixed = FixedNumbers(self._f)
 
     def __call__(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]
                  ) -> tuple[Divided, Values, dict[Symbol, int]]:
         """Return the division, the leaves of the arguments, and the sizes."""
+        tree: PyTree = (args, kwargs)
+        leaves, structure = optree.tree_flatten(tree)
+        key = structure, *[(x.shape, x.dtype) if type(x) is np.ndarray else kind_of_leaf(x) for x in leaves]
+        if (bound := self._bound.get(key)) is not None:
+            return bound[0], [np.asarray(x) for x in leaves], bound[1]
+        divided, arguments = self._divided(args, kwargs)
+        arrays = [np.asarray(x) for x in arguments.flat.leaves]
+        sizes = _sizes(divided, arrays)
+        if len(arrays) == len(leaves):  # no leaf is static, or a number that the program holds for alone
+            if len(self._bound) >= _REMEMBERED:
+                self._bound.clear()
+            self._bound[key] = divided, sizes
+        return divided, arrays, sizes
+
+    def _divided(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> tuple[Divided, Arguments]:
+        """Return the division for arguments, and the arguments without static ones; trace the function if it is new."""
         arguments = self._fixed.flatten(args, kwargs)
         arrays = [np.asarray(x) for x in arguments.flat.leaves]
-        key = _key(arguments.flat)
-        for divided in self._known.get(key, ()):
+        for divided in self._known.get(_key(arguments.flat), ()):
             try:
-                return divided, arrays, _sizes(divided, arrays)
+                _sizes(divided, arrays)
             except ShapeError:
                 continue
+            return divided, arguments
         bound, marked = bound_static(self._f, args)
         label = f"{self._caller}({self.name})"
         entries, _ = argument_axes(self._in_axes, len(args), [*kwargs], lambda: parameter_names(bound), label)
         divided = self._traced(unmarked(_with_examples(marked, entries, label)), kwargs, arguments)
         arguments = self._fixed.flatten(args, kwargs)
-        arrays = [np.asarray(x) for x in arguments.flat.leaves]
         self._known.setdefault(_key(arguments.flat), []).append(divided)
-        return divided, arrays, _sizes(divided, arrays)
+        return divided, arguments
 
     def parameters(self) -> list[str]:
         """Return the names of the parameters of the function that take positional arguments."""

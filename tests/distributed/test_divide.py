@@ -1,11 +1,13 @@
 """Programs in three parts, against the whole."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad.distributed import divide
 from minigrad.distributed.divide import Dividing
 
 from .losses import AXES, FUNCTIONS, IN_AXES, W, X, Y, loss
@@ -50,3 +52,35 @@ def test_an_error_in_tracing_leaves_nothing():
     with pytest.raises(mg.MinigradError):
         dividing((W, X[:, :3]), {})
     assert not dividing._known
+
+
+def test_arguments_of_the_types_of_before_need_no_search(monkeypatch):
+    dividing = Dividing(mg.mean_loss(loss, in_axes=AXES), AXES, "distribute")
+    first, _, sizes = dividing((W, X, Y), {})
+    flattened = []
+    monkeypatch.setattr(dividing._fixed, "flatten", lambda *args: flattened.append(args))
+    again, leaves, same_sizes = dividing((W + 1, X * 2, Y), {})
+    assert again is first
+    assert same_sizes == sizes
+    np.testing.assert_array_equal(leaves[0], W + 1)
+    assert not flattened
+
+
+def test_sizes_and_numbers_are_those_of_each_call():
+    with ThreadPoolExecutor(1) as executor:
+        step = mg.distribute(mg.mean_loss(lambda w, x, n: np.sum(x[:n] * w[:n]), in_axes=(None, 0, None)), executor, 2)
+        for k in (*range(1, 5), *range(1, 300, 60), 2, 3):
+            for n in (2, 3):
+                x = np.resize(X, (k, 20))
+                assert step(W, x, n) == pytest.approx(np.mean(x[:, :n] @ W[:n]), rel=1e-12)
+        assert step(W.astype("f4"), X.astype("f4"), 2).dtype == np.float32
+
+
+def test_many_shapes_are_forgotten(monkeypatch):
+    monkeypatch.setattr(divide, "_REMEMBERED", 3)
+    dividing = Dividing(mg.mean_loss(loss, in_axes=AXES), AXES, "distribute")
+    for k in range(1, 8):
+        divided, _, sizes = dividing((W, X[:k], Y[:k]), {})
+        assert [*sizes.values()] == [k]
+        assert len(dividing._bound) <= 3
+    assert dividing((W, X, Y), {})[0] is divided

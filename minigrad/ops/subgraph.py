@@ -290,8 +290,17 @@ def symbols_of(graph: Graph) -> set[Symbol]:
         if n in unread:
             continue
         sizes = [d for t in n.types for d in t.shape]
-        sizes += [d for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))]
+        sizes += [d for p in n.params.values() for d in _sizes_in(p)]
         used.update(symbols(sizes), *(symbols_of(held) for _, held in held_graphs(n)))
         own = [d for d, *_ in n.params.get("packed", ())]  # the sizes of one chunk, or of one step
         used -= symbols([*own, n.params["dim"]] if "dim" in n.params else own)
     return used.difference(definitions(graph.nodes))
+
+
+def _sizes_in(value: object) -> Iterator[Dim]:
+    """Yield the sizes in a static parameter, those of held graphs left out."""
+    if isinstance(value, tuple):
+        for v in value:
+            yield from _sizes_in(v)
+    elif isinstance(value, Dim):
+        yield value

@@ -23,10 +23,11 @@ from ..subgraph import NodePrograms, is_new
 from ..workspace import owning
 from .codegen.step_codegen import Request, StepCode, load_all
 from .codegen.strides import View
-from .kernels import gemm, scan
+from .kernels import gemm, packed_scan, scan
 from .kernels.faults import ERRORS
 from .kernels.gemm_plan import GENERATED, METHOD, gemm_args
 from .kernels.steps import STEPS
+from .packed_scan import NestedBodies, Nests
 from .plan.launch_plan import ARENA, FLAG, ArenaLayout, LaunchPlan
 from .runtime.runner import runner
 
@@ -56,6 +57,8 @@ class BoundProgram:
         The programs of the graphs that nodes hold.
     bodies : mapping of Node to callable
         Functions of sizes and team that return the executable of a scan's body.
+    nests : Nests
+        The bodies of packed scans, for one run at a time.
     arenas : ArenaPool
     sizes : mapping of Symbol to int
     team : int
@@ -67,10 +70,13 @@ class BoundProgram:
     """
 
     def __init__(self, plan: LaunchPlan, addresses: Mapping[str, int], held: Mapping[Node, NodePrograms],
-                 bodies: Mapping[Node, Callable[[Mapping[Symbol, int], int], BoundProgram]], arenas: ArenaPool,
-                 sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None,
+                 bodies: Mapping[Node, Callable[[Mapping[Symbol, int], int], BoundProgram]], nests: Nests,
+                 arenas: ArenaPool, sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None,
                  layout: ArenaLayout | None = None):
         self.plan, self.held, self.arenas, self.sizes, self._bind_body = plan, held, arenas, sizes, bodies
+        self.nests = nests
+        self._nested: NestedBodies | None = None  # those that the bases name
+        self._attached: list[object] = []  # alive as long as their addresses are used
         self.roles, self.graph = plan.schedule.roles, plan.schedule.graph
         if numbers is None:
             numbers = plan.size_table.values(sizes)
@@ -131,6 +137,36 @@ class BoundProgram:
                   else np.asarray(a, d, order="C") for a, d in zip(arrays, self.dtypes, strict=True)]
         outputs = [np.empty(*t) for t in self.out_types]
         in_out = (*arrays, *outputs)
+        if self.holds_packed:
+            with self.nests.of_a_run() as nested:
+                self.attach(nested)
+                return self._run(in_out, outputs, ready)
+        return self._run(in_out, outputs, ready)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its arena."""
+        return self.layout.total
+
+    @property
+    def holds_packed(self) -> bool:
+        """Whether a step, or one of a scan's body, is a packed scan."""
+        return bool(self.plan.packed) or any(body.holds_packed for body in self.bodies)
+
+    def attach(self, nested: NestedBodies) -> None:
+        """Let packed scans run with these bodies."""
+        if nested is self._nested:
+            return
+        self._nested, self._attached = nested, [nested]
+        for node in self.plan.packed:
+            bodies = nested.of(node, self.nests.programs[node], self.sizes, self.team)
+            self._attached.append(bodies)
+            self.bases[self.plan.base_of[node]] = bodies.address
+        for body in self.bodies:
+            body.attach(nested)
+
+    def _run(self, in_out: tuple[np.ndarray, ...], outputs: list[np.ndarray], ready: Ready | None
+             ) -> list[np.ndarray]:
         if self.mixed:
             return self._mixed(in_out, outputs)
         arena = None
@@ -219,7 +255,7 @@ class BoundProgram:
         if root in schedule.outputs and root in schedule.place:
             i = len(inputs) + schedule.outputs[root]
             return lambda: self.now[i]
-        if root in self.plan.stacked_strides:  # a native scan
+        if root in self.plan.stacked_strides or root in self.plan.packed:  # a native scan
             parts = tuple(self._array(self._piece("part", root, i), t) for i, t in enumerate(root.types))
             return lambda: parts
         if root in schedule.place and root not in self.plan.leaves.early:
@@ -261,6 +297,8 @@ class BoundProgram:
             self._table.append((addresses[kernel.name], self.plan.starts[k]))
         elif way == "scan":
             self._scan(node)
+        elif way == "packed":
+            self._packed_scan(node)
         elif way == "step":
             request = Request(node, self._view(node), [self._view(i) for i in node.inputs], self.sizes,
                               self._piece("room", k), (FLAG, 0), self.team)
@@ -307,6 +345,22 @@ class BoundProgram:
         length = self.numbers[self.plan.scan_lengths[node]]
         self._native(scan.step(), scan.arguments(length, node.params["reverse"], body.table_range, body.bases_address,
                                                  fixed, sliced, carried))
+
+    def _packed_scan(self, node: Node) -> None:
+        """Add a native packed scan: its bodies run on memory of their own."""
+        args: list[int] = []
+        for token in self.plan.packed[node]:
+            match token:
+                case int():
+                    args.append(self.numbers[token])
+                case ("operand", int(i)):
+                    view = self._view(node.inputs[i])
+                    args += [view.base, view.offset]
+                case ("flag",):
+                    args += [FLAG, 0]
+                case _:
+                    args += self._piece(*token)
+        self._native(packed_scan.step(), args)
 
     def _python(self, node: Node) -> None:
         xs = [self._getter(i) for i in node.inputs]

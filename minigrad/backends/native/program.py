@@ -35,7 +35,8 @@ from .bound_program import BoundProgram, Empty
 from .codegen.kernel import Kernel, kernel, rows, unable, written
 from .codegen.kernel_key import KernelKey, kernel_key
 from .kernels import gemm, steps
-from .packed_scan import NativePackedScan
+from .kernels import packed_scan as packed_step
+from .packed_scan import EmptyBody, NestedBodies, Nests
 from .plan.launch_plan import ArenaLayout, LaunchPlan
 from .plan.legalize import legalize
 from .runtime import threads
@@ -44,8 +45,7 @@ from .runtime.jit import load
 from .tree_scan import NativeTrees
 
 KEPT = 64  # sets of sizes with executables
-NATIVE_KINDS: dict[Primitive, Callable[..., NodePrograms]] = {
-    **KINDS, packed_scan: NativePackedScan, tree_scan: NativeTrees}
+NATIVE_KINDS: dict[Primitive, Callable[..., NodePrograms]] = {**KINDS, tree_scan: NativeTrees}
 FEW = 8  # the same, for programs whose executables keep memory
 
 
@@ -73,8 +73,8 @@ class Program:
     stages : list of Stage
         Fusion, shared memory, and the steps that are not native with the reason, in words.
     ways : list of str
-        How each step runs: ``"kernel"``, ``"scan"``, ``"step"``, ``"product"``, ``"python"``, or ``"bound"``, when the
-        program is bound to its sizes.
+        How each step runs: ``"kernel"``, ``"scan"``, ``"packed"``, ``"step"``, ``"product"``, ``"python"``, or
+        ``"bound"``, when the program is bound to its sizes.
     why : dict of int to str
         Why Python runs a step.
     """
@@ -86,8 +86,9 @@ class Program:
         self.held = {n: NATIVE_KINDS[n.prim](n, partial(_held, own_outputs=n.prim in (scan, packed_scan, tree_scan),
                                                         exact=exact or has_budget(n)))
                      for n in graph.nodes if n.prim in NATIVE_KINDS}
-        self.bodies = {n: body for n, held in self.held.items()
-                       if n.prim is scan and isinstance(body := held.programs[0][1], Program)}
+        self.bodies, self.packed = ({n: body for n, held in self.held.items()
+                                     if n.prim is prim and isinstance(body := held.programs[0][1], Program)}
+                                    for prim in (scan, packed_scan))
         self.why: dict[int, str] = {}
         self._early: set[Node] = set()  # results of the steps that run when the program is bound
         self.ways = [self._way(k, step) for k, step in enumerate(self.plan.steps)]
@@ -99,7 +100,7 @@ class Program:
             n: body.launch_plan for n, body in self.bodies.items()}, exact=exact)
         self._single = exact and self.launch_plan.keeps  # whether executables for other sizes make room for a new one
         self._pools: Pools[tuple[int, ...], BoundProgram | Empty] = Pools(FEW if self.launch_plan.keeps else KEPT)
-        self.arenas = ArenaPool()
+        self.arenas, self.nests = ArenaPool(), Nests(self.packed)
 
     # -- code ----------------------------------------------------------------------------------------
 
@@ -116,6 +117,8 @@ class Program:
             return "product"
         if node in self.bodies and self.bodies[node].native:
             return "scan"
+        if node in self.packed and self.packed[node].native and packed_step.unable(node) is None:
+            return "packed"
         why = steps.unable(node)
         if why is None:
             return "step"
@@ -228,8 +231,17 @@ class Program:
              layout: ArenaLayout | None = None) -> BoundProgram:
         """Return the program for sizes at which every loop has a turn; `layout`: one for no smaller sizes."""
         bodies = {n: body.bind for n, body in self.bodies.items()}
-        return BoundProgram(self.launch_plan, self._addresses, self.held, bodies, self.arenas, sizes, team, numbers,
-                            layout)
+        return BoundProgram(self.launch_plan, self._addresses, self.held, bodies, self.nests, self.arenas, sizes, team,
+                            numbers, layout)
+
+    def bind_body(self, sizes: Mapping[Symbol, int], team: int, nested: NestedBodies) -> BoundProgram | EmptyBody:
+        """Return the program as a body of a packed scan, for any sizes."""
+        numbers = self.launch_plan.size_table.values(sizes)
+        if self.launch_plan.empty(numbers, sizes):
+            return EmptyBody(self._graph, self._of_numpy, sizes, nested)
+        body = self.bind(sizes, team, numbers)
+        body.attach(nested)
+        return body
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return the memory that a run keeps beside its inputs and outputs."""

@@ -17,7 +17,8 @@ from ..pools import Bounded
 from ..protocol import Executable
 from ..subgraph import ArraySpec, Build, Evaluation, NodePrograms, array_specs
 from .bound_program import BoundProgram
-from .kernels import packed_scan as kernel
+from .kernels import turns as kernel
+from .packed_scan import NestedBodies
 from .plan.launch_plan import ARENA, ArenaLayout, LaunchPlan
 from .runtime import threads
 from .runtime.runner import runner
@@ -99,6 +100,7 @@ class Turns:
         self.program = program
         self._bound: Bounded[Hashable, BoundProgram] = Bounded(KEPT)
         self._arena = Arena(0)
+        self._nested = NestedBodies()  # of packed scans in the turns
 
     def empty(self, sizes: Sizes) -> bool:
         """Return whether some loop of a turn has no turn, or some result does not exist."""
@@ -116,6 +118,7 @@ class Turns:
         layout = plan.common_layout(numbers, team) if new else None
         for (key, sizes), own in zip(new.items(), numbers, strict=True):
             known[key] = self._bound.keep(key, self.program.bind(sizes, team, own, layout))
+            known[key].attach(self._nested)
         need = max(body.layout.total for body in known.values())
         if need > self._arena.size:
             self._arena = Arena(need)
@@ -130,6 +133,7 @@ class Turns:
         args = np.array(kernel.arguments(len(table), table.ctypes.data, *arrays.values), np.int64)
         whole = np.array([kernel.step(), args.ctypes.data], np.int64)
         runner()(whole.ctypes.data, 1, 0, (), 0, 0)
+        self._nested.raise_error()
         wrong = [body for body in bodies if body.flag[0]]
         for body in wrong:
             body.flag[0] = 0
@@ -149,7 +153,7 @@ class LoopArrays:
     Attributes
     ----------
     values : tuple of list
-        The values of each kind, as `kernels.packed_scan.arguments` takes them.
+        The values of each kind, as `kernels.turns.arguments` takes them.
     """
 
     def __init__(self, plan: LaunchPlan, sizes: Sizes):
@@ -159,17 +163,12 @@ class LoopArrays:
         self._fixed: list[tuple[int, int]] = []
         self._read: list[tuple[int, ...]] = []
         self._written: list[tuple[int, ...]] = []
-        self._carried: list[tuple[int, int, int, int]] = []
         self._sums: list[tuple[int, int, int, int, int]] = []
-        self.values = self._fixed, self._read, self._written, self._carried, self._sums
+        self.values = self._fixed, self._read, self._written, self._sums
 
     def place(self, rows: Hashable, index: np.ndarray, firsts: np.ndarray) -> None:
         """Name the rows of all turns, one turn after the other, and the first of each turn in `index`."""
         self._places[rows] = int(np.diff(firsts).max()), self._address(index), self._address(firsts)
-
-    def placed(self, rows: Hashable) -> bool:
-        """Return whether rows of that name are known."""
-        return rows in self._places
 
     def fix(self, i: int, x: np.ndarray) -> None:
         """Give input `i` the same value in all turns."""
@@ -183,18 +182,10 @@ class LoopArrays:
         """Write output `k` into the rows of an array."""
         self._written.append((self._first_output + k, self._address(x), *self._rows(own, rows)))
 
-    def carry(self, i: int, k: int, rooms: np.ndarray) -> None:
-        """Hand output `k` of one turn to the next as input `i`, in two rooms that take turns."""
-        self._carried.append((2 + i, self._first_output + k, self._address(rooms[0]), self._address(rooms[1])))
-
     def add_up(self, k: int, total: np.ndarray) -> None:
         """Add output `k` to an array of the same shape."""
         room = self._address(np.empty_like(total))
         self._sums.append((self._first_output + k, room, self._address(total), total.size, total.itemsize))
-
-    def ignore(self, k: int, like: np.ndarray) -> None:
-        """Give output `k` memory that nothing reads."""
-        self._fixed.append((self._first_output + k, self._address(np.empty_like(like))))
 
     def _rows(self, own: Node, rows: Hashable) -> tuple[int, int, int, int]:
         """Return the memory of a value in a turn, the bytes of a row, and the places of the rows."""

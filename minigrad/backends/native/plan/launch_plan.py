@@ -24,7 +24,7 @@ from ..codegen.kernel import Kernel
 from ..codegen.kernel_emitter import HEAD, Memory, Param
 from ..codegen.loop_groups import space_of
 from ..codegen.strides import Strides, root_of
-from ..kernels import steps
+from ..kernels import packed_scan, steps
 from .leaves import Leaves
 from .size_table import SizeTable
 
@@ -84,8 +84,8 @@ class LaunchPlan:
     ----------
     schedule : Plan
     ways : list of str
-        How each step runs: ``"kernel"``, ``"scan"``, ``"step"``, ``"product"``, ``"python"``, or ``"bound"``, when the
-        program is bound to its sizes.
+        How each step runs: ``"kernel"``, ``"scan"``, ``"packed"``, ``"step"``, ``"product"``, ``"python"``, or
+        ``"bound"``, when the program is bound to its sizes.
     kernels : list of Kernel or None
         The kernel of each step.
     bodies : mapping of Node to LaunchPlan
@@ -102,7 +102,7 @@ class LaunchPlan:
         The number of bases, and the first that is an output's.
     piece : dict of tuple to int
         The pieces of the arena: ``("buffer", b)``, ``("scratch", step)``, ``("parts", node)``, ``("room", step)``,
-        ``("part", scan, i)`` and ``("turn", scan, i, j)``.
+        ``("part", scan, i)``, ``("turn", scan, i, j)`` and, of a packed scan, ``("turn", scan, i)``.
     leaves : Leaves
         Values that are made before a run.
     python_results : dict of Node to list of (int or None, int)
@@ -113,6 +113,8 @@ class LaunchPlan:
         Formulas of the scans' lengths.
     stacked_strides : dict of Node to list of int
         Formulas of the bytes of one part of each stacked result of a scan.
+    packed : dict of Node to list of Token
+        The argument blocks of packed scans. The base of such a node is that of its table of bodies.
     starts, arguments_end : dict of int to int, int
         Where the argument block of each kernel begins, and where the last one ends.
     sources : list of Node or None
@@ -139,6 +141,7 @@ class LaunchPlan:
         self.views: dict[Node, ViewForm] = {}
         self.scan_lengths: dict[Node, int] = {}
         self.stacked_strides: dict[Node, list[int]] = {}
+        self.packed: dict[Node, list[packed_scan.Token]] = {}
         self._bodies = bodies
         self._kernels = [(k, step.group, kernel) for k, (step, kernel) in enumerate(
             zip(steps_, kernels, strict=True)) if kernel]
@@ -159,7 +162,7 @@ class LaunchPlan:
         self.out_shapes = [self._shape((source or n).shape)
                            for n, source in zip(graph.outputs, self.sources, strict=True)]
         self._nonzero = self._list_nonzero()
-        self.keeps = "python" in ways or bool(bodies) or self.sources != list(graph.outputs)
+        self.keeps = "python" in ways or bool(bodies or self.packed) or self.sources != list(graph.outputs)
         steps_of = {n: k for k, step in enumerate(steps_) for n in step.group.nodes}
         self.last_steps = sorted((steps_of[n], i) for i, n in enumerate(self.sources) if n is not None)
         self.size_table.end()
@@ -190,6 +193,12 @@ class LaunchPlan:
                 pieces += [(k, plan.last_use[node], ("part", node, i), n) for i, n in enumerate(each)]
                 pieces += [(k, k, ("turn", node, i, j), n) for i, n in enumerate(signature(node).ends(each)[0])
                            for j in (0, 1)]
+            if way == "packed":
+                own = packed_scan.layout(node, self._formula, self._new_base(node), FLAG)
+                self.packed[node] = own.tokens
+                pieces += [(k, plan.last_use[node], ("part", node, i), size_of(t.shape) * t.dtype.itemsize)
+                           for i, t in enumerate(node.types)]
+                pieces += [(k, k, ("turn", node, i), n) for i, n in enumerate(own.rooms)]
         pieces.sort(key=lambda p: p[0])
         self.piece = {key: 1 + i for i, (_, _, key, _) in enumerate(pieces)}  # 0: no piece
         self._times = [p[:2] for p in pieces]

@@ -8,11 +8,14 @@ from ....ops.constants import full
 from ....ops.elementwise import stop_gradient
 from ....ops.index import gather, gather_sum, scatter_add
 from ....ops.loops import scan
+from ....ops.packed_scan import packed_scan
 from ....passes.fuse import Roles
 from ....primitive import IN_ORDER
 from ..codegen.kernel import rows, unable
 from ..codegen.strides import access
 from ..kernels.steps import needs_contiguous
+
+_LOOPS = (scan, packed_scan)
 
 
 def legalize(graph: Graph, own_outputs: bool = False) -> Graph:
@@ -57,14 +60,14 @@ def _gathered(graph: Graph) -> Graph:
 
 def _copies(graph: Graph) -> Graph:
     """Copy operands that have to be contiguous and are not."""
-    if not any(n.prim is scan or n.prim.view is IN_ORDER or needs_contiguous(n) for n in graph.nodes):
+    if not any(n.prim in _LOOPS or n.prim.view is IN_ORDER or needs_contiguous(n) for n in graph.nodes):
         return graph
     roles = Roles.of(graph)
 
     def rule(node: Node, inputs: tuple[Node, ...]) -> Node:
         if node.prim.view is IN_ORDER and roles.is_statement(node):
             inputs = (stop_gradient(*inputs),)
-        elif node.prim is scan or (needs_contiguous(node) and rows(node) is None):
+        elif node.prim in _LOOPS or (needs_contiguous(node) and rows(node) is None):
             inputs = tuple(i if is_contiguous(old, roles) else stop_gradient(i)
                            for i, old in zip(inputs, node.inputs, strict=True))
         return rebuilt(node, inputs)

@@ -69,7 +69,7 @@ _LATER = {
     "numpy_code": ".plain", "open_dataset": ".ragged.dataset", "optim": ".optim", "per_example": ".per_example",
     "per_example_grad": ".per_example", "random": ".random", "Report": ".report",
     "save_dataset": ".ragged.dataset", "set_num_threads": ".backends.native.runtime.threads",
-    "to_networkx": ".ragged.convert", "to_pyg": ".ragged.convert"}
+    "to_networkx": ".ragged.convert", "to_pyg": ".ragged.convert", "tree_parents": ".ragged.child_lists"}
 
 if _TYPE_CHECKING:
     from . import optim, per_example, random
@@ -81,6 +81,7 @@ if _TYPE_CHECKING:
     from .passes.autobatch import autobatch
     from .per_example import per_example_grad
     from .plain import numpy_code
+    from .ragged.child_lists import tree_parents
     from .ragged.convert import from_networkx, from_pyg, to_networkx, to_pyg
     from .ragged.dataset import open_dataset, save_dataset
     from .ragged.loader import DataLoader
@@ -98,7 +99,8 @@ __all__ = [
     "open_dataset", "optim", "per_example", "per_example_grad", "primitive", "print", "random", "register_dataclass",
     "renumber", "save_dataset", "scan", "scope", "segment_max", "segment_mean", "segment_min", "segment_softmax",
     "segment_sum", "select", "set_num_threads", "shared", "special", "stop_gradient", "switch", "to_networkx", "to_pyg",
-    "trace", "tree_scan", "u8", "u16", "u32", "u64", "unroll", "value_and_grad", "vjp", "vmap", "where", "while_loop",
+    "trace", "tree_parents", "tree_scan", "u8", "u16", "u32", "u64", "unroll", "value_and_grad", "vjp", "vmap",
+    "where", "while_loop",
 ]
 
 

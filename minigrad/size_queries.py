@@ -12,7 +12,8 @@ from . import expression
 from .tracing import EXPLAIN
 
 # Functions of minigrad.numpy for any size.
-_SHAPED = ("ones", "zeros", "empty", "full", "eye", "identity", "tri", "arange")
+_SHAPED = ("ones", "zeros", "empty", "full", "eye", "identity", "tri", "arange",
+           "tril_indices", "triu_indices")
 _OTHERWISE = ("Arithmetic on x.shape[0], np.mean in place of a sum over a count, and functions along the axis such as "
               "np.sum(x, axis=0) need no number.")
 _NUMBER = "Functions of NumPy take the size as it is, as in np.sqrt(n), np.maximum(n, 1) or x * n."

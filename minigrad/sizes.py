@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .immutable import Immutable
@@ -19,7 +20,7 @@ class Size(Immutable):
     """A symbolic size in the user's code: it adds, multiplies and compares.
 
     With a float, or under NumPy's functions, it becomes a traced scalar: ``1 / n`` and ``np.sqrt(n)`` hold for
-    every size. So it does in ``n > 3`` and ``n // 2``, if it differs between the examples of a batch. Other uses
+    every size. So it does in ``n == 3`` and ``n // 2``, if it differs between the examples of a batch. Other uses
     (``range(n)``; ``n > 3`` of any other size) take the number of the traced example, and a guard fixes the axis to it.
     """
 
@@ -73,16 +74,16 @@ class Size(Immutable):
     def __reduce__(self) -> tuple[Callable[..., int | Size], tuple[Dim]]:
         return shown, (self.dim,)
 
-    def __eq__(self, other: object) -> bool:
-        size: Any = unwrap(other)  # a number of any kind, NumPy's included
-        return guard_equal(self.dim, size) or (
-            isinstance(other, (int, Size)) and self.__index__() == int(other))
-
 
 def _arithmetic(name: str) -> None:
     function = getattr(operator, name)
 
-    def method(self: Size, other: object, flipped: bool = False) -> object:
+    def method(self: Size, other: Any, flipped: bool = False) -> object:
+        if name in ("eq", "ne") and isinstance(other, (Real, Size)):
+            size: Any = unwrap(other)  # a number of any kind, NumPy's included
+            same = guard_equal(self.dim, size)
+            if same or not (isinstance(other, (int, Size)) or differs(self.dim)):
+                return same == (name == "eq")
         if isinstance(other, (int, Size)) and name != "truediv":
             pair = (unwrap(other), self.dim) if flipped else (self.dim, unwrap(other))
             exact = function(*pair) if name in ("add", "sub", "mul") else _exact(name, *pair)
@@ -108,7 +109,7 @@ def _exact(name: str, a: int | Dim, b: int | Dim) -> int | Dim | None:
     return None
 
 
-for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lt", "le", "gt", "ge"):
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lt", "le", "gt", "ge", "eq", "ne"):
     _arithmetic(_name)
 
 

@@ -21,7 +21,7 @@ from .data_types import as_floating, astype, result_type
 from .dispatch import any_traced, implements
 from .joining import concatenate, stack
 from .manipulation import broadcast_arrays, broadcast_to, expand_dims, moveaxis, ravel, reshape, swapaxes
-from .selections import range_between
+from .selections import coordinates, range_between
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -261,6 +261,22 @@ def tri(N: int | Size, M: int | Size | None = None, k: int = 0, dtype: DTypeLike
         like: object = None) -> Array:
     """Return ones on and below a diagonal; sizes may be symbolic."""
     return (as_array(arange(N))[:, None] + as_int(k, "tri", "k") >= arange(N if M is None else M)).astype(dtype)
+
+
+def _indices_of_triangle(function: Callable[..., tuple[np.ndarray, ...]], below: bool) -> None:
+    name = function.__name__
+
+    @implements(function, doc=f"Return the positions that ``np.{name}`` does; sizes may be symbolic.")
+    def positions(n: int | Size, k: int = 0, m: int | Size | None = None) -> tuple[Array | np.ndarray, ...]:
+        if not isinstance(n, Size) and not isinstance(m, Size):
+            return function(n, k, m)
+        k = as_int(k, name, "k")
+        mask = tri(n, m, k if below else k - 1, bool)._node
+        return coordinates(mask if below else ew.logical_not(mask))
+
+
+_indices_of_triangle(np.tril_indices, below=True)
+_indices_of_triangle(np.triu_indices, below=False)
 
 
 def _triangle(function: Callable[..., np.ndarray]) -> None:

@@ -240,7 +240,8 @@ def where(condition: ArrayLike, x: ArrayLike | None = None, y: ArrayLike | None 
     condition : array
         Bools; other numbers count as true unless they are 0.
     x, y : array
-        The values where the condition holds, and where it does not. All three broadcast.
+        The values where the condition holds, and where it does not. All three broadcast. Without both, the result
+        is ``np.nonzero(condition)``.
 
     Returns
     -------
@@ -250,15 +251,18 @@ def where(condition: ArrayLike, x: ArrayLike | None = None, y: ArrayLike | None 
     Raises
     ------
     TraceError
-        Without `x` and `y`: the result would have a shape that depends on data.
+        With one of `x` and `y` alone.
 
     Examples
     --------
     >>> mg.grad(lambda x: mg.where(x > 0, np.sqrt(x), 0.0))(0.0)
     np.float64(0.0)
     """
+    if x is None and y is None:
+        positions: Array = TABLE[np.nonzero](condition)
+        return positions
     if x is None or y is None:
-        raise TraceError(at_user_line("np.where(condition) alone has a shape that depends on data: give both branches"))
+        raise TraceError(at_user_line("np.where: give both branches, or none for the positions of true elements"))
     c = as_array(condition)._node
     if c.dtype != np.bool_:
         c = ew.ne(c, full(0, c.shape, c.dtype))

@@ -13,9 +13,10 @@ import optree
 
 from .. import interpreters
 from ..errors import MinigradError, TraceError, Unsupported
-from ..graph import PRIMITIVES, Node, constant_of, full, reachable
+from ..graph import CALLS, PRIMITIVES, Graph, Node, constant_of, full, reachable
 from ..primitive import placeholder
 from ..traced_array import TABLE, Array, as_array
+from ..tracing import new_trace
 from . import special
 from .dispatch import FFT, LINALG, NAMES, REFUSED, SCIPY
 from .refused import APART
@@ -104,7 +105,8 @@ def _row(name: str, function: Callable[..., Any], numpys: Callable[..., object] 
     for call in (chosen,) if chosen else _CALLS:
         args: Any = eval(f"({call},)", {"np": np}, _Fresh())
         try:
-            result = function(*args)
+            with new_trace():
+                result = function(*args)
         except (MinigradError, TypeError, ValueError, IndexError, AttributeError) as error:
             failure = error
             continue
@@ -116,7 +118,8 @@ def _row(name: str, function: Callable[..., Any], numpys: Callable[..., object] 
 
 def _hands_over(numpys: Callable[..., object], args: tuple[Any, ...]) -> bool:
     try:
-        numpys(*args)
+        with new_trace():
+            numpys(*args)
     except TraceError:
         return False
     return True
@@ -135,7 +138,9 @@ def _cells(outputs: list[Node], inputs: list[Node]) -> list[str]:
             second = _has_derivative(interpreters.backward(back, [full(1, n.shape, n.dtype) for n in back], wrt), wrt)
     new = {n: PRIMITIVES["input"](shape=(_BATCH, *n.shape), dtype=n.dtype) for n in inputs}
     try:
-        batched = [n for n, _ in interpreters.batch(outputs, {}, new, _BATCH)]
+        held = Graph(tuple(inputs), tuple(outputs))
+        packed = CALLS["packed"](held, [*new.values()], [0] * len(new), 0, _BATCH)  # of functions that select rows
+        batched = packed.outputs if packed else [n for n, _ in interpreters.batch(outputs, {}, new, _BATCH)]
     except Unsupported as error:
         return [reverse, forward, second, f"no: {error}", "", ""]
     batched_names = {n.prim.name for n in reachable(batched)}

@@ -19,7 +19,7 @@ from ..ops.strict_index import checked, place
 from ..primitive import move_axis
 from ..sizes import Size, shown, unwrap
 from ..symbolic import Dim, differs, divide, format_shape
-from ..traced_array import Array, ArrayLike, as_array, hooks
+from ..traced_array import TABLE, Array, ArrayLike, as_array, hooks
 from ..tracing import guard_equal, guard_equal_shapes, number
 from .arguments import as_axis, as_int, broadcast_node, broadcast_shapes, counted
 from .dispatch import any_traced, implements
@@ -467,15 +467,20 @@ def ix_(*args: ArrayLike) -> tuple[Array, ...]:
     return tuple(reshape(x, (1,) * i + (-1,) + (1,) * (len(xs) - i - 1)) for i, x in enumerate(xs))
 
 
-def _known_indices(function: Callable[..., tuple[np.ndarray, ...]]) -> None:
-    @implements(function, doc=f"Return ``np.{function.__name__}`` of an array of this shape.")
-    def indices(arr: ArrayLike, k: int = 0) -> tuple[np.ndarray, ...]:
-        rows, columns = map(number, as_array(arr)._node.shape)
-        return function(np.empty((rows, columns), bool), k)
+def _of_triangle(function: Callable[..., tuple[np.ndarray, ...]], indices: Callable[..., object]) -> None:
+    name = function.__name__
+
+    @implements(function, doc=f"Return ``np.{name}`` of an array of this shape.")
+    def positions(arr: ArrayLike, k: int = 0) -> Any:
+        x = as_array(arr)._node
+        if x.ndim != 2:
+            raise ShapeError(at_user_line(f"np.{name} of {x.type}: it takes a matrix"))
+        rows, columns = (shown(n) if differs(n) else number(n) for n in x.shape)
+        return TABLE[indices](rows, k, columns)
 
 
-_known_indices(np.tril_indices_from)
-_known_indices(np.triu_indices_from)
+_of_triangle(np.tril_indices_from, np.tril_indices)
+_of_triangle(np.triu_indices_from, np.triu_indices)
 
 
 @implements(np.diag_indices_from)

@@ -17,9 +17,6 @@ _TEXT = "it makes text or a file of numbers that are known only when the program
 _LAYOUT = "it asks about memory, and a traced value has none"
 _KIND = "it works on dates, strings or objects, and minigrad has bool, integer and floating arrays"
 _SCIPY = "SciPy's function makes an ndarray of its argument"
-_POSITIONS = "the number of positions depends on data"
-_MASK = ("mg.select(mask) returns them, along an axis whose size is known when the program runs; x[mask] is "
-         "x[mg.select(mask)]. In a fixed shape: np.where(mask, x, 0), or a reduction with where=mask.")
 _SORT = "np.sort, and np.diff(...) != 0 for where a new value begins, have the information in a fixed shape."
 _COUNT = "With a known number n of bins: minigrad.numpy.at(np.zeros(n))[x].add(1)."
 _AT = "Write x = x.at[i].set(values), or x = np.where(mask, values, x)."
@@ -32,7 +29,6 @@ def _refuse(why: str, instead: str, names: str) -> None:
     REFUSED.update(dict.fromkeys((n if n.startswith("scipy.") else f"np.{n}" for n in names.split()), (why, instead)))
 
 
-_refuse(_POSITIONS, _MASK, "nonzero flatnonzero argwhere")
 _refuse(_SHAPE, _SORT, "unique unique_all unique_counts unique_inverse unique_values union1d intersect1d setdiff1d "
         "setxor1d")
 _refuse(_SHAPE, "np.isin(a, b) says for each element of a whether it is in b.", "in1d")
@@ -74,7 +70,8 @@ _refuse("its slope in the first argument is not an elementary function", "Write 
 
 _METHODS = {
     **dict.fromkeys(("fill", "itemset", "put", "resize", "setfield", "setflags", "partition"), (_WRITES, _AT)),
-    "sort": (_WRITES, "Write x = np.sort(x)."), "nonzero": (_POSITIONS, _MASK),
+    "sort": (_WRITES, "Write x = np.sort(x)."),
+    "nonzero": ("the number of positions depends on data", "Write np.nonzero(x), or mg.select(mask)."),
     "flat": ("it is a view that can be written to", "Use x.ravel(), and x.at[i].set(v) to change it."),
     **dict.fromkeys(("view", "getfield", "byteswap", "newbyteorder"), (
         "it looks at the same bytes another way", "x.astype(dtype) converts the numbers.")),
@@ -109,7 +106,7 @@ hooks.assigned, hooks.missing = _assigned, _missing
 # NumPy's other functions: they take no array that could be traced, and are NumPy's own in minigrad.numpy too.
 APART = {
     "they make an array of numbers, sizes or a file": """
-        fromiter indices diag_indices mask_indices tril_indices triu_indices bartlett blackman hamming
+        fromiter indices diag_indices mask_indices bartlett blackman hamming
         hanning kaiser load loadtxt fromfile fromregex fromstring frombuffer genfromtxt from_dlpack fft.fftfreq
         fft.rfftfreq""",
     "they speak of dtypes, shapes and Python objects": """

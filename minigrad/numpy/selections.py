@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..errors import DtypeError, ShapeError, at_user_line
-from ..graph import Node, constant_of
+from ..graph import Node, constant_of, full
 from ..ops import elementwise as ew
 from ..ops import selection
 from ..ops.broadcast import broadcast_along
@@ -20,6 +20,7 @@ from ..symbolic import Dim, size_of
 from ..tracebacks import boundary
 from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import thread
+from .dispatch import implements
 
 Bound: TypeAlias = Array | int | Dim | None  # of a slice
 _INT = np.dtype(np.int64)
@@ -53,7 +54,8 @@ def select(mask: ArrayLike) -> Any:
 
     Notes
     -----
-    ``x[mask]`` is ``x[mg.select(mask)]``. Masks that are computed alike select one axis, so that
+    ``x[mask]`` is ``x[mg.select(mask)]``, and ``np.nonzero``, ``np.flatnonzero``, ``np.argwhere`` and
+    ``np.where(mask)`` return the same positions. Masks that are computed alike select one axis, so that
     ``x[x > 0] * y[x > 0]`` is a product row by row; other masks select axes of their own. `renumber` maps indices of
     rows to positions among the rows that are kept.
 
@@ -98,6 +100,35 @@ def coordinates(mask: Node) -> tuple[Array, ...]:
         name = "kept_row" if not known else f"kept_row{len(known) + 1}"
         known[mask] = _unraveled(selection.selected(flat, name), mask)
     return tuple(map(Array, known[mask]))
+
+
+def _mask_of(name: str, a: ArrayLike) -> Node:
+    """Return which elements of an array with axes are not 0."""
+    x = as_array(a)._node
+    if not x.ndim:
+        raise ShapeError(at_user_line(f"np.{name} of {x.type}: a number has no positions. Write np.{name}("
+                                      "np.atleast_1d(x))"))
+    return x if x.dtype == np.bool_ else ew.ne(x, full(0, x.shape, x.dtype))
+
+
+@implements(np.nonzero)
+def nonzero(a: ArrayLike) -> tuple[Array, ...]:
+    """Return the positions of the elements that are not 0 along each axis, as `minigrad.select` does."""
+    return coordinates(_mask_of("nonzero", a))
+
+
+@implements(np.flatnonzero)
+def flatnonzero(a: ArrayLike) -> Array:
+    """Return the positions of the elements of the flattened array that are not 0, as `minigrad.select` does."""
+    mask = _mask_of("flatnonzero", as_array(a).ravel())
+    return coordinates(mask)[0]
+
+
+@implements(np.argwhere)
+def argwhere(a: ArrayLike) -> Array:
+    """Return the positions of the elements that are not 0, a row of each, as `minigrad.select` does."""
+    stacked: Array = TABLE[np.stack](coordinates(_mask_of("argwhere", a)), axis=1)
+    return stacked
 
 
 def _equal(a: Node, b: Node, known: dict[tuple[Node, Node], bool]) -> bool:

@@ -111,7 +111,9 @@ def check_vmap(function: Callable[..., list[Any]], arrays: list[np.ndarray]) -> 
                 for k in range(3)]
         have = mg.vmap(function, in_axes=tuple(0 if m else None for m in mapped))(*batch)
         for h, *ws in zip(have, *rows, strict=True):
-            assert_same(h, np.stack(ws), f"vmap over {mapped}")
+            pairs = zip(h, ws, strict=True) if isinstance(h, mg.Batch) else [(h, np.stack(ws))]
+            for own, want in pairs:
+                assert_same(own, want, f"vmap over {mapped}")
 
 
 def function_of_arrays(function: Callable[..., list[Any]], arrays: list[np.ndarray]) -> list[np.ndarray]:

@@ -259,8 +259,43 @@ def test_compress_and_extract_take_traced_conditions():
     np.testing.assert_allclose(mg.grad(lambda m: np.sum(np.compress(m[0] > 0, m, axis=1)))(x), (x[:1] > 0) + 0 * x)
     with pytest.raises(ShapeError, match=r"the condition bool\[3\] does not fit axis 0 of f64\[4, 3\]"):
         mg.grad(lambda m: np.sum(np.compress(m[0] > 0, m, axis=0)))(x)
-    with pytest.raises(mg.TraceError, match=r"mg.select\(mask\) returns them"):
-        mg.grad(lambda v: np.sum(v[np.flatnonzero(v > 0)]))(x[0])
+
+
+@pytest.mark.parametrize("positions", [
+    lambda m: np.nonzero(m > 0), lambda m: np.where(m > 0), lambda m: np.nonzero(np.round(m)), np.argwhere,
+    lambda m: np.flatnonzero(m > 0), lambda m: np.tril_indices_from(m, 1), lambda m: np.triu_indices_from(m)])
+def test_positions_are_those_of_numpy(positions):
+    rng = np.random.default_rng(0)
+    squares = [rng.normal(size=(n, n)) * (rng.random((n, n)) < 0.7) for n in (0, 3, 1, 5, 0)]
+    batch = mg.batch(squares, mg.f64[node, node])
+
+    def f(m):
+        found = positions(m)
+        return np.stack(found, axis=1) if isinstance(found, tuple) else found
+
+    for run in compiled(mg.vmap(f)):
+        for have, m in zip(run(batch), squares, strict=True):
+            np.testing.assert_array_equal(have, f(m))
+    for run in compiled(mg.vmap(lambda m: np.sum(f(m)))):
+        np.testing.assert_array_equal(run(np.stack([squares[1], squares[1].T])), [
+            np.sum(f(m)) for m in (squares[1], squares[1].T)])
+
+
+def test_gradients_flow_through_the_elements_at_positions():
+    x = np.random.default_rng(0).normal(size=(4, 3))
+    for run in compiled(mg.vmap(mg.grad(lambda v: np.sum(v[np.flatnonzero(v > 0)] ** 3)))):
+        np.testing.assert_allclose(run(x), np.where(x > 0, 3 * x**2, 0.0))
+    n, m = mnp.tril_indices, [np.arange(float(k * k)).reshape(k, k) for k in (2, 0, 3)]
+    run = mg.compile(mg.vmap(mg.grad(lambda m: np.sum(m[n(m.shape[0], -1)] ** 2))))
+    for have, want in zip(run(mg.batch(m, mg.f64[node, node])), m, strict=True):
+        np.testing.assert_allclose(have, 2 * np.tril(want, -1))
+
+
+def test_a_number_has_no_positions():
+    with pytest.raises(ShapeError, match=r"test_selections.py:\d+: np.nonzero of f64\[\]: a number has no positions"):
+        mg.vmap(lambda x: np.nonzero(x)[0])(np.ones(3))
+    with pytest.raises(mg.TraceError, match="give both branches, or none"):
+        mg.vmap(lambda x: np.where(x > 0, x))(np.ones(3))
 
 
 def test_axes_of_different_masks_do_not_meet():

@@ -60,6 +60,7 @@ def _placed(node: ast.AST) -> Iterator[Any]:
     for child in ast.iter_child_nodes(node):
         if hasattr(child, "lineno"):
             yield child
+            yield from getattr(child, "decorator_list", ())  # they lie before the function's own lines
         else:
             yield from _placed(child)
 

@@ -39,7 +39,7 @@ class Hooks:
 
     assigned: Callable[[Array], NoReturn]  # raises for ``x[i] = v``
     at: Callable[[Array], minigrad.numpy.updates.At[Array]]
-    formatted: Callable[[Array, str], str]  # the text of an array without inputs in a format, or raises
+    formatted: Callable[[Array, str], str]  # the text of a known array in a format, or raises; "": or its type
     converted: Callable[[object], Array | np.ndarray]  # from a list, or an array of another library
     function: Callable[..., object]  # __array_function__
     getitem: Callable[[Array, object], Array]
@@ -57,8 +57,9 @@ def _binary(ufunc: np.ufunc, flipped: bool = False) -> Callable[[Array, ArrayLik
     """Return an operator's method that applies a ufunc."""
 
     def method(self: Array, other: ArrayLike) -> Array:
-        if other is None or isinstance(other, str):
-            return NotImplemented  # type: ignore[no-any-return]  # Python asks the other operand then
+        if other is None or isinstance(other, str) or (ufunc is np.multiply and isinstance(other, (list, tuple))
+                                                       and not self.ndim and self.dtype.kind in "iu"):
+            return NotImplemented  # type: ignore[no-any-return]  # Python asks the other operand: a list repeats
         xs = (as_array(other), self) if flipped else (self, as_array(other))
         out = TABLE[ufunc](*xs)
         return hooks.python_number(ufunc, out, xs) if xs[0]._weak and xs[1]._weak else out
@@ -173,7 +174,7 @@ class Array(Immutable):
         return "cpu"
 
     def __repr__(self) -> str:
-        return f"<traced {self._node.type}: {self._node.prim.name} at {self._node.where}>"
+        return hooks.formatted(self, "")
 
     def __len__(self) -> int:
         if not self.ndim:
@@ -210,7 +211,7 @@ class Array(Immutable):
         return hooks.namespace
 
     def __format__(self, spec: str) -> str:
-        return hooks.formatted(self, spec) if spec else repr(self)
+        return hooks.formatted(self, spec)
 
     __array__ = _conversion("__array__", np.asarray)
     __bool__ = _conversion("__bool__", bool)
@@ -239,7 +240,9 @@ class Array(Immutable):
     __neg__, __pos__, __abs__ = _unary(np.negative), _unary(np.positive), _unary(np.absolute)
     __invert__ = _unary(np.invert)
     __round__ = _method(np.round)
-    __hash__ = object.__hash__
+
+    def __hash__(self) -> int:
+        return object.__hash__(self) if self.ndim else hash(hooks.value(self, "__hash__").item())
 
     def __pow__(self, other: ArrayLike) -> Array:
         if type(other) is int and other == 2 and self.dtype == np.bool_:

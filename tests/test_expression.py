@@ -30,6 +30,19 @@ def test_the_path_tells_statements_from_operators():
     assert (whole[2].target.id, part[2].target.id) == ("whole", "part")
 
 
+def with_call_of(f):
+    return lambda g: (f(), g)
+
+
+def test_the_path_reaches_into_decorators():
+    @with_call_of(lambda: expression.running()[1])
+    def decorated():
+        return 1
+
+    path, _ = decorated
+    assert [type(n).__name__ for n in path[:4]] == ["Call", "Subscript", "Lambda", "Call"]
+
+
 def test_text_without_a_file_has_no_path():
     scope = {"expression": expression}
     exec("result = expression.running()", scope)

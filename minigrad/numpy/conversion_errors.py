@@ -75,6 +75,15 @@ def truth() -> Answer | None:
     return None
 
 
+def key() -> Answer | None:
+    """Return the expression that needs a key, and an alternative."""
+    _, path = expression.running()
+    match path:
+        case [ast.Compare(ops=[ast.In() | ast.NotIn()]) as node, *_]:
+            return expression.text(node), "np.any(np.equal(x, list(values))) says whether a value is one of several."
+    return None
+
+
 def number() -> Answer | None:
     """Return the expression that needs a float or an int, and an alternative."""
     frame, path = expression.running()
@@ -110,6 +119,9 @@ def index() -> Answer | None:
                 "minigrad.numpy.take(x, i, axis=0) indexes an ndarray or a list of numbers with it; "
                 "np.stack([a, b])[i] chooses among traced values, and mg.switch(i, [f, g], x) among functions."
                 + (as_it_stands() if frame and isinstance(expression.value(frame, node.value), np.ndarray) else ""))
+        case [ast.BinOp(op=ast.Mult()) as node, *_]:
+            return expression.text(node), (
+                "A list repeats a fixed number of times. np.asarray(values) * n multiplies its numbers.")
         case [ast.Call() as node, *_] if expression.calls(frame, path) is builtins.range:
             return expression.text(node), "mg.fori_loop(0, n, body, state) runs state = body(i, state) n times."
     return None

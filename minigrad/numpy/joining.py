@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -248,6 +250,9 @@ def delete(arr: ArrayLike, obj: ArrayLike | slice, axis: int | None = None) -> A
 
 
 def _places(name: str, obj: ArrayLike | slice, n: int) -> np.ndarray:
+    if isinstance(obj, Array) and not obj.ndim:
+        with contextlib.suppress(TraceError):
+            obj = operator.index(obj)
     if any_traced([obj]):
         raise TraceError(at_user_line(f"np.{name} at traced places: their number and order must be known. Index with "
                                       "an array of known length instead"))

@@ -93,6 +93,9 @@ _CONVERSIONS: dict[str, tuple[str, str, Explain]] = {
     "__array__": ("np.asarray()", "Use np functions on it directly. np.stack([a, b]) makes one array of several; "
                   "minigrad.numpy.take(table, i, axis=0) indexes an ndarray with it. What else must be an ndarray must "
                   "come from outside the traced function.", conversion_errors.array),
+    "__hash__": ("the hash", "Dicts, sets and caches need the number itself. minigrad.numpy.take(values, i) looks up a "
+                 "number, and mg.switch(i, [f, g], x) chooses a function. An argument of a compiled function is a key "
+                 "if it is static: mg.compile(f, static_argnums=...).", conversion_errors.key),
     "item": ("item()", "Keep it as an array.", lambda: None),
     "tolist": ("tolist()", "Keep it as an array.", lambda: None),
 }
@@ -120,9 +123,11 @@ def value(x: Array, method: str) -> np.ndarray:
 
 
 def formatted(x: Array, spec: str) -> str:
-    """Return the value of an array that depends on no input as text."""
-    if (known := known_array(x)) is not None:
-        return format(known[()], spec)
+    """Return the value of an array that depends on no input as text; without a format, a number's, or the type."""
+    if (spec or not x.ndim) and (known := known_array(x)) is not None:
+        return format(known.item() if x._weak else known[()], spec)
+    if not spec:
+        return f"<traced {x._node.type}: {x._node.prim.name} at {x._node.where}>"
     raise TraceError(at_user_line(
         f"a traced value ({x._node.type}, from {x._node.where}) in the format {spec!r}: its number is known "
         f"only when the program runs. {conversion_errors.FORMATTED}"))

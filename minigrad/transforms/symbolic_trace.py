@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from ..errors import MinigradError, format_location
+import numpy as np
+
+from ..errors import MinigradError, format_location, is_internal
 from ..graph import ArrayType, Graph, PyTree
 from ..symbolic import Dim
 from ..tracing import Guards, Tagged, number, thread, tracing
@@ -108,11 +111,42 @@ def trace_symbolic(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: d
         except MinigradError:
             if not needed:  # with the numbers themselves, the code may go another way
                 raise
+        except Exception as error:
+            needed = needed or dict.fromkeys(_preventing(whole, fixed, own), _raised_at(error))
+            if not needed:
+                raise
         if not needed:
             return SymbolicTrace(graph.replace(notes=(*notes, *graph.notes)) if notes else graph, numbers, fixed)
         notes += [f"{call.names[leaf]} is fixed at {call.leaves[leaf]}: the code at {format_location(loc)} needs its "
                   "number" for leaf, loc in needed.items()]
         fixed = tuple(sorted((*fixed, *(own[leaf] for leaf in needed))))
+
+
+def _raised_at(error: Exception) -> tuple[str, int] | None:
+    """Return the ``(file, line)`` of the user's innermost frame in an error's traceback."""
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)
+              if not is_internal(frame)]
+    return frames[-1] if frames else None
+
+
+def _preventing(whole: Call, fixed: Sequence[int], own: Sequence[int]) -> list[int]:
+    """Return the integers that the code of others needs as numbers, or else raises an error.
+
+    They are positions in `own`, the leaves that are not fixed yet. If the code raises an error anyway, it is all:
+    the error about the numbers says more than that about traced values.
+    """
+    def holds(leaves: Sequence[int]) -> bool:
+        try:
+            _trace_sizes(Call(whole.f, whole.args, whole.kwargs, fixed=sorted((*fixed, *(own[i] for i in leaves)))), {})
+        except Exception:
+            return False
+        return True
+
+    needed = [i for i, leaf in enumerate(own) if isinstance(whole.leaves[leaf], (int, np.integer))]
+    for i in needed if len(needed) > 1 and holds(needed) else ():
+        if holds(fewer := [k for k in needed if k != i]):
+            needed = fewer
+    return needed
 
 
 def _trace_sizes(call: Call, needed: dict[int, tuple[str, int] | None]) -> tuple[Graph, tuple[bool, ...]]:

@@ -1,9 +1,17 @@
 """Numbers that a program holds for alone: integers whose number the code needs, and declared arguments."""
 
+import enum
+import functools
+import math
+import operator
 import pickle
+import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
 import numpy as np
+import optree
 import pytest
 
 import minigrad as mg
@@ -38,6 +46,115 @@ def test_integers_are_numbers_where_the_code_needs_them(f, backend):
     for size in (2, 3):
         np.testing.assert_allclose(batched(np.stack([LONG] * size), 2), [expected] * size, rtol=1e-14)
     assert len(batched.entries) == 1
+
+
+TABLE = {1: 0.5, 2: 1.5, 3: 2.5}
+
+
+class Level(enum.IntEnum):
+    LOW, MIDDLE, HIGH = 1, 2, 3
+
+
+@functools.lru_cache
+def looked_up(n):
+    return TABLE[n]
+
+
+def matched(n):
+    match n:
+        case 2:
+            return 5.0
+        case 3:
+            return 7.0
+    return 0.0
+
+
+def checked(n):
+    if not isinstance(n, int):
+        raise TypeError("n must be an int")
+    return float(n)
+
+
+# Numbers for an integer, of Python code that takes no traced value.
+PYTHON_CODE = {
+    "dict": lambda n: TABLE[n], "dict.get": lambda n: TABLE.get(n, 9.0), "list": lambda n: [0.5, 1.5, 2.5, 3.5][n],
+    "string": lambda n: ord("abcd"[n]), "hash": lambda n: hash(n) + 1.0, "str": lambda n: {"2": 5.0, "3": 7.0}[str(n)],
+    "f-string": lambda n: {"w2": 5.0, "w3": 7.0}[f"w{n}"],
+    "str of a tuple": lambda n: {"(2,)": 5.0}.get(str((n,)), 7.0),
+    "percent": lambda n: {"2": 5.0, "3": 7.0}["%d" % n], "format": lambda n: {"2": 5.0, "3": 7.0}["{}".format(n)],  # noqa: UP031, UP032
+    "in a set": lambda n: 5.0 if n in {1, 2} else 7.0, "in a dict": lambda n: 5.0 if n in TABLE else 7.0,
+    "in a range": lambda n: 5.0 if n in range(1, 3) else 7.0, "match": matched, "cache": looked_up,
+    "[None] * n": lambda n: float(len([None] * n)), "n * [0.0]": lambda n: float(len(n * [0.0])),
+    "(1,) * n": lambda n: float(len((1,) * n)), "text * n": lambda n: float(len("ab" * n)), "checked": checked,
+    "polynomial": lambda n: np.polyval([1.0] * n, 2.0), "zeros": lambda n: np.sum(np.zeros((n, n)) + 1),
+    "n == 3": lambda n: 5.0 if n == 3 else 7.0, "n % 2 == 0": lambda n: 5.0 if n % 2 == 0 else 7.0,
+    "int": lambda n: float(len(range(int(n)))), "operator.index": lambda n: float(len(range(operator.index(n)))),
+    "enum": lambda n: 5.0 if Level(n) is Level.MIDDLE else 7.0, "fraction": lambda n: float(Fraction(1, n)),
+    "comb": lambda n: math.comb(5, n), "counter": lambda n: float(Counter([n, 2])[2]),
+    "seed": lambda n: np.random.default_rng(n).random(), "delete": lambda n: np.delete(np.arange(5.0), n).sum(),
+    "math.factorial": math.factorial, "sorted": lambda n: sorted([5, n])[0] * 1.0, "size of a half": lambda n: float(
+        len(np.ones(n // 2 + 1)))}
+B = np.stack([LONG, 2 * LONG, LONG - 0.5])
+ROWS = (None, 0, None)
+TRANSFORMS = {
+    "call": lambda f, *n: f(LONG, LONG, *n), "grad": lambda f, *n: mg.grad(f)(LONG, LONG, *n),
+    "jvp": lambda f, *n: mg.jvp(f, (LONG, LONG, *n), (LONG, None, *[None] * len(n))),
+    "vjp": lambda f, *n: mg.vjp(f, LONG, LONG, *n)[1](1.0)[:2], "hessian": lambda f, *n: mg.hessian(f)(LONG, LONG, *n),
+    "vmap": lambda f, *n: mg.vmap(f, ROWS[:2 + len(n)])(LONG, B, *n),
+    "mean": lambda f, *n: mg.value_and_grad(mg.mean_loss(f, ROWS[:2 + len(n)]))(LONG, B, *n),
+    "microbatch": lambda f, *n: mg.grad(mg.microbatch(mg.mean_loss(f, ROWS[:2 + len(n)]), 2))(LONG, B, *n),
+    "per example": lambda f, *n: mg.per_example_grad(f, in_axes=ROWS[:2 + len(n)])(LONG, B, *n),
+    "nested": lambda f, *n: mg.grad(lambda w, *n: mg.vmap(f, ROWS[:2 + len(n)])(w, B, *n).sum())(LONG, *n)}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("number", PYTHON_CODE)
+def test_python_code_gets_the_integers_themselves(number, transform):
+    apply = TRANSFORMS[transform]
+
+    def f(w, x, n):
+        return np.sum(w**2 * x) * PYTHON_CODE[number](n)
+
+    compiled = mg.compile(lambda *n: apply(f, *n), backend="numpy")
+    for n in (2, 3, 2):
+        expected = apply(lambda w, x, n=n: f(w, x, n))
+        for result in (apply(f, n), compiled(n), mg.trace(lambda *n: apply(f, *n))(n)(n)):
+            for a, b in zip(optree.tree_leaves(result), optree.tree_leaves(expected), strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-12)
+    assert len(compiled.entries) == 2
+    notes = "".join(note for entry in compiled.entries for note in entry.graph.notes)
+    assert re.search(r"n0 is fixed at 2: the code at \w+\.py:\d+ needs its number", notes)
+
+
+def test_errors_of_python_code_fix_the_integers_that_prevent_them_alone():
+    compiled = mg.compile(lambda x, step, n: x * float(Fraction(1, n)) + step, backend="numpy")
+    for step, n in [(0, 2), (1, 2), (5, 3), (6, 2)]:
+        np.testing.assert_allclose(compiled(LONG, step, n), LONG / n + step)
+    assert len(compiled.entries) == 2
+    with pytest.raises(KeyError, match="7"):
+        mg.compile(lambda x, n: x * TABLE[n], backend="numpy")(LONG, 7)
+    with pytest.raises(ZeroDivisionError):
+        mg.compile(lambda x, n: x * float(Fraction(1, n)), backend="numpy")(LONG, 0)
+
+
+@pytest.mark.parametrize(("wrong", "right", "said"), [
+    (lambda x, n: x * TABLE[n], lambda x, n: x * mg.numpy.take([0.5, 1.5, 2.5], (n - 1).astype(int)),
+     r"the hash of a traced value \(f64\[\].*minigrad\.numpy\.take\(values, i\).*static_argnums"),
+    (lambda x, n: x if n in {1.0, 2.0} else -x, lambda x, n: np.where(np.any(np.equal(n, list({1.0, 2.0}))), x, -x),
+     r"`n in {1\.0, 2\.0}`: the hash of .*np\.any\(np\.equal\(x, list\(values\)\)\)"),
+    (lambda x, n: x[:2] * np.argmax(x) * [1.0, 2.0], lambda x, n: x[:2] * np.argmax(x) * np.asarray([1.0, 2.0]), None),
+    (lambda x, n: np.sum(np.argmax(x) * [1.0, 2.0]), lambda x, n: np.sum(np.asarray([1.0, 2.0]) * np.argmax(x)),
+     r"`np\.argmax\(x\) \* \[1\.0, 2\.0\]`: .* A list repeats .*np\.asarray\(values\) \* n"),
+])
+def test_keys_and_repetitions_of_unknown_numbers_are_refused_and_the_way_out_works(wrong, right, said):
+    n = np.float64(2.0)
+    if said is not None:
+        with pytest.raises(mg.TraceError, match=r"test_fixed_numbers\.py:\d+: " + said):
+            mg.compile(wrong, backend="numpy")(LONG, n)
+    expected = right(LONG, n)
+    np.testing.assert_allclose(mg.compile(right, backend="numpy")(LONG, n), expected)
+    if "static_argnums" in (said or ""):
+        np.testing.assert_allclose(mg.compile(wrong, backend="numpy", static_argnums=1)(LONG, n), expected)
 
 
 def test_each_needed_integer_has_a_program_and_other_numbers_share_one():

@@ -14,6 +14,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TextIO
 
 import numpy as np
@@ -24,7 +25,8 @@ import minigrad as mg
 from .auditing import demonstration
 from .auditing.audit import audit
 from .auditing.report import Audit
-from .backends import AUTO, code_cache
+from .backends import AUTO, code_cache, get
+from .backends.native.runtime.jit import host
 from .draw import open_in_browser
 from .errors import CheckError, MinigradError
 from .explorer import seed
@@ -179,7 +181,10 @@ def _parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("cache", help=text, description=f"{text[0].upper()}{text[1:]}. MINIGRAD_CACHE_DIR says "
                               "where it is kept; set and empty, it says that none is.")
     sub.set_defaults(run=_cache, target=None, threads=0)
-    sub.add_argument("--clear", action="store_true", help="remove it")
+    do = sub.add_mutually_exclusive_group()
+    do.add_argument("--clear", action="store_true", help="remove it")
+    do.add_argument("--fill", action="store_true", help="compile the kernels that programs share (matrix products, "
+                    "threads, scans), so that the first program compiles its own alone")
     sub.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
     return parser
 
@@ -389,6 +394,18 @@ def _check(args: argparse.Namespace) -> int:
     return status
 
 
+def _fill(where: Path) -> int:
+    get("native").check()
+    from .backends.native.shared_kernels import fill
+
+    kernels = fill()
+    if reason := code_cache.unwritable(where):
+        print(f"nothing can be written to {where} ({reason})")
+        return 1
+    print(f"{where}: {kernels} shared kernels are there for {host().cpu}")
+    return 0
+
+
 def _cache(args: argparse.Namespace) -> int:
     where = code_cache.directory()
     if where is None:
@@ -400,6 +417,8 @@ def _cache(args: argparse.Namespace) -> int:
         removed = code_cache.clear(where)
         print(f"{where}: {removed} of {len(entries)} files removed ({size})")
         return int(removed < len(entries))
+    if args.fill:
+        return _fill(where)
     print(f"{where}: {len(entries)} files, {size} of {code_cache.BOUND // 2**20} MB at most")
     if reason := code_cache.unwritable(where):
         print(f"nothing can be written there ({reason}): programs are compiled anew in each process")

@@ -473,6 +473,19 @@ def test_cache_is_cleared_and_other_files_stay(kept, capsys):
     assert [path.name for path in kept.iterdir()] == ["notes.txt"]
 
 
+def test_cache_is_filled_with_the_kernels_that_programs_share(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("llvmlite")
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(tmp_path))
+    for _ in range(2):
+        assert cli.main(["cache", "--fill"]) == 0
+        assert capsys.readouterr().out.startswith(f"{tmp_path}: 6 shared kernels are there for ")
+    assert len(list(tmp_path.glob("*.o"))) == 6
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(tmp_path / "notes.txt"))
+    (tmp_path / "notes.txt").write_text("mine")
+    assert cli.main(["cache", "--fill"]) == 1
+    assert "nothing can be written" in capsys.readouterr().out
+
+
 def test_cache_that_cannot_be_written(kept, capsys, monkeypatch):
     monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(kept / "notes.txt"))
     assert cli.main(["cache"]) == 0

@@ -34,7 +34,7 @@ NATIVE = ("llvm", "runtime", "codegen", "kernels", "plan")
 _EXTRA, _SLOW = "an optional package", "takes long to import, and the first gradient does not need it"
 LAZY = {**dict.fromkeys(("IPython", "array_api_compat", "cairosvg", "cuda", "cupy", "cupyx", "llvmlite", "networkx",
                          "scipy", "sklearn", "threadpoolctl", "torch", "torch_geometric"), _EXTRA),
-        **dict.fromkeys(("hashlib", "minigrad.draw", "opt_einsum", "rich"), _SLOW)}
+        **dict.fromkeys(("hashlib", "minigrad.draw", "opt_einsum", "rich", "tempfile"), _SLOW)}
 CORE = {"numpy", "opt_einsum", "optree", "rich"}
 # What is wholly about an extra: its modules import that at once, and are themselves imported inside functions only,
 # but for those that need nothing of it.
@@ -162,6 +162,15 @@ def test_import_defers_modules_unused_by_gradients():
     assert not {"minigrad.compiler", "minigrad.passes", "minigrad.backends", "minigrad.codec", "minigrad.random",
                 "minigrad.report", "minigrad.testing", "minigrad.draw", "minigrad.explorer", "minigrad.optim",
                 "minigrad.ragged.loader", "minigrad.backends.native.runtime.threads", "opt_einsum"} & set(loaded)
+
+
+def test_compiling_a_gradient_of_products_loads_no_planner_of_contractions():
+    text = ("import sys\nimport numpy as np\nimport minigrad as mg\n"
+            "mean = mg.mean_loss(lambda w, x: np.sum(np.tanh(x @ w)), in_axes=(None, 0))\n"
+            "mg.compile(mg.grad(mean), backend='numpy')(np.ones((3, 2)), np.ones((4, 3)))\n"
+            "print('opt_einsum' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", text], capture_output=True, text=True,
+                          check=True).stdout.strip() == "False"
 
 
 def test_no_import_runs_in_a_circle():

@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -107,6 +106,9 @@ def keep(where: Path | None, key: str, note: object, code: bytes) -> None:
     if where is None:
         return
     entry = json.dumps(note).encode() + b"\n" + code
+    with importing:
+        import tempfile
+
     with contextlib.suppress(OSError):
         trusted_files.make_directory(where)
         handle, beside = tempfile.mkstemp(_TEMPORARY, dir=where)
@@ -192,6 +194,9 @@ def unwritable(where: Path) -> str | None:
     """Return the reason why entries cannot be written to a directory, or None."""
     if reason := trusted_files.distrust(where):
         return reason
+    with importing:
+        import tempfile
+
     try:
         trusted_files.make_directory(where)
         with tempfile.TemporaryFile(dir=where) as file:

@@ -299,6 +299,8 @@ def _path(subscripts: str, sizes: Sequence[int], itemsize: int) -> Plan:
 
 def contraction_path(subscripts: str, shapes: Sequence[tuple[int, ...]], optimize: str) -> Path:
     """Return the best order of a contraction."""
+    if len(shapes) <= 2:  # two operands have one order
+        return [tuple(range(len(shapes)))]
     with importing:
         import opt_einsum  # takes as long to import as the rest of minigrad
 

@@ -1,6 +1,7 @@
 """factorize: equal values without large products, and the programs that it leaves alone."""
 
 import numpy as np
+import opt_einsum
 import optree
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import passes
+from minigrad.passes.factorize import contraction_path
 
 rng = np.random.default_rng(0)
 B, T, N, M = 16, 3, 20, 30
@@ -297,3 +299,11 @@ def test_random_multilinear_programs(case):
     bound = program(*map(np.abs, arrays))  # the sum of the terms' absolute values, up to signs of the steps
     got = mg.compile(program)(*arrays)
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-10 * (np.abs(bound).max() + np.abs(want).max() + 1))
+
+
+@pytest.mark.parametrize(("subscripts", "shapes"), [
+    ("ab->ba", [(2, 3)]), ("ab,bc->ac", [(2, 3), (3, 4)]), ("a,b->", [(2,), (3,)]),
+    ("ab,bc,cd->ad", [(2, 9), (9, 3), (3, 4)])])
+def test_orders_of_contractions_are_those_of_opt_einsum(subscripts, shapes):
+    expected = opt_einsum.contract_path(subscripts, *shapes, shapes=True, optimize="optimal")[0]
+    assert list(contraction_path(subscripts, shapes, "optimal")) == list(expected)

@@ -26,7 +26,7 @@ from ..codegen.emit import Emitter
 from ..llvm.builder import ONE, at, most
 from ..llvm.values import I1, I8, I64, PTR, VOID, declared
 from ..runtime import runner
-from ..runtime.cache import object_code
+from ..runtime.cache import CodeRequest, generated, object_code
 from ..runtime.jit import load
 
 # At the head of an argument block; behind it are the addresses of the lengths, the kinds of rows, their factors, and
@@ -149,11 +149,15 @@ def _factors(n: Dim, sizes: list[Dim]) -> list[int]:
     return [terms.get((symbol_of(size),), 0) for size in sizes]
 
 
+def code_request() -> CodeRequest:
+    """Return the request for the code of `step`."""
+    return generated("packed_scan", lambda: (_PackedScan("packed_scan").write(), None))
+
+
 @functools.cache
 def step() -> int:
     """Return the address of the step that runs a packed scan."""
-    code = object_code("packed_scan", lambda: _PackedScan("packed_scan").write())
-    return load([code], runner.symbols(), keep=True).address("mg_packed_scan")
+    return load([object_code(code_request())], runner.symbols(), keep=True).address("mg_packed_scan")
 
 
 class _Kind(NamedTuple):

@@ -11,7 +11,7 @@ from ..codegen.emit import Emitter
 from ..llvm.builder import at
 from ..llvm.values import I64, PTR, VOID, declared
 from ..runtime import runner
-from ..runtime.cache import object_code
+from ..runtime.cache import CodeRequest, generated, object_code
 from ..runtime.jit import load
 
 # At the head of an argument block: turns, whether the last is the first, the length and the address of the table of the
@@ -22,10 +22,15 @@ _FIXED, _SLICED, _CARRIED = 3, 4, 10  # numbers of each value of a kind
 Place = tuple[int, int]  # a base, and bytes from there
 
 
+def code_request() -> CodeRequest:
+    """Return the request for the code of `step`."""
+    return generated("scan", lambda: (_Scan("scan").write(), None))
+
+
 @functools.cache
 def step() -> int:
     """Return the address of the step that runs a scan."""
-    return load([object_code("scan", lambda: _Scan("scan").write())], runner.symbols(), keep=True).address("mg_scan")
+    return load([object_code(code_request())], runner.symbols(), keep=True).address("mg_scan")
 
 
 class _Scan(Emitter):

@@ -38,12 +38,12 @@ class CodeRequest:
 
 def generated(name: str, make: Callable[[], tuple[str, object]]) -> CodeRequest:
     """Return the request for a module that this package's sources generate, named `name`."""
-    return CodeRequest(f"{name}\0{_sources()}", make)
+    return CodeRequest(f"{name}\0{sources()}", make)
 
 
-def object_code(name: str, make: Callable[[], str]) -> bytes:
-    """Return the object code of a module that this package's sources generate, whose text `make` returns."""
-    ((_, code),) = object_codes([generated(name, lambda: (make(), None))])
+def object_code(request: CodeRequest) -> bytes:
+    """Return the object code of one module."""
+    ((_, code),) = object_codes([request])
     return code
 
 
@@ -62,7 +62,7 @@ def object_codes(requests: Sequence[CodeRequest], target: Target | None = None) 
 
 
 @functools.cache
-def _sources() -> str:
+def sources() -> str:
     """Return a digest of the files on which generated code depends."""
     package = Path(__file__).parents[1]
     files = [*sorted(package.rglob("*.py")), *(package.parents[1] / name for name in _BENEATH)]

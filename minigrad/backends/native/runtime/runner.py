@@ -14,7 +14,7 @@ import numpy as np
 
 from ..llvm.builder import STEP, Builder, at
 from ..llvm.values import I64, PTR
-from .cache import object_code
+from .cache import CodeRequest, generated, object_code
 from .jit import Library, load
 
 _DATA = object.__basicsize__  # offset in an array object of its elements' address: behind the head of all objects
@@ -38,9 +38,14 @@ def _text() -> str:
     return str(w.module)
 
 
+def code_request() -> CodeRequest:
+    """Return the request for the runner's code."""
+    return generated("runner", lambda: (_text(), None))
+
+
 @functools.cache
 def _library() -> Library:
-    return load([object_code("runner", _text)], keep=True)
+    return load([object_code(code_request())], keep=True)
 
 
 def symbols() -> dict[str, int]:

@@ -14,7 +14,7 @@ import importlib.util
 import operator
 import os
 
-from .cache import object_code
+from .cache import CodeRequest, generated, object_code
 from .cpus import usable_cpus
 from .jit import host, load, lock
 
@@ -77,12 +77,19 @@ def symbols() -> dict[str, int]:
         return {"mg_parallel": _pool().library.address("mg_parallel")}
 
 
-class _Pool:
-    def __init__(self) -> None:
+def code_request() -> CodeRequest:
+    """Return the request for the pool's code."""
+    def make() -> tuple[str, None]:
         from .pool import text
 
-        code = object_code("pool", lambda: text(host()))
-        self.library = load([code], keep=True)  # its threads wait inside, also at the end
+        return text(host()), None
+
+    return generated("pool", make)
+
+
+class _Pool:
+    def __init__(self) -> None:
+        self.library = load([object_code(code_request())], keep=True)  # its threads wait inside, also at the end
         reset = ctypes.CFUNCTYPE(None)(self.library.address("mg_pool_reset"))
         self.set_threads = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.library.address("mg_pool_set_threads"))
         reset()

@@ -5,11 +5,13 @@ import functools
 import threading
 
 from . import runner, threads
+from .cache import sources
 
 
 @functools.cache
 def start() -> None:
     """Start the warm-up, once."""
+    sources()  # many small files: each, read beside a thread that runs Python, would wait for Python's lock
     with contextlib.suppress(RuntimeError):  # no thread can start: the first program loads everything
         threading.Thread(target=_load, name="minigrad-start").start()
 

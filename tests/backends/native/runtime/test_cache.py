@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -163,7 +164,7 @@ def test_a_directory_that_may_not_be_written(where, compiled):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk(where, monkeypatch):
-    monkeypatch.setattr(code_cache.tempfile, "mkstemp", lambda *args, **more: (os.open("/dev/full", os.O_WRONLY),
+    monkeypatch.setattr(tempfile, "mkstemp", lambda *args, **more: (os.open("/dev/full", os.O_WRONLY),
                                                                           str(where / "x.part")))
     (where / "x.part").parent.mkdir(parents=True)
     (where / "x.part").touch()
@@ -214,7 +215,7 @@ def test_generated_code_is_written_once(monkeypatch, tmp_path):
     first, again, other = (make(what) for what in ("one", "one", "another"))
     assert first == again == other == [({"a": [1, "b"]}, compile_ir(ir(1)))]
     assert len(written) == 2
-    monkeypatch.setattr(cache, "_sources", lambda: "of another version")
+    monkeypatch.setattr(cache, "sources", lambda: "of another version")
     make("one")
     assert len(written) == 3
 

@@ -1,0 +1,23 @@
+"""The kernels that programs share: the thread pool, the runner, matrix products, and the loops of scans.
+
+They depend on the machine and on versions alone, so that `fill` can compile them ahead of all programs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .kernels import gemm, packed_scan, scan
+from .runtime import runner, threads
+from .runtime.cache import CodeRequest, object_codes
+
+
+def requests() -> list[CodeRequest]:
+    """Return the requests for their code on this machine."""
+    products = [gemm.code_request(np.dtype(name)) for name in ("float32", "float64")]
+    return [threads.code_request(), runner.code_request(), scan.code_request(), packed_scan.code_request(), *products]
+
+
+def fill() -> int:
+    """Compile those that the cache lacks, and return the number of them all."""
+    return len(object_codes(requests()))

@@ -1,0 +1,56 @@
+"""The kernels that programs share, compiled ahead of them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from minigrad.backends import code_cache
+
+pytest.importorskip("llvmlite")
+
+from minigrad.backends.native.shared_kernels import fill, requests
+
+PROGRAMS = """
+import json
+import numpy as np
+import minigrad as mg
+from minigrad.backends.native.runtime import cache, jit
+
+texts = []
+
+def compile_all(some, machine=None):
+    texts.extend(some)
+    return jit.compile_all(some, machine)
+
+cache.compile_all = compile_all
+w, x = np.ones((3, 3)) / 4, np.arange(12.0).reshape(4, 3)
+
+def chain(w, x):
+    return np.sum(mg.scan(lambda h, x: (np.tanh(w @ h + x), None), x, np.stack([x, x]))[0])
+
+for dtype in (np.float32, np.float64):
+    mg.compile(lambda w, x: np.tanh(x @ w), backend="native")(w.astype(dtype), x.astype(dtype))
+mg.compile(mg.grad(mg.mean_loss(chain, in_axes=(None, 0))), backend="native")(w, x)
+print(json.dumps(texts))
+"""
+
+
+def run(where):
+    """Return the modules that the programs compile in a process whose cache is `where`."""
+    done = subprocess.run([sys.executable, "-c", PROGRAMS], capture_output=True, text=True, check=True,
+                          env={**os.environ, "MINIGRAD_CACHE_DIR": str(where)})
+    return set(json.loads(done.stdout))
+
+
+def test_a_filled_cache_leaves_programs_their_own_kernels(tmp_path, monkeypatch):
+    shared = {request.make()[0] for request in requests()}
+    filled, empty = tmp_path / "filled", tmp_path / "empty"
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(filled))
+    assert fill() == len(shared) == len(code_cache.entries(filled))
+    before, after = run(empty), run(filled)
+    assert len(before & shared) >= 5, "the pool, the runner, two products and the scan"
+    assert not after & shared
+    assert after == before - shared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Sequence
 
@@ -29,7 +30,7 @@ def run_in_blocks(program: PartProgram, operands: Sequence[np.ndarray | InFile],
     A block has at most `most` examples. Otherwise the number of blocks depends on the bytes of the operands, so the
     bits are those of any worker, for arrays in memory and in files. BLAS has as many threads as `set_num_threads`
     allows to programs: two workers that have all cores each would wait for each other. ``ready(k, array)`` is called
-    when result `k` is complete, in a part of one block.
+    when result `k` is complete: within the last block, if the program tells.
     """
     with blas.limited(get_num_threads()):
         return _in_blocks(program, operands, first, most, ready)
@@ -52,8 +53,11 @@ def _in_blocks(program: PartProgram, operands: Sequence[np.ndarray | InFile], fi
         sources = [files.enter_context(contextlib.closing(Reader(x))) if isinstance(x, InFile) and axis == 0
                    else _opened(x) for x, axis in zip(operands, program.in_axes, strict=True)]
         for span in spans:
-            values = program.run(_sections(program, sources, span), first + section_of(span, dim).start)
-            combining.take(values, span)
+            run = functools.partial(program.run, _sections(program, sources, span), first + section_of(span, dim).start)
+            if ready is not None and span is spans[-1]:
+                combining.take_last(run, span, ready)
+            else:
+                combining.take(run(), span)
     return combining.results()
 
 

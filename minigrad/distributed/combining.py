@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import EllipsisType
 
 import numpy as np
 
+from ..backends import Ready
 from ..graph import Node
 from ..ops.accumulators import Chains, accumulator
 from ..ops.control import section_of
@@ -45,16 +46,40 @@ class Combining:
         """Add the results of the next section."""
         if not self._rows:
             self._rows = [self._room(k, axis, v) for k, (v, axis) in enumerate(zip(values, self._axes, strict=True))]
-        for k, (v, axis, o) in enumerate(zip(values, self._axes, self._outputs, strict=True)):
-            if axis is None:
-                self._sums[k].take(np.asarray(v, accumulator(o.dtype)))
-            else:
-                self._rows[k][self._place(k, axis, span)] = v
+        for k, v in enumerate(values):
+            self._add(k, v, span)
+
+    def take_last(self, run: Callable[[Ready], Sequence[np.ndarray]], span: Span, ready: Ready) -> None:
+        """Add the results of the last section of several; ``ready(k, total)`` is called for those that `run` announces.
+
+        ``run(announce)`` returns the results, and calls ``announce(k, result)`` when one is written.
+        """
+        announced: set[int] = set()
+
+        def announce(k: int, value: np.ndarray) -> None:
+            self._add(k, value, span)
+            announced.add(k)
+            ready(k, self._result(k))
+
+        for k, v in enumerate(run(announce)):
+            if k not in announced:
+                self._add(k, v, span)
 
     def results(self) -> list[np.ndarray]:
         """Return the results of all sections, in memory of their own."""
-        return [np.array(s.total(), o.dtype, copy=self._alone or None) if axis is None else rows
-                for s, rows, axis, o in zip(self._sums, self._rows, self._axes, self._outputs, strict=True)]
+        return [self._result(k) for k in range(len(self._axes))]
+
+    def _add(self, k: int, value: np.ndarray, span: Span) -> None:
+        """Add one result of a section."""
+        if (axis := self._axes[k]) is None:
+            self._sums[k].take(np.asarray(value, accumulator(self._outputs[k].dtype)))
+        else:
+            self._rows[k][self._place(k, axis, span)] = value
+
+    def _result(self, k: int) -> np.ndarray:
+        if self._axes[k] is not None:
+            return self._rows[k]
+        return np.array(self._sums[k].total(), self._outputs[k].dtype, copy=self._alone or None)
 
     def _room(self, k: int, axis: int | None, value: np.ndarray) -> np.ndarray:
         """Return an array for the rows of all sections."""

@@ -11,7 +11,7 @@ import optree
 import pytest
 
 import minigrad as mg
-from minigrad.distributed import ranks
+from minigrad.distributed import blocks, ranks
 from minigrad.distributed.divide import Dividing, PartProgram
 from minigrad.errors import BatchError, MinigradError
 
@@ -241,6 +241,41 @@ def test_a_gradient_is_sent_before_the_program_ends():
     assert events == [0, 1, "sent", 2, "sent"], "the value first, then the last layer"
     for k, value in ready.items():
         np.testing.assert_array_equal(value, values[k])
+
+
+@pytest.mark.parametrize("size", [1 << 21, 1])
+def test_a_gradient_is_sent_before_others_are_computed(size, monkeypatch):
+    """Rows that are set to 0 when the last layer's gradient is sent change the first layer's gradient alone."""
+    needs_announcements(WEIGHTS, ROWS)
+    monkeypatch.setattr(blocks, "BLOCK", size)
+    monkeypatch.setattr(blocks, "_SHARED", 0)
+    edges, rows = [0, 15, 31], ROWS.copy()
+    pieces = [rows[:15], rows[15:]]
+
+    class Erasing(NonblockingRank):
+        def Ialltoall(self, x, out):
+            if not self.begun:
+                pieces[self.Get_rank()][...] = 0
+            return super().Ialltoall(x, out)
+
+    found = Group(2, Erasing).run(lambda comm: mg.all_reduce(OF_LAYERS, comm)(WEIGHTS, *own(comm, edges, rows)))
+    in_last = [30, 14] if size == 1 else range(31)  # the examples of the last block of each rank, whose length is 1
+    want, of_others = OF_LAYERS(WEIGHTS, ROWS), np.delete(ROWS, in_last, axis=0)
+    lost = OF_LAYERS(WEIGHTS, of_others)[1]["first"] * (len(of_others) / len(ROWS)) if len(of_others) else 0
+    for value, gradient in found:
+        assert value == pytest.approx(want[0], rel=1e-12)
+        np.testing.assert_allclose(gradient["second"], want[1]["second"], rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(gradient["first"], lost, rtol=1e-10, atol=1e-12)
+
+
+def test_large_gradients_of_several_blocks_have_the_bits_of_those_sent_at_the_end(monkeypatch):
+    needs_announcements(WEIGHTS, ROWS)
+    monkeypatch.setattr(blocks, "BLOCK", 1)
+    monkeypatch.setattr(blocks, "_SHARED", 0)
+    found = [Group(2, kind).run(lambda comm: mg.all_reduce(OF_LAYERS, comm)(WEIGHTS, *own(comm, [0, 12, 31], ROWS)))
+             for kind in (NonblockingRank, BufferRank)]
+    first, *others = [[np.asarray(x).tobytes() for x in optree.tree_leaves(out)] for outs in found for out in outs]
+    assert all(other == first for other in others)
 
 
 def test_an_error_on_a_rank_while_large_gradients_are_sent():

@@ -67,16 +67,19 @@ def _eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray, *lengths: np.ndarray
     terms, out = parse(subscripts)
     rows = {c: on_host(n).tolist() for c, n in zip(ragged, lengths, strict=True)}
     orders = ["".join(_split(t, ragged)) for t in (*terms, out)]
-    own, _ = _split(out, ragged)
+    own, dense = _split(out, ragged)
+    sizes = {c: n for v, term, kind in zip((x, y), terms, kinds, strict=True)
+             for c, n in zip(_split(term, ragged)[1], v.shape[kind != "shared":], strict=True)}
+    result = xp.empty((size, *(sizes[c] for c in dense)), dtype=x.dtype)
     product = _product(xp, orders)
     operands = [_blocks(xp, v, kind, [rows[c] for c in _split(term, ragged)[0]], lengths[0].shape[0])
                 for v, term, kind in zip((x, y), terms, kinds, strict=True)]
-    results = []
+    end = 0
     for b, pair in enumerate(zip(*operands, strict=True)):
         block = product(*pair)
-        n = math.prod(rows[c][b] for c in own) if own else 1
-        results.append(block if len(own) == 1 else xp.reshape(block, (n, *block.shape[len(own):])))
-    return xp.concat(results, axis=0)
+        begin, end = end, end + math.prod(rows[c][b] for c in own)
+        result[begin:end, ...] = block if len(own) == 1 else xp.reshape(block, (end - begin, *block.shape[len(own):]))
+    return result
 
 
 def _blocks(xp: ArrayNamespace, v: np.ndarray, kind: str, rows: Sequence[Sequence[int]], size: int

@@ -61,7 +61,7 @@ def read(path: Path, limit: int) -> bytes | None:
             return None
         if _POSIX and (status.st_uid != os.geteuid() or _others_may_write(status)):
             return None
-        return file.read(limit)
+        return file.read(status.st_size)  # not `limit`, which Python would allocate
 
 
 def make_directory(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias, cast, overload
@@ -15,6 +15,7 @@ import optree
 from . import backends, interpreters, passes
 from .argument_sizes import argument_sizes
 from .backends.subgraph import budgets_in
+from .batch_sizes import Rows, has_rows, largest_passes, sizes_of_examples
 from .budgets import Budget
 from .collector import uncollected
 from .debugging import debugging
@@ -83,6 +84,12 @@ class Entry:
         return Stages((*steps, *self.program.stages))
 
     @cached_property
+    def optimized(self) -> Graph:
+        """The graph that the program runs."""
+        optimized: Graph = vars(self.build())["_built"][2]
+        return optimized
+
+    @cached_property
     def on_device(self) -> bool:
         """Whether the program takes arrays on a device."""
         return backends.get(self.backend).on_device
@@ -114,19 +121,12 @@ class Entry:
     @cached_property
     def budgets(self) -> dict[Budget, int]:
         """The budgets of memory, and the loops that share each of them."""
-        return budgets_in(self.graph) and budgets_in(vars(self.build())["_built"][2])
+        return budgets_in(self.graph) and budgets_in(self.optimized)
 
-    def sizes_of_examples(self, number: int) -> dict[Symbol, int]:
-        """Return the sizes of a batch from its number of examples, or raise `MinigradError` if it has other sizes."""
-        if number < 1:
-            raise BatchError(at_user_line(f"memory: the number of examples must be positive, got {number}"))
-        if len(symbols := self.graph.symbols) != 1 or symbols[0].rows:
-            others = ", ".join(map(str, symbols))
-            raise MinigradError(at_user_line(
-                f"memory({number}): {self.graph.name} depends on the sizes {others}, which a number of examples does "
-                "not tell. Give its arguments, or their types"))
-        sizes = dict.fromkeys(symbols, number)
-        return {**sizes, **self._budgets(sizes)}
+    def sizes_of_examples(self, tree: optree.PyTreeSpec, number: int, rows: Rows) -> dict[Symbol, int]:
+        """Return the sizes of a call from its number of examples and of rows, or raise `MinigradError`."""
+        sizes, lengths = sizes_of_examples(self.graph, self.optimized, tree, number, rows)
+        return {**sizes, **self._budgets(sizes), **largest_passes(self.optimized, lengths, sizes)}
 
     def _budgets(self, sizes: dict[Symbol, int]) -> dict[Symbol, int]:
         """Return the bytes that the passes of one loop may take of each budget; the program keeps to the least one."""
@@ -302,18 +302,25 @@ class Compiled(Immutable):
         That is the workspace, the results, and what steps allocate; it is exact for all planned memory, and leaves out
         temporaries within functions of NumPy and SciPy.
 
+        Passes of a `microbatch` over a ragged batch are as long as the rows of their examples. Where the arguments do
+        not tell the rows of each example, the longest pass counts as if its examples had all of them. A program for
+        batches of ever new sizes may keep an eighth more, for batches to come.
+
         Parameters
         ----------
         *args, **kwargs
             Arguments of the function, or types such as ``mg.f32[784]`` for them. Or one int: a number of examples, for
-            the latest program.
+            the latest program; for ragged batches with ``rows={axis: rows}``, the rows of all examples along each
+            ragged axis (an int), or of each example (ints).
 
         Raises
         ------
         MinigradError
-            If the number of examples does not determine the sizes: examples differ in size, or there are two batches.
+            If these numbers do not determine the sizes: there are two batches, or an array has an element per pair of
+            rows of an example, and `rows` has sums alone.
         BatchError
-            If one example exceeds the memory of a `microbatch`.
+            If one example exceeds the memory of a `microbatch`, or `rows` names no ragged axis of the program, or is
+            not a number of rows.
 
         Examples
         --------
@@ -321,20 +328,35 @@ class Compiled(Immutable):
         >>> w, X = np.ones((30, 30)), np.ones((1000, 30))
         >>> step.memory(w, X) == step.memory(1000) < step.memory(10**6)
         True
+
+        >>> word = mg.axis("word")
+        >>> f = mg.compile(mg.mean_loss(lambda w, x: np.sum(np.tanh(x @ w)), in_axes=(None, 0)))
+        >>> sentences = mg.batch([np.ones((n, 30)) for n in (5, 2, 3)], mg.f64[word, 30])
+        >>> f.memory(w, sentences) == f.memory(3, rows={word: 10}) < f.memory(3, rows={word: 10**6})
+        True
         """
-        if len(args) == 1 and type(args[0]) is int and not kwargs and (self._latest is None or self.graph.symbols):
+        if len(args) == 1 and type(args[0]) is int and self._counts_examples(kwargs):
             entry = self._last()
-            sizes = entry.sizes_of_examples(args[0])
+            sizes = entry.sizes_of_examples(self._used[entry][1], args[0], cast("Rows", kwargs.get("rows", {})))
         else:
             entry, sizes = self._for(args, kwargs)
         return entry.program.memory(sizes)
 
+    def _counts_examples(self, kwargs: Mapping[str, object]) -> bool:
+        """Return whether an int alone, with such keywords, is a number of examples."""
+        if not kwargs:
+            return self._latest is None or bool(self.graph.symbols)
+        return kwargs.keys() == {"rows"} and self._latest is not None and (
+            has_rows(self.graph) or isinstance(kwargs["rows"], Mapping))
+
     def _for(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> tuple[Entry, dict[Symbol, int]]:
-        """Return the program for arguments, and the sizes."""
+        """Return the program for arguments, and the sizes, those of its largest passes included."""
         arguments: PyTree = (args, kwargs)
         leaves, tree = optree.tree_flatten(arguments)
-        entry, sizes, _ = self._bound_for(args, kwargs, leaves, (tree, *map(kind_of_leaf, leaves)))
-        return entry, sizes
+        entry, sizes, inputs = self._bound_for(args, kwargs, leaves, (tree, *map(kind_of_leaf, leaves)))
+        own = leaves if inputs is None else [leaves[i] for i in inputs]
+        known = {i: x for i, x in enumerate(own) if isinstance(x, np.ndarray)}
+        return entry, {**sizes, **largest_passes(entry.optimized, known, sizes)}
 
     @boundary
     def build(self, *args: PyTree, **kwargs: PyTree) -> Entry:

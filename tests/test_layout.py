@@ -21,11 +21,11 @@ PACKAGE = ROOT / "minigrad"
 
 # Each may import what stands before it, and within itself. `__init__` is the package's public face.
 ORDER = ("immutable", "errors", "locks", "collector", "progress", "expression", "tracebacks", "symbolic", "budgets",
-         "tracing", "size_queries", "sizes", "static", "graph", "argument_sizes", "axes", "primitive",
-         "defined_sizes", "families", "parameters", "combiners", "views", "blas", "interpreters", "debugging", "text",
-         "codec", "draw", "ops", "ragged", "traced_array", "labels", "numpy", "segment", "sparse", "transforms",
-         "plain", "registry", "passes", "backends", "compiler", "optim", "random", "per_example", "distributed",
-         "testing", "report", "auditing", "explorer", "__init__", "cli", "__main__")
+         "tracing", "size_queries", "sizes", "static", "graph", "argument_sizes", "axes", "primitive", "defined_sizes",
+         "families", "parameters", "combiners", "views", "blas", "interpreters", "debugging", "text", "codec", "draw",
+         "ops", "ragged", "traced_array", "labels", "numpy", "segment", "sparse", "transforms", "plain", "registry",
+         "passes", "backends", "batch_sizes", "compiler", "optim", "random", "per_example", "distributed", "testing",
+         "report", "auditing", "explorer", "__init__", "cli", "__main__")
 
 # The same within the native backend: modules in none of its folders may import all of them.
 NATIVE = ("llvm", "runtime", "codegen", "kernels", "plan")

@@ -157,10 +157,10 @@ class Chunks(NodePrograms):
         return 0 if p["packed"] else self._edges(sizes, total, ())[1]
 
     def _largest(self, sizes: Sizes, size: int) -> dict[Symbol, int]:
-        """Return the sizes of the largest pass of `size` examples: any examples may have all rows."""
+        """Return the sizes of the largest pass of `size` examples: any may have all rows, unless `sizes` tells more."""
         p = self.node.params
         rows = {symbol_of(d): value(n, sizes) for d, n in p["packed"]}
-        return {**sizes, symbol_of(p["dim"]): min(size, value(p["total"], sizes)), **rows}
+        return {**rows, **sizes, symbol_of(p["dim"]): min(size, value(p["total"], sizes))}
 
     def _left(self, sizes: Sizes) -> int:
         """Return the bytes of a budget that passes may take."""

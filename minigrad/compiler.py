@@ -319,8 +319,8 @@ class Compiled(Immutable):
             If these numbers do not determine the sizes: there are two batches, or an array has an element per pair of
             rows of an example, and `rows` has sums alone.
         BatchError
-            If one example exceeds the memory of a `microbatch`, or `rows` names no ragged axis of the program, or is
-            not a number of rows.
+            If one example exceeds the memory of a `microbatch` over examples of equal size, or `rows` names no ragged
+            axis of the program, or is not a number of rows.
 
         Examples
         --------

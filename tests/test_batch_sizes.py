@@ -1,6 +1,7 @@
 """The sizes of a call from numbers of examples and rows, and the memory that follows, beside tracemalloc's peak."""
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -150,3 +151,34 @@ def test_two_ragged_batches():
     assert f.memory(len(words), rows=rows) == f.memory(W, words, GRAPHS)
     with pytest.raises(mg.MinigradError, match="Give the rows of edge too"):
         f.memory(len(words), rows={a: n for a, n in rows.items() if a != EDGE})
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize("f", [lambda mean: mean, mg.value_and_grad], ids=["value", "value and gradient"])
+def test_memory_says_that_one_example_exceeds_a_budget(backend, f):
+    g = mg.compile(f(mg.microbatch(mg.mean_loss(layer, (None, 0)), memory=500)), backend)
+    g.build(W, X)
+    message = r"memory is 500 bytes, and a pass over one example needs [\d,]+ bytes"
+    with pytest.raises(mg.BatchError, match=message) as of_memory:
+        g.memory(W, X)
+    with pytest.raises(mg.BatchError, match=message) as of_number:
+        g.memory(len(X))
+    with pytest.raises(mg.BatchError, match=message) as of_call:
+        g(W, X)
+    numbers = {str(e.value).split("memory is")[1] for e in (of_memory, of_number, of_call)}
+    assert len(numbers) == 1
+
+
+def test_ways_into_a_budget_that_one_example_exceeds():
+    mean, each = mg.mean_loss(pooled, (None, 0)), mg.vmap(mg.grad(pooled), (None, 0))
+    for batch in (X[:100], WORDS[1:20]):
+        for f in (mean, mg.value_and_grad(mean), each):
+            with pytest.raises(mg.BatchError, match=r"memory is 600 bytes, and a pass over (one )?example ?\d* needs "
+                                                    r"[\d,]+ bytes"):
+                mg.microbatch(f, memory=600)(W, batch)
+            with ThreadPoolExecutor(1) as pool, pytest.raises(
+                    mg.BatchError, match=r"memory is 600 bytes, and a part of (one )?example ?\d* needs [\d,]+ bytes"):
+                mg.distribute(f, pool, memory_per_worker=600)(W, batch)
+        for how in ({}, {"shard": (0, 2)}, {"prefetch": 1}, {"shuffle": True, "seed": 0}):
+            with pytest.raises(mg.BatchError, match=r"example \d+ alone .* needs [\d,]+ bytes, and 100 are allowed"):
+                list(mg.DataLoader(batch, memory=100, **how))

@@ -151,6 +151,8 @@ class Chunks(NodePrograms):
         if isinstance(p["size"], int):
             return p["size"]
         if not (left := self._left(sizes)):
+            if sizes.get(p["size"], 0) < 0 and not p["packed"]:  # the rest of the program takes more than all of it
+                self._edges(sizes, total, ())
             return 0
         if self._pass_bytes(self._largest(sizes, total)) <= left:
             return total

@@ -70,9 +70,17 @@ def broadcast_shapes(name: str, operands: Sequence[Node | ArrayType]) -> Shape:
                 types = " and ".join(str(x.type if isinstance(x, Node) else x) for x in operands)
                 raise ShapeError(at_user_line(
                     f"{name}: {types} do not broadcast: sizes differ ({size}, {n}) at axis -{back}."
-                    + _suggest(shapes)))
+                    + (of_several_batches([size, n]) or _suggest(shapes))))
         out.append(size)
     return tuple(reversed(out))
+
+
+def of_several_batches(sizes: Sequence[int | Dim]) -> str:
+    """Return the sentence of an error on sizes that look alike, as those of an axis in two batches do."""
+    if len({*map(str, sizes)}) == len({*sizes}):
+        return ""
+    return (" Sizes of one name belong to different batches, whose examples may differ in length: make the arrays "
+            "fields of one example")
 
 
 def _is_one(n: int | Dim) -> bool:

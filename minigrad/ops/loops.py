@@ -293,7 +293,9 @@ while_ = Primitive(
     flops=lambda node, value, count: count(node.params["test"]) + count(node.params["body"]),  # of one turn
     vjp=Unsupported("the number of steps is known only when the program runs, so reverse mode cannot keep them. Use "
                     "mg.scan or mg.fori_loop with a fixed number of steps (such as an argument in static_argnums of "
-                    "mg.compile), or forward mode (mg.jvp)"),
+                    "mg.compile), or forward mode (mg.jvp). A number of steps n that differs between examples is the "
+                    "length of a ragged axis, mg.fori_loop(0, x.shape[0], ...), or that of a loop to the largest n "
+                    "that keeps the state from n on: np.where(i < n, new, state)"),
     samples=lambda: [_while_sample()])
 
 

@@ -290,11 +290,14 @@ def autobatched(case: Case, choices: Choices) -> None:
           lambda s: quietly(gradient, *nudged((case.w, X, N), s)), 1e-7)
 
 
-def _gradient(case: Case) -> Callable[..., Any]:
+def _gradient(case: Case, batch: bool = False) -> Callable[..., Any]:
+    """Return the gradient for one example; in a `batch`, a number that counts turns is no plain one, as it is here."""
     gradient = mg.grad(case.program.loss(TRACED), (0, 1))
     _refusable(mg.trace(case.program.loss(TRACED)), case.w, case.x, case.n)
     try:
         quietly(gradient, case.w, case.x, case.n)
+        if batch:
+            mg.trace(gradient)(case.w, case.x, np.asarray(case.n))
     except MinigradError as error:
         if "while" in str(error) or "has no vjp" in str(error):
             raise Refused(str(error)) from None
@@ -359,7 +362,7 @@ def _compare_with_differences(phi: Callable[[float], Any], have: float, about: s
 def gradients_compiled(case: Case, choices: Choices) -> None:
     """Compiled gradients are the uncompiled ones: the mean's, each example's, and second derivatives."""
     loss = case.program.loss(TRACED)
-    gradient = _gradient(case)
+    gradient = _gradient(case, batch=True)
     n = choices.integer(2, 3)
     calls = [(case.w, *examples(case, n, choices)), (case.w * 0.9, *examples(case, 1, choices))]
     for args in calls:
@@ -384,7 +387,7 @@ def gradients_compiled(case: Case, choices: Choices) -> None:
 def hessian(case: Case, choices: Choices) -> None:
     """The compiled Hessian of the mean is that of uncompiled gradients, differentiated by differences."""
     loss = case.program.loss(TRACED)
-    _gradient(case)
+    _gradient(case, batch=True)
     if case.w.size > 6 or case.ties:
         raise Refused("a large or irregular case")
     X, N = examples(case, 2, choices)
@@ -418,7 +421,7 @@ def microbatches(case: Case, choices: Choices) -> None:
     compiled_agrees(cut, [args], f"compiled microbatch(vmap(f), {size})", [want], choices.pick(BACKENDS),
                     lambda *a: reference(loop, plain, *a))
     try:
-        _gradient(case)
+        _gradient(case, batch=True)
     except Refused:
         return
     whole = mg.value_and_grad(mg.mean_loss(loss, axes), (0, 1))

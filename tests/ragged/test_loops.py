@@ -290,10 +290,31 @@ def test_a_state_and_a_sequence_of_different_length_name_the_fields():
         Tracked(np.ones((2, 3)), np.ones(3))
 
 
-def test_sequences_of_two_batches_are_refused():
+@pytest.mark.parametrize(("f", "words"), [
+    (lambda s, t: mg.scan(lambda h, r: (h + r[0] * r[1], None), s.y, (s.x, t.x))[0],
+     "scan: lengths differ: word, word"),
+    (lambda s, t: s.x + t.x, r"np.add: .*: sizes differ \(word, word\) at axis -2"),
+    (lambda s, t: s.x.T @ t.x, r"matmul .*: inner sizes differ \(word, word\)"),
+], ids=["scan", "sum", "product"])
+def test_sequences_of_two_batches_are_refused(f, words):
+    """Nothing says that the examples of two batches have equal lengths, even where an axis is the same."""
     first, second = (mg.batch(sentences(SIZES["mixed"])) for _ in range(2))
-    with pytest.raises(mg.ShapeError, match=r"test_loops.py:\d+: .*lengths differ: word, word\. Sizes of one name"):
-        mg.vmap(lambda s, t: mg.scan(lambda h, r: (h + r[0] * r[1], None), s.y, (s.x, t.x))[0])(first, second)
+    with pytest.raises(mg.ShapeError, match=rf"test_loops.py:\d+: .*{words}\. Sizes of one name .* one example"):
+        mg.vmap(f)(first, second)
+
+
+@pytest.mark.parametrize("backend", [None, "numpy", "native"])
+def test_loops_over_two_batches_in_each_other(backend):
+    first, second = (sentences(SIZES[k]) for k in ("empty middle", "mixed"))
+
+    def f(s, t):
+        def row(c, x):
+            return mg.scan(lambda d, y: (np.tanh(d + np.sum(x * y)), None), c, t.x)[0], None
+
+        return mg.scan(row, 0.0, s.x)[0]
+
+    batched = mg.vmap(f) if backend is None else mg.compile(mg.vmap(f), backend=backend)
+    close(batched(mg.batch(first), mg.batch(second)), [f(s, t) for s, t in zip(first, second, strict=True)])
 
 
 @pytest.mark.parametrize("f", [gated, edit_distance], ids=["gated", "edit distance"])

@@ -410,3 +410,19 @@ def test_errors_name_the_branches_as_the_user_does():
         mg.compile(lambda i, x: mg.switch(i, [np.sum, np.sin], x))(1, x)
     with pytest.raises(mg.ShapeError, match=r"the state goes in as \* and comes out as \(\*, \*\)"):
         mg.grad(lambda x: mg.scan(lambda c, v: ((c, c), v), 0.0, x)[0])(x)
+
+
+def test_the_ways_out_of_a_number_of_steps_of_each_example_work():
+    """The gradient of a loop with a plain number of steps is that of a longer loop that keeps the state."""
+    def counted(w, x, n):
+        return mg.fori_loop(0, n, lambda i, c: np.tanh(c * w + x), x)
+
+    def kept(w, x, n):
+        return mg.fori_loop(0, 3, lambda i, c: np.where(i < n, np.tanh(c * w + x), c), x)
+
+    X, N, axes = np.array([0.5, -1.0, 2.0]), np.array([1, 3, 0]), (None, 0, 0)
+    with pytest.raises(mg.MinigradError, match=r"(?s)test_control.py:\d+: while has no vjp .*ragged axis.*np.where"):
+        mg.grad(mg.mean_loss(counted, axes))(0.7, X, N)
+    for loss in (mg.mean_loss(kept, axes), mg.microbatch(mg.mean_loss(kept, axes), 2)):
+        np.testing.assert_allclose(mg.grad(loss)(0.7, X, N), np.mean(
+            [mg.grad(counted)(0.7, x, int(n)) for x, n in zip(X, N, strict=True)]))

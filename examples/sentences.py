@@ -3,9 +3,12 @@
 The network is written for one string: a scan from its first character to its last, and one back. In a batch, each step
 has the strings that still run, as in PyTorch's packed sequences, and the products with the characters are one product
 for all. The network learns the polar surface area from the string that names the molecule. The same network on strings
-that are padded to one length, with a state that a mask keeps, has the same error after more work.
+that are padded to one length, with a state that a mask keeps, has the same error after more work. Where PyTorch is
+installed, its LSTM learns from the padded strings beside it: the same weights, the same batches.
 """
 
+import importlib
+import importlib.util
 import time
 from pathlib import Path
 
@@ -110,20 +113,79 @@ def step(params, state, batch, rate):  # the gradient and the update are one pro
 
 
 loader = mg.DataLoader(train, batch_size=64, shuffle=True, seed=0)
+epochs = [(RATE if epoch < EPOCHS - 1 else RATE / 5, list(loader)) for epoch in range(EPOCHS)]
 predict_all = mg.compile(mg.vmap(predict, in_axes=(None, 0)))
-params = parameters(np.random.default_rng(1), len(alphabet))
+initial = params = parameters(np.random.default_rng(1), len(alphabet))
 state = mg.optim.adam().init(params)
-for epoch in range(EPOCHS):
-    rate = RATE if epoch < EPOCHS - 1 else RATE / 5
-    losses = []
-    for batch in loader:
+seconds = 0.0
+for epoch, (rate, batches) in enumerate(epochs):
+    losses, start = [], time.perf_counter()
+    for batch in batches:
         value, params, state = step(params, state, batch, rate)
         losses.append(value)
+    seconds += time.perf_counter() - start
     error = np.mean(np.abs(SCALE * predict_all(params, held_out) - held_out.area))
     print(f"epoch {epoch + 1}: loss {np.mean(losses):.4f}, error of the area {error:.2f} Å²")
 mean_error = np.mean(np.abs(train.area.mean() - held_out.area))
 print(f"the mean of the others has an error of {mean_error:.2f} Å²")
 assert len(step.entries) == 1
+
+
+def train_padded(torch):
+    """Train the padded network in PyTorch, and return its error and the seconds of its steps.
+
+    The state of the way back must not see the padding, so each string is turned around within its length.
+    """
+    order = np.concatenate([np.arange(UNITS) + k * UNITS for k in (1, 0, 3, 2)])  # PyTorch's: write, keep, new, show
+    embed, out = (torch.tensor(initial[name], requires_grad=True) for name in ("embed", "out"))
+    ways = {"forth": torch.nn.LSTM(WIDTH, UNITS), "back": torch.nn.LSTM(WIDTH, UNITS)}
+    for way, net in ways.items():
+        bias = initial[way]["bias"] + np.repeat([1, 0, 0, 0], UNITS).astype(np.float32)  # `cell` adds 1 to keep
+        values = initial[way]["in"][order], initial[way]["again"][order], bias[order], np.zeros_like(bias)
+        with torch.no_grad():
+            for own, value in zip(net.parameters(), values, strict=True):
+                own.copy_(torch.from_numpy(value))
+        net.bias_hh_l0.requires_grad_(False)  # one bias, as ours
+
+    def padded(batch):
+        lengths = torch.from_numpy(batch.lengths[char])
+        strings = [torch.from_numpy(s.chars).long() for s in batch.unbatch()]
+        return torch.nn.utils.rnn.pad_sequence(strings), lengths, torch.from_numpy(batch.area) / float(SCALE)
+
+    def predicted(chars, lengths):
+        t = torch.arange(len(chars))[:, None]
+        runs = t < lengths
+        back = torch.gather(chars, 0, torch.where(runs, lengths - 1 - t, t))
+        total = 0.0
+        for way, x in (("forth", chars), ("back", back)):
+            h, _ = ways[way](torch.nn.functional.embedding(x, embed))
+            total = total + (h * runs[..., None]).sum(0) @ out + h[lengths - 1, torch.arange(len(lengths))] @ out
+        return total
+
+    weights = [embed, out, *(p for net in ways.values() for p in net.parameters() if p.requires_grad)]
+    optimizer = torch.optim.Adam(weights, lr=RATE)
+    seconds = 0.0
+    for rate, batches in epochs:
+        optimizer.param_groups[0]["lr"] = rate
+        for chars, lengths, area in map(padded, batches):
+            start = time.perf_counter()
+            value = (torch.sqrt(1 + (predicted(chars, lengths) - area) ** 2) - 1).mean()
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            seconds += time.perf_counter() - start
+    with torch.no_grad():
+        chars, lengths, area = padded(held_out)
+        return float(SCALE) * (predicted(chars, lengths) - area).abs().mean().item(), seconds
+
+
+print(f"without padding, minigrad: error {error:.2f} Å², {seconds:.1f} s of training, compilation included")
+if importlib.util.find_spec("torch"):
+    torch_error, torch_seconds = train_padded(importlib.import_module("torch"))
+    print(f"with padding, PyTorch: error {torch_error:.2f} Å², {torch_seconds:.1f} s of training")
+    assert abs(torch_error - error) < 0.1 * error  # round-off alone tells them apart, which training amplifies
+else:
+    print("with padding, PyTorch: it is not installed here")
 
 # The padded network: the same gradient, from more steps.
 batch = held_out[np.arange(64)]

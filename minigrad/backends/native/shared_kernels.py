@@ -1,4 +1,4 @@
-"""The kernels that programs share: the thread pool, the runner, matrix products, and the loops of scans.
+"""The kernels that programs share: the thread pool, the runner, matrix products, and loops.
 
 They depend on the machine and on versions alone, so that `fill` can compile them ahead of all programs.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .kernels import gemm, packed_scan, scan
+from .kernels import gemm, packed_scan, scan, turns
 from .runtime import runner, threads
 from .runtime.cache import CodeRequest, object_codes
 
@@ -15,7 +15,7 @@ from .runtime.cache import CodeRequest, object_codes
 def requests() -> list[CodeRequest]:
     """Return the requests for their code on this machine."""
     products = [gemm.code_request(np.dtype(name)) for name in ("float32", "float64")]
-    return [threads.code_request(), runner.code_request(), scan.code_request(), packed_scan.code_request(), *products]
+    return [*(m.code_request() for m in (threads, runner, scan, packed_scan, turns)), *products]
 
 
 def fill() -> int:

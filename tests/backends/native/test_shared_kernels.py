@@ -1,16 +1,20 @@
 """The kernels that programs share, compiled ahead of them."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from minigrad.backends import code_cache
+from minigrad.backends import code_cache, native
 
 pytest.importorskip("llvmlite")
 
+from minigrad.backends.native.kernels import gemm
 from minigrad.backends.native.shared_kernels import fill, requests
 
 PROGRAMS = """
@@ -43,6 +47,18 @@ def run(where):
     done = subprocess.run([sys.executable, "-c", PROGRAMS], capture_output=True, text=True, check=True,
                           env={**os.environ, "MINIGRAD_CACHE_DIR": str(where)})
     return set(json.loads(done.stdout))
+
+
+def test_every_kernel_of_its_own_name_is_shared():
+    """A module with a `code_request` has code that depends on no program."""
+    package = Path(native.__file__).parent
+    names = [".".join(path.relative_to(package).with_suffix("").parts) for path in package.rglob("*.py")
+             if "def code_request(" in path.read_text(encoding="utf-8")]
+    modules = [importlib.import_module(f"{native.__name__}.{name}") for name in names]
+    keys = {request.key for request in requests()}
+    assert {m.code_request().key for m in modules if m is not gemm} | {
+        gemm.code_request(np.dtype(d)).key for d in ("f4", "f8")} == keys
+    assert len(modules) == len(keys) - 1
 
 
 def test_a_filled_cache_leaves_programs_their_own_kernels(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from ..codegen.emit import Emitter
 from ..llvm.builder import at
 from ..llvm.values import I1, I64, PTR, VOID, declared
 from ..runtime import runner
-from ..runtime.cache import object_code
+from ..runtime.cache import CodeRequest, generated, object_code
 from ..runtime.jit import load
 
 # At the head of an argument block: the number of turns, the address of their table, and how many values of each kind
@@ -25,11 +25,15 @@ _FIXED, _READ, _WRITTEN, _SUM = 2, 6, 6, 5  # numbers of each value of a kind
 _KINDS = (_FIXED, _READ, _WRITTEN, _SUM)
 
 
+def code_request() -> CodeRequest:
+    """Return the request for the code of `step`."""
+    return generated("turns", lambda: (_Turns("turns").write(), None))
+
+
 @functools.cache
 def step() -> int:
     """Return the address of the step that runs the turns."""
-    code = object_code("turns", lambda: _Turns("turns").write())
-    return load([code], runner.symbols(), keep=True).address("mg_turns")
+    return load([object_code(code_request())], runner.symbols(), keep=True).address("mg_turns")
 
 
 class _Turns(Emitter):

@@ -1,13 +1,15 @@
 """From the start of a process to the first value and gradient, import and compilation included, in each library.
 
-Each start is a process of its own, in turns. minigrad's native backend keeps machine code on disk: it starts once
-with an empty cache and once with that of an earlier start.
+Each start is a process of its own, in turns. minigrad's native backend keeps machine code on disk: it starts with an
+empty cache, with one that ``minigrad cache --fill`` filled with the kernels that programs share, and with that of an
+earlier start. In the early tier NumPy answers the first call, and the cache is empty.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,10 +40,10 @@ def child(program: str, contestant: str) -> None:
     print(json.dumps([time.monotonic_ns(), norm]))
 
 
-def start(program: str, contestant: str, cache: str) -> tuple[float, float]:
+def start(program: str, contestant: str, cache: str, tier: str = "final") -> tuple[float, float]:
     """Return the seconds from before a process starts until its result is there, and the result's norm."""
     root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": root, "MINIGRAD_CACHE_DIR": cache}
+    environment = {**os.environ, "PYTHONPATH": root, "MINIGRAD_CACHE_DIR": cache, "MINIGRAD_TIER": tier}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages have their bytecode; so shall this tree
     before = time.monotonic_ns()
     done = subprocess.run([sys.executable, "-c", CHILD, program, contestant], capture_output=True, text=True,
@@ -51,8 +53,11 @@ def start(program: str, contestant: str, cache: str) -> tuple[float, float]:
     return (stamp - before) / 1e9, norm
 
 
-def measure(program: str, quick: bool, warm: str) -> harness.Case:
-    """Return one program's table; `warm` is a folder that minigrad's compiled programs stay in."""
+def measure(program: str, quick: bool, warm: str, shared: str) -> harness.Case:
+    """Return one program's table.
+
+    Minigrad's compiled programs stay in the folder `warm`; the kernels that they share lie in the folder `shared`.
+    """
     title, loss, data = PROGRAMS[program]
     args = data()
     present, absent = harness.gather(makers(loss))
@@ -60,7 +65,10 @@ def measure(program: str, quick: bool, warm: str) -> harness.Case:
         absent |= dict.fromkeys(SLOW & set(present), table.NOT_QUICK)
     names = [name for name in present if name not in absent]
     starts = {name: partial(_fresh_cache, program, name) for name in names}
-    starts |= {f"{name}, from its cache": partial(start, program, name, warm) for name in names if "native" in name}
+    for name in (name for name in names if "native" in name):
+        starts |= {f"{name}, shared kernels in its cache": partial(_fresh_cache, program, name, shared),
+                   f"{name}, from its cache": partial(start, program, name, warm),
+                   f"{name}, early tier": partial(_fresh_cache, program, name, tier="early")}
     expected = sum(float((a**2).sum()) for a in table.exact(loss, args)) ** 0.5
     times: dict[str, list[float]] = {name: [] for name in starts}
     for k in range(-1, 1 if quick else 5):
@@ -76,17 +84,28 @@ def measure(program: str, quick: bool, warm: str) -> harness.Case:
                            times, absent)
 
 
-def _fresh_cache(program: str, contestant: str) -> tuple[float, float]:
-    with tempfile.TemporaryDirectory() as empty:
-        return start(program, contestant, empty)
+def _fresh_cache(program: str, contestant: str, shared: str | None = None, tier: str = "final") -> tuple[float, float]:
+    """Start with a cache that is empty, or has a copy of the folder `shared`."""
+    with tempfile.TemporaryDirectory() as fresh:
+        if shared is not None:
+            shutil.copytree(shared, fresh, dirs_exist_ok=True)
+        return start(program, contestant, fresh, tier)
+
+
+def _fill(shared: str) -> None:
+    """Compile the kernels that programs share, if there is a native backend."""
+    if "native" in minigrad_backends():
+        subprocess.run([sys.executable, "-m", "minigrad", "cache", "--fill"], check=True, stdout=subprocess.DEVNULL,
+                       env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "MINIGRAD_CACHE_DIR": shared})
 
 
 def run(quick: bool) -> harness.Result:
     """Start every contestant a few times over."""
     cases, targets = [], []
-    with tempfile.TemporaryDirectory() as warm:
+    with tempfile.TemporaryDirectory() as warm, tempfile.TemporaryDirectory() as shared:
+        _fill(shared)
         for program in list(PROGRAMS)[:1] if quick else PROGRAMS:
-            case = measure(program, quick, warm)
+            case = measure(program, quick, warm, shared)
             cases.append(case)
             for name in case.rows:
                 if name.startswith("minigrad"):

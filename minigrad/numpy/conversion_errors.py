@@ -30,6 +30,7 @@ _TRUTH_OF_CALLS = {
     builtins.bool: "Keep the value as an array: x != 0 is one of bools."}
 _ARRAYS = (np.array, np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray, np.require, np.copy)
 _MATH = {"fabs": "abs", "asin": "arcsin", "acos": "arccos", "atan": "arctan"}
+WRITES = "it writes into an array, and traced arrays never change"
 FORMATTED = ("mg.print(\"x = {:.2f}\", x) prints it while the program runs; without a format, f\"{x}\" shows its type; "
              "or return it and print it outside.")
 

@@ -55,7 +55,8 @@ def refusal(name: str) -> TraceError:
         "it is not supported on traced values",
         "What it computes must be written with the functions in minigrad.numpy, or computed outside the traced "
         "function; mg.callback calls NumPy code as it is.")
-    message = at_user_line(f"{name} of a traced value: {why}. {instead}{as_it_stands() if name == _BRACKETS else ''}")
+    mended = name == _BRACKETS or why == conversion_errors.WRITES
+    message = at_user_line(f"{name} of a traced value: {why}. {instead}{as_it_stands() if mended else ''}")
     if name in ("np.array_equal", "np.array_equiv"):  # they return False on every error
         warnings.warn(message, UserWarning, stacklevel=2)
     return TraceError(message)

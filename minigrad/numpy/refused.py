@@ -7,11 +7,10 @@ from typing import NoReturn
 from ..errors import MissingAttribute, TraceError, at_user_line
 from ..traced_array import Array, hooks
 from . import reductions  # noqa: F401
-from .conversion_errors import as_it_stands
+from .conversion_errors import WRITES, as_it_stands
 from .dispatch import NAMES, REFUSED
 
 _SHAPE = "the shape of its result depends on data, so it has no graph"
-_WRITES = "it writes into an array, and traced arrays never change"
 _COMPLEX = "its result is complex, and minigrad has no complex arrays"
 _TEXT = "it makes text or a file of numbers that are known only when the program runs"
 _LAYOUT = "it asks about memory, and a traced value has none"
@@ -20,7 +19,8 @@ _SCIPY = "SciPy's function makes an ndarray of its argument"
 _SORT = "np.sort, and np.diff(...) != 0 for where a new value begins, have the information in a fixed shape."
 _COUNT = "With a known number n of bins: minigrad.numpy.at(np.zeros(n))[x].add(1)."
 _AT = "Write x = x.at[i].set(values), or x = np.where(mask, values, x)."
-_PARTS = "Write the products with np.cos and np.sin out: they are one np.einsum."
+_PARTS = ("minigrad.numpy.fft.rfft_parts(x) returns the real and the imaginary part of the transform of real x, and "
+          "irfft_parts(real, imaginary) goes back.")
 _EIGH = "For a symmetric matrix use np.linalg.eigh; for singular values np.linalg.svd."
 _OUTSIDE = "Return the value from the traced function and do it there."
 
@@ -35,8 +35,8 @@ _refuse(_SHAPE, "np.isin(a, b) says for each element of a whether it is in b.", 
 _refuse(_SHAPE, _COUNT, "bincount histogram2d histogramdd")
 _refuse(_SHAPE, "Cut it outside the traced function.", "trim_zeros")
 _refuse(_SHAPE, "Divide values instead: np.polyval(p, x) / np.polyval(q, x).", "polydiv")
-_refuse(_WRITES, _AT, "put place putmask copyto fill_diagonal")
-_refuse(_WRITES, "minigrad.numpy.put_along_axis returns a new array.", "put_along_axis")
+_refuse(WRITES, _AT, "put place putmask copyto fill_diagonal")
+_refuse(WRITES, "minigrad.numpy.put_along_axis returns a new array.", "put_along_axis")
 _refuse(_COMPLEX, _EIGH, "linalg.eig linalg.eigvals roots")
 _refuse(_COMPLEX, _PARTS, " ".join(f"fft.{kind}fft{axes}" for kind in ("", "i", "r", "ir") for axes in ("", "2", "n")))
 _refuse(_COMPLEX, _PARTS, "fft.hfft fft.ihfft")
@@ -69,8 +69,8 @@ _refuse("its slope in the first argument is not an elementary function", "Write 
         "scipy.special.gammainc scipy.special.gammaincc scipy.special.betainc")
 
 _METHODS = {
-    **dict.fromkeys(("fill", "itemset", "put", "resize", "setfield", "setflags", "partition"), (_WRITES, _AT)),
-    "sort": (_WRITES, "Write x = np.sort(x)."),
+    **dict.fromkeys(("fill", "itemset", "put", "resize", "setfield", "setflags", "partition"), (WRITES, _AT)),
+    "sort": (WRITES, "Write x = np.sort(x)."),
     "nonzero": ("the number of positions depends on data", "Write np.nonzero(x), or mg.select(mask)."),
     "flat": ("it is a view that can be written to", "Use x.ravel(), and x.at[i].set(v) to change it."),
     **dict.fromkeys(("view", "getfield", "byteswap", "newbyteorder"), (
@@ -89,7 +89,7 @@ def _missing(self: Array, name: str) -> NoReturn:
         instead = f" Write np.{name}(x)." if name in NAMES else ""
         raise AttributeError(at_user_line(f"a traced array ({self._node.type}) has no attribute {name!r}.{instead}"))
     why, instead = _METHODS[name]
-    out = as_it_stands() if name in ("fill", "sort") else ""
+    out = as_it_stands() if name in ("fill", "sort", "put", "partition") else ""
     raise MissingAttribute(at_user_line(f"x.{name} of a traced value: {why}. {instead}{out}"))
 
 

@@ -114,3 +114,37 @@ def test_every_attribute_of_ndarrays_exists_or_explains():
     mg.trace(look)(X)
     assert {"sort", "flat", "view"} <= set(seen)
     assert {"sum", "searchsorted", "nbytes", "conj", "imag"} & set(seen) == set()
+
+
+@pytest.mark.parametrize("write", [
+    lambda A, x: np.fill_diagonal(A, 0.0), lambda A, x: np.put(A, [0, 1], 2.0), lambda A, x: np.copyto(A, 1.0),
+    lambda A, x: np.place(A, A > 1, [5.0]), lambda A, x: np.putmask(A, A > 1, 3.0), lambda A, x: A.sort(),
+    lambda A, x: A.put([1], 2.0), lambda A, x: A.fill(2.0), lambda A, x: A.partition(1)])
+def test_functions_that_write_name_numpy_code_which_runs_them(write):
+    def f(x):
+        A = x[:, None] * x
+        write(A, x)
+        return A * x[0]
+
+    x = np.array([0.5, -1.5, 2.0])
+    with pytest.raises((mg.TraceError, AttributeError), match=r"test_refused\.py:\d+: .*mg\.numpy_code\(f\)"):
+        mg.trace(f)(x)
+    np.testing.assert_allclose(mg.trace(mg.numpy_code(f))(x)(x), f(x))
+
+
+def test_complex_transforms_name_their_parts_which_do_the_same():
+    def low_pass(alpha, signal):
+        response = 1 / (1 + (np.fft.rfftfreq(signal.size, d=0.1) * alpha) ** 2)
+        return np.sum(np.fft.irfft(np.fft.rfft(signal) * response, n=signal.size) ** 2)
+
+    def in_parts(alpha, signal):
+        response = 1 / (1 + (np.fft.rfftfreq(signal.size, d=0.1) * alpha) ** 2)
+        real, imaginary = mnp.fft.rfft_parts(signal)
+        return np.sum(mnp.fft.irfft_parts(real * response, imaginary * response, n=signal.size) ** 2)
+
+    signal = np.sin(np.arange(16.0) ** 1.3)
+    with pytest.raises(mg.TraceError, match=r"np\.fft\.rfft .*minigrad\.numpy\.fft\.rfft_parts\(x\).*irfft_parts"):
+        mg.grad(low_pass)(0.8, signal)
+    value, slope = mg.value_and_grad(in_parts)(0.8, signal)
+    np.testing.assert_allclose(value, low_pass(0.8, signal))
+    np.testing.assert_allclose(slope, (low_pass(0.8 + 1e-6, signal) - low_pass(0.8 - 1e-6, signal)) / 2e-6, rtol=1e-6)

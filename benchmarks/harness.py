@@ -2,7 +2,8 @@
 
 In each round every contestant has one turn. A turn begins with a rest until the process is idle, because the threads
 of a library that has just worked go on looking for more work for a while (OpenBLAS's for a tenth of a second) and would
-take the next contestant's cores; then come calls that are not measured. Ratios are taken within a round and then their
+take the next contestant's cores; then come calls that are not measured, but for the third, which the tables set beside
+those back to back: training has data and logging between its steps. Ratios are taken within a round and then their
 median is, so that a machine that is busy for a while slows both sides of a ratio. Rounds beside which other processes
 worked do not count, because two threads that wait for each other lose far more than the share that others take.
 """
@@ -29,6 +30,8 @@ RESULTS = Path(__file__).parent / "results"
 # Contestants that need one of these may be absent.
 PEERS = frozenset({"jax", "jaxlib", "torch", "torch_geometric", "opacus", "backpack", "pytensor", "autograd", "numba",
                    "llvmlite"})
+REST = 0.05  # seconds before the calls of a turn, at least
+THIRD = "third call after a rest"
 FEWEST = 5  # undisturbed rounds that are better than many disturbed ones
 UNITS = {"s": (1.0, "s"), "ms": (1e3, "ms"), "µs": (1e6, "µs"), "MB": (1e-6, "MB")}
 
@@ -84,7 +87,22 @@ class Work:
 # -- measuring ---------------------------------------------------------------------------------------------
 
 
-def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float = 0.04) -> dict[str, list[float]]:
+class Times(dict[str, list[float]]):
+    """The seconds that one call takes, for each contestant and round.
+
+    Attributes
+    ----------
+    third : dict of str to list of float
+        The seconds of the third call after a rest, of contestants whose turns have as many calls before those measured.
+    """
+
+    def __init__(self, rounds: Sequence[Mapping[str, tuple[float, float | None]]]):
+        super().__init__({name: [times[name][0] for times in rounds] for name in rounds[0]})
+        self.third = {name: third for name in rounds[0]
+                      if len(third := [t for times in rounds if (t := times[name][1]) is not None]) == len(rounds)}
+
+
+def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float = 0.04) -> Times:
     """Return the seconds that one call takes, for each contestant and round.
 
     Parameters
@@ -99,39 +117,49 @@ def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float 
     """
     calls = {name: warm_up(call, turn) for name, call in contestants.items()}
     order = list(contestants)
-    calm: list[dict[str, float]] = []
-    disturbed: list[dict[str, float]] = []
+    calm: list[dict[str, tuple[float, float | None]]] = []
+    disturbed: list[dict[str, tuple[float, float | None]]] = []
     gc.collect()
     gc.disable()
     try:
         while len(calm) < rounds and len(calm) + len(disturbed) < 2 * rounds:
             order.reverse()
             before = Work.now()
-            times = {name: take_turn(contestants[name], calls[name]) for name in order}
+            times = {name: _turn(contestants[name], calls[name]) for name in order}
             others, wall = Work.now().others_since(before)
             (disturbed if others > 0.03 + 0.1 * wall else calm).append(times)
     finally:
         gc.enable()
     kept = calm if len(calm) >= min(rounds, FEWEST) else (calm + disturbed)[:rounds]
-    return {name: [times[name] for times in kept] for name in contestants}
+    return Times(kept)
 
 
 def take_turn(call: Callable[[], Any], n: int) -> float:
-    """Return the seconds per call, of `n` calls after a rest and as many that do not count.
+    """Return the seconds per call, of `n` calls after a rest and as many that do not count."""
+    return _turn(call, n)[0]
+
+
+def _turn(call: Callable[[], Any], n: int) -> tuple[float, float | None]:
+    """Return the seconds per call, of `n` calls after a rest and as many that do not count, and those of the third.
 
     It takes that long until threads that have just woken up have spread over the cores, and the data is in the caches.
     """
     _rest()
-    for _ in range(n):
+    third = None
+    for k in range(n):
+        start = time.perf_counter()
         call()
+        if k == 2:
+            third = time.perf_counter() - start
     start = time.perf_counter()
     for _ in range(n):
         call()
-    return (time.perf_counter() - start) / n
+    return (time.perf_counter() - start) / n, third
 
 
 def _rest() -> None:
-    """Sleep until no thread of this process works any more, for half a second at most."""
+    """Sleep for `REST`, and then until no thread of this process works any more, for half a second at most."""
+    time.sleep(REST)
     deadline = time.perf_counter() + 0.5
     while time.perf_counter() < deadline:
         before = time.process_time()
@@ -167,8 +195,8 @@ def spread(values: Iterable[float]) -> dict[str, float]:
 class Case:
     """One table: a measurement, its unit, and each contestant as a ratio to `reference`.
 
-    A row may also have the seconds of ``compile`` (a spread), the bytes of ``peak``, and its part ``of the limit`` of
-    the machine; `more` holds the numbers that the limit follows from.
+    A row may also have the `THIRD` call as a share of its median, the seconds of ``compile`` (a spread), the bytes of
+    ``peak``, and its part ``of the limit`` of the machine; `more` holds the numbers that the limit follows from.
     """
 
     title: str
@@ -185,6 +213,9 @@ class Case:
         base = np.asarray(values[reference])
         rows = {name: {**spread(v), "ratio": spread(np.asarray(v) / base), "rounds": len(v)}
                 for name, v in values.items()}
+        if isinstance(values, Times):
+            for name, v in values.third.items():
+                rows[name][THIRD] = float(np.median(v)) / rows[name]["median"]
         return cls(title, unit, reference, rows, dict(absent or {}))
 
     def ratio(self, name: str) -> float:
@@ -208,6 +239,8 @@ class Case:
 def _besides(row: Mapping[str, Any]) -> str:
     """Return the other numbers of a row, as words."""
     words = []
+    if THIRD in row:
+        words.append(f"{row[THIRD]:.2f} × that in the third call after a rest")
     if "compile" in row:
         words.append(f"compiled in {row['compile']['median']:.3g} s")
     if row.get("peak") is not None:

@@ -113,7 +113,7 @@ class Life:
         """Measure a contestant back to back and after each rest."""
         time.sleep(SETTLE)
         times, (work, wall) = contestant.order(0, 2 * HOT)
-        self.idle.setdefault(name, []).append(work / wall)
+        self.idle.setdefault(name, []).append(work / wall)  # since the turn before
         self.times.setdefault((name, BACK_TO_BACK), []).append(float(np.median(times[HOT:])))
         for rest in RESTS:
             times, _ = contestant.order(rest, max(CALLS))
@@ -170,14 +170,14 @@ def over(found: Life, above: tuple[str, str], below: tuple[str, str]) -> float |
 def run(quick: bool) -> harness.Result:
     """Measure the programs alone, beside a busy process, and on one core."""
     present, absent = harness.gather({name: partial(_importable, name) for name in (OURS, *PEERS)})
-    lives, rounds = (1, 2) if quick else (4, 4)
+    lives, rounds = (1, 1) if quick else (3, 3)
     cases, targets, notes = [], [], {}
     for program in ("elementwise",) if quick else PROGRAMS:
         title = PROGRAMS[program][0]
         alone = situation(program, tuple(present), lives, rounds)
         with busy_process():
             beside = situation(program, tuple(present), lives, rounds)
-        bound = situation(program, (OURS, ONE_THREAD), lives, 2, min(os.sched_getaffinity(0)))
+        bound = situation(program, (OURS, ONE_THREAD), lives, rounds, min(os.sched_getaffinity(0)))
         cases += [case(title, alone), case(f"{title}, beside a busy process", beside),
                   case(f"{title}, on one core", bound)]
         for rest in RESTS[1:]:

@@ -1,6 +1,7 @@
 """The benchmarks agree with each other, and the page of results says what the measured files say."""
 
 import importlib
+import time
 
 import numpy as np
 import pytest
@@ -173,3 +174,15 @@ def test_hand_written_gradient_equals_minigrads():
     want = mg.grad(optimizer_steps.cross_entropy)(p, x, 3)
     for name, g in when_it_pays.by_hand(p, x, 3).items():
         np.testing.assert_allclose(g, want[name], rtol=1e-4, atol=1e-6)
+
+
+def test_tables_have_the_third_call_after_a_rest_beside_those_back_to_back():
+    calls = {"many": lambda: None, "few": lambda: time.sleep(0.003)}
+    times = harness.race(calls, 2, turn=0.001)
+    assert list(times.third) == ["many"], "a turn of one call has no third"
+    assert len(times.third["many"]) == 2
+    case = harness.Case.of("calls", "ms", "many", times)
+    row = case.rows["many"]
+    assert row[harness.THIRD] == np.median(times.third["many"]) / row["median"]
+    assert harness.THIRD not in case.rows["few"]
+    assert "in the third call after a rest" in str(case)

@@ -1,7 +1,8 @@
 """Plans of matrix products, made when a program is bound to its sizes: BLAS or generated code, and the blocking.
 
 - BLAS computes products of a matrix and a vector, which run at the speed of memory, those of two or three rows with
-  the transpose of a matrix, and large products.
+  the transpose of a matrix, and large products: smaller ones too where the left operand is transposed, as in the
+  gradient of a weight.
 - Generated code computes all others: it is faster for few rows or columns, for outer products and stacks of small
   products, and reads operands of any strides.
 
@@ -26,11 +27,13 @@ from ..codegen.vector_math.lanes import Lanes, maximum, select
 DEPTH = 1024  # bytes of the terms of one chain: the right operand's stay in the cache while rows of the left pass
 WIDE = 4  # vectors of columns that are copied at a time; more of them where there are fewer terms
 _SMALL = 1 << 10  # multiplications that take less time than a call of BLAS
-_LARGE = 1 << 29  # multiplications from which BLAS is at least as fast
+# Multiplications of float32 from which BLAS is at least as fast: of most products, and of those whose left operand is
+# transposed, which it copies at less cost. Of float64: twice as many. ``python -m benchmarks gemm`` shows both.
+_LARGE, _LARGE_TURNED = 1 << 27, 1 << 24
 _PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
 _FEW = 4  # pieces, at least, of a product that is large enough
 _PIECES = 32  # pieces that suffice for any number of threads
-_BLAS_PIECE = 1 << 25  # multiplications of one piece for BLAS, at least
+_BLAS_PIECE = 1 << 22  # multiplications of one piece for BLAS, at least
 _SIDE = 64  # rows and columns of pieces for BLAS are multiples of it
 TALL = 128  # rows of one piece, at most
 
@@ -82,7 +85,7 @@ def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, bla
                       b[n + 1] if right else 0)
     axes = merged((x.shape[i], a[i], b[i], c[i]) for i in range(n))
     stack = math.prod(axis[0] for axis in axes)
-    method = _method(product, width) if blas else GENERATED
+    method = _method(product, stack, width) if blas else GENERATED
     flipped = product.flip_pays(width) if method == GENERATED else method == VECTOR and m == 1
     if flipped:
         product = product.flipped()
@@ -173,7 +176,7 @@ def _cost(m: Number, n: Number, k: Number, stride: Number, lanes: int) -> Number
 # -- numbers of the host alone -------------------------------------------------------------------------------
 
 
-def _method(p: Product, lanes: int) -> int:
+def _method(p: Product, stack: int, lanes: int) -> int:
     """Return the fastest method that BLAS's rules for strides allow."""
     left, right = _layout((p.a_row, p.a_col), p.m, p.k), _layout((p.b_row, p.b_col), p.k, p.n)
     work = p.m * p.n * p.k
@@ -181,8 +184,14 @@ def _method(p: Product, lanes: int) -> int:
         matrix, step = (right, p.a_col) if p.m == 1 else (left, p.b_row)
         worth = work > _SMALL or p.flip_pays(lanes)
         return VECTOR if matrix and step > 0 and p.k > 1 and worth else GENERATED
-    turned = p.m < 4 and p.flip_pays(lanes)  # most of each vector would be empty
-    return MATRIX if left and right and (work > _LARGE or turned) else GENERATED
+    if left is None or right is None:
+        return GENERATED
+    if p.m < 4 and p.flip_pays(lanes):  # most of each vector would be empty
+        return MATRIX
+    rows, cols = _blas_blocks(p, MATRIX)
+    shared = stack * -(-p.m // rows) * -(-p.n // cols) >= _FEW
+    enough = (_LARGE_TURNED if left[0] == TRANSPOSE else _LARGE) * 16 // lanes
+    return MATRIX if shared and work >= enough else GENERATED
 
 
 def _blocks(p: Product, stack: int, lanes: int) -> tuple[int, int]:
@@ -202,10 +211,10 @@ def _blas_blocks(p: Product, method: int) -> tuple[int, int]:
     """Return the rows and columns of a piece for BLAS, for any number of threads.
 
     BLAS copies the operands of each piece anew: pieces of 512 rows and columns take 5 hundredths longer than the whole,
-    those of 256 take 20, which is worth it for the first few alone.
+    those of 256 take 10 to 20, and smaller ones are worth it for the first few alone.
     """
     rows, cols, pieces = p.m, p.n, 1
-    piece, large = (_PIECE // 8, _SIDE) if method == VECTOR else (_BLAS_PIECE, 16 * _SIDE)
+    piece, large = (_PIECE // 8, _SIDE) if method == VECTOR else (_BLAS_PIECE, 8 * _SIDE)
     while (max(rows, cols) >= (large if pieces >= _FEW else 2 * _SIDE) and rows * cols * p.k >= 2 * piece
            and pieces < _PIECES):
         rows, cols = (_half(rows), cols) if rows >= cols else (rows, _half(cols))

@@ -31,6 +31,7 @@ _ASSUMED = 256  # the value of every symbolic size in weights of arrays, so that
 LONGEST = 256  # statements in one group: a person can read as many, and Python compiles them quickly
 
 RowCount = int | Dim | None  # the number of rows of a row-local statement
+SINGLE = -1  # in its place for single numbers, where a backend runs several of them at once
 
 
 class Group(NamedTuple):
@@ -41,7 +42,7 @@ class Group(NamedTuple):
     nodes : tuple of Node
         In the order in which they run, without views.
     rows : int, Dim or None
-        Their leading size; None for a statement that is not row-local.
+        Their leading size; None for single numbers, and for a statement that is not row-local.
     """
 
     nodes: tuple[Node, ...]
@@ -134,7 +135,8 @@ def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], RowCount] = rows_
     graph : Graph
     roles : Roles
     rows_of : callable
-        The number of rows of a statement that the backend can run row by row; None for the others.
+        The number of rows of a statement that the backend can run row by row, `SINGLE` for one that it can run with
+        other single numbers; None for the others.
     """
     rows = {n: rows_of(n) for n in graph.nodes if roles.is_statement(n)}
     level = _levels(graph, roles, rows)
@@ -162,7 +164,7 @@ def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], RowCount] = rows_
     members: dict[Node, list[Node]] = {}
     for n in rows:
         members.setdefault(find(n), []).append(n)
-    return [Group(tuple(nodes[i:i + LONGEST]), rows[nodes[0]])
+    return [Group(tuple(nodes[i:i + LONGEST]), None if rows[nodes[0]] == SINGLE else rows[nodes[0]])
             for nodes in members.values() for i in range(0, len(nodes), LONGEST)]
 
 

@@ -98,7 +98,8 @@ class Plan:
     def stages(self) -> list[Stage]:
         """The groups and the buffers, in words."""
         fused = [s for s in self.steps if len(s.group.nodes) > 1]
-        lines = "\n".join(f"{', '.join(n.prim.name for n in s.group.nodes)}: over rows {s.group.rows}" for s in fused)
+        lines = "\n".join(f"{', '.join(n.prim.name for n in s.group.nodes)}: "
+                          f"{'single numbers' if s.group.rows is None else f'over rows {s.group.rows}'}" for s in fused)
         statements = sum(len(s.group.nodes) for s in self.steps)
         places = [f"step {b.first} to {b.last}: {b.nbytes} bytes" + (" (an output)" if b.output is not None else "")
                   for b in self.buffers]
@@ -147,7 +148,7 @@ def schedule(graph: Graph, managed: Callable[[Node], bool] = lambda node: False,
         if source in step_of:
             leaving.add(source)
             last_use[source] = end
-    leaving.update(n for g in groups for n in g.nodes if g.rows is None or terminal(n))
+    leaving.update(n for g in groups for n in g.nodes if (g.rows is None and len(g.nodes) == 1) or terminal(n))
     has_buffer = {n for n in leaving if rows_of(n) is not None or n.prim.kind == "elementwise" or managed(n)}
     outputs = _claim_outputs(graph, roles, has_buffer)
     plan = Plan(graph, roles, [], [], {}, last_use, outputs, {})

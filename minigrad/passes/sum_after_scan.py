@@ -79,17 +79,18 @@ def _terms(loop: Loop, users: Mapping[Node, Sequence[Node]], i: int, c: Node) ->
 
 def _chosen(loop: Loop, sums: dict[int, Terms]) -> tuple[dict[int, Terms], list[Node]]:
     """Return the sums to take after the loop, and the values to stack."""
-    stacked = dict.fromkeys(loop.stacked)
+    carries, stacked = list(loop.starts), dict.fromkeys(loop.stacked)
     room = _MORE * elements(*loop.slices, *stacked)
     chosen: set[int] = set()
     new: list[Node] = []
-    for products in (True, False):  # sums without products use the stacks of sums of products
+    for products in (True, False):  # sums without products: of stacks that are there, or smaller than the carry
         for i, terms in sums.items():
             if i in chosen:
                 continue
             needs = _Needs(loop, {*stacked, *new})
             more = list(dict.fromkeys(n for _, t in terms for n in needs.of_sum(t)))
-            if (needs.products if products else not more) and elements(*new, *more) <= room:
+            pays = needs.products if products else elements(*more) < elements(carries[i])
+            if pays and elements(*new, *more) <= room:
                 chosen.add(i)
                 new += more
     return {i: terms for i, terms in sums.items() if i in chosen}, new

@@ -46,3 +46,23 @@ def test_float16_sums_keep_their_order():
         return mg.scan(lambda c, x: (c - x, None), np.full(1, 50000, np.float16), xs)[0]
 
     np.testing.assert_array_equal(mg.compile(f)(xs), f(xs))
+
+
+def test_gradients_of_elements_are_summed_after_the_loop():
+    """Each step adds to two of four elements: two numbers are stacked, and no step adds arrays."""
+    def f(p, xs):
+        def step(h, x):
+            h = np.sin(p[1] * h + p[3] * x)
+            return h, h
+
+        return (mg.scan(step, 0.1, xs)[1] ** 2).sum()
+
+    p, xs = np.array([0.3, 0.5, -0.2, 0.7]), np.random.default_rng(5).normal(size=30)
+    graph, notes = compiled_graph(mg.grad(f), (p, xs))
+    assert "1 sum after it" in notes["sum_after_scan"]
+    assert not any(n.prim.name == "pad" for loop in loops(graph) for n in loop.params["body"].nodes)
+    for backend in ("numpy", "native"):
+        got = mg.compile(mg.grad(f), backend=backend)(p, xs)
+        for i in range(4):
+            d = 1e-6 * np.eye(4)[i]
+            np.testing.assert_allclose(got[i], (f(p + d, xs) - f(p - d, xs)) / 2e-6, rtol=1e-6, atol=1e-9)

@@ -53,6 +53,17 @@ def _held(graph: Graph, own_outputs: bool, exact: bool) -> Executable:
     return in_parts(graph, lambda part, *host_values: Program(part, own_outputs, exact))
 
 
+def _of_sizes(graph: Graph) -> set[Node]:
+    """Return the single numbers that depend on sizes alone, as the 1 / B of a mean."""
+    early: set[Node] = set()
+    for n in graph.nodes:
+        if n.prim in (size_, full, const) or (
+                n.inputs and (n.prim.view is not None or (n.prim.kind == "elementwise" and not n.ndim))
+                and early.issuperset(n.inputs)):
+            early.add(n)
+    return early
+
+
 class Program:
     """A compiled graph: call it with arrays and sizes.
 
@@ -82,7 +93,9 @@ class Program:
     def __init__(self, graph: Graph, own_outputs: bool = False, exact: bool = False):
         self._graph = legalize(graph, own_outputs)
         graph = fuse_index_checks(self._graph)
-        self.plan = schedule(graph, lambda n: n.prim in MANAGED or steps.unable(n) is None, rows)
+        early = _of_sizes(graph)
+        self.plan = schedule(graph, lambda n: n.prim in MANAGED or steps.unable(n) is None,
+                             lambda n: None if n in early else rows(n))
         self.held = {n: NATIVE_KINDS[n.prim](n, partial(_held, own_outputs=n.prim in (scan, packed_scan, tree_scan),
                                                         exact=exact or has_budget(n)))
                      for n in graph.nodes if n.prim in NATIVE_KINDS}

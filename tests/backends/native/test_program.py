@@ -229,3 +229,35 @@ def test_gradients_are_announced_layer_by_layer():
     arrays, order = [*w.values(), x], []
     entry.program(arrays, entry.sizes([a.shape for a in arrays]), lambda k, _: order.append(k))
     assert order == entry.program.ready_order == [1, 0]
+
+
+def test_single_numbers_share_a_kernel():
+    def one(a, b):
+        c = np.sin(a) * b
+        return c + 1.0, np.exp(c) - a, c
+
+    program = build(mg.trace(one)(0.5, 2.0))
+    assert program.ways == ["kernel"]
+    got = program([np.array(0.5), np.array(2.0)], {})
+    np.testing.assert_allclose(got, one(0.5, 2.0), rtol=1e-15)
+
+
+def test_single_numbers_on_both_sides_of_rows_have_kernels_of_their_own():
+    def f(a, x):
+        b = np.exp(a) + 1.0
+        total = (x * b).sum()
+        return np.sin(total) * b, x * total
+
+    x = np.arange(5.0)
+    program = build(mg.trace(f)(0.5, x))
+    for got, want in zip(program([np.array(0.5), x], {}), f(0.5, x), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-14)
+
+
+def test_numbers_of_sizes_are_computed_when_a_program_is_bound():
+    gradient = mg.grad(mg.mean_loss(lambda w, x: np.exp(w * x), in_axes=(None, 0)))
+    compiled = mg.compile(gradient, backend="native")
+    for n in (1, 7):
+        x = np.linspace(0.0, 1.0, n)
+        np.testing.assert_allclose(compiled(0.5, x), np.mean(x * np.exp(0.5 * x)), rtol=1e-14)
+    assert "bound" in compiled.entries[0].program.ways

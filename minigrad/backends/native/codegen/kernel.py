@@ -15,7 +15,7 @@ from llvmlite import ir
 
 from ....graph import ArrayType, Node
 from ....ops.index import gather, lockstep, scatter_add
-from ....passes.fuse import rows_of, terminal
+from ....passes.fuse import SINGLE, rows_of, terminal
 from ....passes.schedule import Plan, Step
 from ....symbolic import Dim, size_of
 from ..llvm.builder import ONE, at, least
@@ -72,8 +72,10 @@ def unable(node: Node) -> str | None:
 
 
 def rows(node: Node) -> int | Dim | None:
-    """Return the number of rows that a statement works on one by one in a kernel; None where it does not."""
-    return rows_of(node) if unable(node) is None else None
+    """Return the number of rows that a statement works on one by one in a kernel, or `SINGLE`; None for others."""
+    if unable(node) is not None:
+        return None
+    return SINGLE if node.prim.kind == "elementwise" and not node.ndim else rows_of(node)
 
 
 class Writer(KernelEmitter):

@@ -171,3 +171,15 @@ def test_lengths_that_do_not_fit_the_arrays_are_refused(operand, lengths):
     assert run.ways.count("packed") == 1
     with pytest.raises((IndexError, ValueError)):
         run(arrays, {})
+
+
+@pytest.mark.parametrize("sizes", [(3, 0, 2), (0, 0), (0, 4), (2, 0)])
+def test_a_branch_on_examples_without_rows(sizes):
+    """The product of the branch has no rows."""
+    def f(w, s):
+        return mg.cond(s.x.shape[0] > 1, lambda x: x * 2, lambda x: x @ w, s.x)
+
+    square = W[:2]
+    rows = mg.compile(mg.vmap(f, in_axes=(None, 0)), backend="native")(square, mg.batch(words(sizes)))
+    for have, s in zip(rows.unbatch(), words(sizes), strict=True):
+        np.testing.assert_allclose(have, f(square, s))

@@ -407,8 +407,8 @@ class LaunchPlan:
     def _list_nonzero(self) -> np.ndarray:
         """Return the formulas of the sizes without which nothing is computed, or no result exists."""
         needed = [d for _, group, _ in self._kernels for n in group.nodes for d in space_of(n)]
-        for step in self.schedule.steps:
-            needed += [d for n in step.group.nodes for d in steps.needed(n)]
+        for step, way in zip(self.schedule.steps, self.ways, strict=True):
+            needed += [d for n in step.group.nodes for d in (n.shape if way == "product" else steps.needed(n))]
         needed += [n.params["length"] for n in self._bodies]
         return _indices(sorted({self._formula(d) for d in needed}))
 

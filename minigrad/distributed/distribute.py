@@ -30,7 +30,7 @@ from .blocks import run_in_blocks
 from .budgeted import Cuts, within
 from .derived import Derived
 from .divide import Divided, Dividing, PartProgram, Values
-from .executors import Executor, Future, Renewable, in_process, refuse_closed, submit, workers
+from .executors import Executor, Future, Renewable, in_process, is_executor, refuse_closed, submit, workers
 from .files import InFile, sent
 from .versions import SMALL, Versions
 from .worker import Kept, Part, run
@@ -92,7 +92,8 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
         If `f` mixes examples; nothing is sent then. Or `parts` is below 1; or one example exceeds
         `memory_per_worker`: the error has both numbers.
     MinigradError
-        If a worker breaks or a part is late: the error says which examples it had. The next call starts anew.
+        If a worker breaks or a part is late: the error says which examples it had. The next call starts anew. Or
+        `timeout` is not above 0, or `executor` starts no calls.
 
     Examples
     --------
@@ -102,10 +103,7 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
     ...     mg.distribute(mg.grad(loss), executor, in_axes=(None, 0))(2.0, np.array([1.0, 3.0, 1.0, 3.0]))
     np.float64(20.0)
     """
-    if parts is not None and (isinstance(parts, bool) or not isinstance(parts, int) or parts < 1):
-        raise BatchError(at_user_line(f"distribute({function_name(f)}): parts must be a positive int, got {parts!r}"))
-    if parts is not None and memory_per_worker is not None:
-        raise BatchError(at_user_line(f"distribute({function_name(f)}): give parts or memory_per_worker, not both"))
+    _check(f"distribute({function_name(f)})", executor, parts, timeout, memory_per_worker)
     number: int | Budget | None = parts
     if memory_per_worker is not None:
         number = Budget(bytes_of(memory_per_worker, f"distribute({function_name(f)})"))
@@ -138,6 +136,19 @@ def distribute(f: Callable[..., PyTree], executor: Executor | Callable[[], Execu
         return divided.finish(leaves, results, sizes)
 
     return boundary(distributed)
+
+
+def _check(name: str, executor: object, parts: object, timeout: object, memory: object) -> None:
+    """Refuse arguments that `distribute` does not take."""
+    if parts is not None and (isinstance(parts, bool) or not isinstance(parts, int) or parts < 1):
+        raise BatchError(at_user_line(f"{name}: parts must be a positive int, got {parts!r}"))
+    if parts is not None and memory is not None:
+        raise BatchError(at_user_line(f"{name}: give parts or memory_per_worker, not both"))
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
+        raise MinigradError(at_user_line(f"{name}: timeout must be a positive number of seconds, got {timeout!r}"))
+    if executor is not None and not is_executor(executor) and not callable(executor):
+        raise MinigradError(at_user_line(f"{name}: the executor must be one of concurrent.futures, a client of Dask, "
+                                         f"or a function that returns one, got {executor!r}"))
 
 
 def _on_dask(tree: PyTree) -> bool:
@@ -231,6 +242,8 @@ def _on_workers(divided: Divided, operands: Values, source: Renewable, parts: in
                     continue
             if not isinstance(error, Exception):
                 raise
+            if type(error) is IndexError and not in_process(executor):
+                error = _found_here(divided, operands, cuts, k, error)
             raise _of_part(divided, spans, k, error, timeout) from error
 
 
@@ -271,6 +284,16 @@ class _OnThread(NamedTuple):
 def _run_here(task: _OnThread) -> Values:
     with blas.limited(task.threads):  # parts that run at the same time share the cores
         return run_in_blocks(task.program, task.operands, task.first, task.block)
+
+
+def _found_here(divided: Divided, operands: Values, cuts: Cuts, k: int, error: IndexError) -> IndexError:
+    """Return the error of a part as this process words it: with the example, which a worker's graph cannot name."""
+    try:
+        run_in_blocks(divided.here, divided.sections(operands, cuts.spans[k]), divided.examples(cuts.spans[k]).start,
+                      cuts.block)
+    except IndexError as own:
+        return own
+    return error
 
 
 def _of_part(divided: Divided, spans: Sequence[Span], k: int, error: Exception, timeout: float | None

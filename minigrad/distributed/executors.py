@@ -87,7 +87,10 @@ class Renewable:
         """The executor that is in use."""
         if self._executor is None:
             assert self._make is not None
-            self._executor = self._make()
+            made = self._make()
+            if not is_executor(made):
+                raise MinigradError(at_user_line(f"distribute: the function that makes an executor returned {made!r}"))
+            self._executor = made
         return self._executor
 
     def renew(self, broken: Executor) -> None:

@@ -242,9 +242,10 @@ def picks(w, k):
 def test_an_error_names_the_example_of_the_whole_batch(threads, processes):
     k = np.arange(10)
     k[8] = 40
-    for executor, words in ((threads, "example 8"), (processes, r"part 2 of 3 \(examples 6 to 9\)")):
+    for executor in (threads, processes, Counting()):
         step = mg.distribute(mg.mean_loss(picks, in_axes=(None, 0)), executor, 3, in_axes=(None, 0))
-        with pytest.raises(IndexError, match=rf"(?s)index 40 is out of range for an axis of size 20.*{words}"):
+        with pytest.raises(IndexError, match=r"(?s)test_distribute.py:\d+: `return w\[k\] .*: index 40 is out of range "
+                           r"for an axis of size 20, in k of example 8.*part 2 of 3 \(examples 6 to 9\)"):
             step(W, k)
         assert step(W, np.arange(10)) == pytest.approx(np.mean(W[:10] ** 2))
 
@@ -322,6 +323,13 @@ def test_a_function_that_mixes_examples_is_refused_before_anything_is_sent():
 def test_wrong_calls(threads):
     with pytest.raises(BatchError, match="parts must be a positive int, got 0"):
         mg.distribute(GRADIENT, threads, 0)
+    for timeout in (0, -1, "3", True, float("nan")):
+        with pytest.raises(MinigradError, match=r"test_distribute.py:\d+: distribute\(loss\): timeout must be a "):
+            mg.distribute(GRADIENT, threads, timeout=timeout)
+    with pytest.raises(MinigradError, match=r"test_distribute.py:\d+: distribute\(loss\): the executor must .*got 3"):
+        mg.distribute(GRADIENT, 3)
+    with pytest.raises(MinigradError, match="the function that makes an executor returned None"):
+        mg.distribute(GRADIENT, lambda: None)(W, X, Y)
     with pytest.raises(MinigradError, match="cannot be traced"):
         mg.grad(mg.distribute(mg.mean_loss(loss, in_axes=AXES), threads))(W, X, Y)
     with pytest.raises(BatchError, match="empty batch"):

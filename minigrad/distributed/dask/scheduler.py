@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 import dask
 from dask.delayed import Delayed
@@ -57,7 +58,11 @@ class Scheduler:
     def values(self, tasks: Sequence[Delayed], place: str = "chunk") -> Iterator[PyTree]:
         """Yield the results of tasks, in their order; errors name the place."""
         if self.client is None and self._timeout is None:
-            yield from dask.compute(*tasks, **self._options)
+            try:
+                results = iter(dask.compute(*tasks, **self._options))
+            except Exception as error:
+                self._raise(error, "" if place == "chunk" else f"{place}: ")
+            yield from results
             return
         results = (self._on_cluster(self.client, tasks) if self.client is not None else
                    timed.results(tasks, self._timeout or 0.0, self._options))
@@ -65,13 +70,16 @@ class Scheduler:
             try:
                 result = next(results)
             except Exception as error:
-                if isinstance(error, MinigradError) or type(error) is IndexError:
-                    raise
-                why = (f"no result in {self._timeout} s" if isinstance(error, TimeoutError)
-                       else f"{type(error).__name__}: {error}")
-                number = f" {k} of {len(tasks)}" if place == "chunk" else ""
-                raise MinigradError(f"{self._name}: {place}{number}: {why}") from error
+                self._raise(error, f"chunk {k} of {len(tasks)}: " if place == "chunk" else f"{place}: ")
             yield result
+
+    def _raise(self, error: Exception, where: str) -> NoReturn:
+        """Raise an error of tasks, with the place of one that is not of the user's program."""
+        if isinstance(error, MinigradError) or type(error) is IndexError:
+            raise error
+        why = (f"no result in {self._timeout} s" if isinstance(error, TimeoutError)
+               else f"{type(error).__name__}: {error}")
+        raise MinigradError(f"{self._name}: {where}{why}") from error
 
     def _on_cluster(self, client: DaskClient, tasks: Sequence[Delayed]) -> Iterator[PyTree]:
         """Yield the results of tasks on a cluster, each at most a time-out after the one before."""

@@ -312,6 +312,18 @@ def test_a_chunk_that_kills_its_workers(client):
     same(mg.distribute(GRADIENT, client)(W, *arrays()), WHOLE)
 
 
+def test_pools_that_are_closed_or_break():
+    x, y = arrays()
+    step = mg.distribute(GRADIENT, closed := ThreadPoolExecutor(1))
+    closed.shutdown()
+    with pytest.raises(MinigradError, match=r"test_calls.py:\d+: distribute\(loss\): RuntimeError: cannot schedule"):
+        step(W, x, y)
+    f = mg.mean_loss(lambda w, x: mg.callback(ends, mg.f64[()], x) * w, in_axes=(None, 0))
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool, pytest.raises(
+            MinigradError, match=r"test_calls.py:\d+: distribute\(.*\): BrokenProcessPool: "):
+        mg.distribute(f, pool)(2.0, da.ones(3))
+
+
 def sleeps(x):
     time.sleep(5)
     return x

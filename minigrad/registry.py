@@ -44,7 +44,7 @@ from .ops import (
     unrolled_loops,
 )
 from .ragged import loops as ragged_loops
-from .ragged import trees
+from .ragged import matrices, trees
 from .transforms import arguments_by_name, effects, graph_methods, host_random, ragged, static_arguments
 from .transforms.trace import SHORTENERS
 

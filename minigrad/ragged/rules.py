@@ -267,6 +267,8 @@ def _einsum(b: Batching, node: Node, xs: Inputs) -> Node:
     ragged = {c for c, n in sizes.items() if b.rows.ragged(n)}
     if _in_blocks(b, node, terms, out, ragged):
         return _block_einsum(b, node, out, ragged, sizes)
+    if len(ragged) > 2:  # a product of matrices of ragged size
+        return EACH["matrix"](b, node, xs)
     order = _row_order(terms, out, ragged)
     domain = tuple(sizes[c] for c in order)
     row = next(c for c in LETTERS if c not in sizes)
@@ -728,6 +730,7 @@ RULES: dict[Primitive, Rule] = {
     **dict.fromkeys((segment_cumsum, segment_argsort, segment_cummax, segment_cummin, segment_cumfmax, segment_cumfmin,
                      segment_shift, segment_recurrence), _segments), block_einsum: _inner_block_einsum,
     random_bits: _random_bits, checkpoint: _checkpoint, chunked: _checkpoint, custom: _custom, effect: _effect}
+EACH: dict[str, Rule] = {}  # the rules of operations that run for one example after the other, by their kind
 _ALONG = {ORDERED: ("it runs along a ragged axis", "Run it along another axis, or write it with cumsum and gathers"),
           PERMUTED: ("it moves elements along a ragged axis", "Move them along another axis, or index the rows with "
                      "an array of positions")}
@@ -735,9 +738,8 @@ _ALONG = {ORDERED: ("it runs along a ragged axis", "Run it along another axis, o
 
 def _rule_of_axes(b: Batching, node: Node, rule: AxisRule | None) -> Rule:
     """Return the batching rule that a node's axis rule implies along its ragged axes, or raise the reason."""
-    if node.prim.kind == "matrix":
-        raise refuse(node, "a matrix of ragged size has no such decomposition in a batch",
-                     "Matrices of fixed size, one per row, have")
+    if node.prim.kind in EACH:
+        return EACH[node.prim.kind]
     if rule is not None:
         kinds = {f.kind for axis, n in zip(rule.operands[0], node.inputs[0].shape, strict=True) if b.rows.ragged(n)
                  for f in axis}

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..axes import INDEXED, ORDERED, PARALLEL, PERMUTED, REDUCE, SEGMENTED, Axes, Axis, AxisRule, Factor, axis_rule
 from ..combiners import MAX, MIN
-from ..defined_sizes import definitions
+from ..defined_sizes import definitions, symbols_of_node
 from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.checks import picked
 from ..ops.constants import iota
@@ -629,12 +629,24 @@ def _of_packed_scan(reading: Reading, node: Node, operand_roles: Sequence[Roles]
 
 
 def _of_chunked(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:
-    """Return the roles of the results of passes over another axis."""
+    """Return the roles of the results of passes over another axis, or over one example after the other."""
     if reading.cut.crosses((node.params["total"], *(n for _, n in node.params["packed"]))):
+        if _one_by_one(reading, node, operand_roles):
+            return tuple(SUM if axis is None else ROWS for axis in node.params["out_axes"])
         raise Mixes(node, "it is computed in passes already", "Give the function without microbatch",
                     "Call microbatch once")
     _check_operands(reading, node, operand_roles)
     return _only_sums(node, _inside(reading, node, node.params["graph"], operand_roles))
+
+
+def _one_by_one(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> bool:
+    """Return whether each pass holds one example and nothing of the others: a part of the batch has some of them."""
+    facts = [(reading.facts_of(n), n.types[0], axis) for n, role, axis in zip(
+        node.inputs, operand_roles, node.params["in_axes"], strict=True) if role is ROWS]
+    return node.params["size"] == 1 and SUM not in operand_roles and WHOLE not in operand_roles and all(
+        not own.layout - reading.cut.straight(t) and not own.points and reading.cut.axis_of(t) == axis
+        for own, t, axis in facts) and all(
+            symbols_of_node(n).isdisjoint(reading.cut.totals) for n in node.params["graph"].nodes)
 
 
 def _of_trees(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:

@@ -138,7 +138,7 @@ def test_sums_do_not_depend_on_the_run():
     (lambda g: g.x[:, 0] + g.w, "sizes differ"),
     (lambda g: np.concatenate([g.x[:, :1], g.w[:, None]], axis=1), "shapes differ"),
     (lambda g: g.x @ g.w, "inner sizes differ"),
-    (lambda g: np.linalg.inv(g.x @ g.x.T), "a matrix of ragged size has no such decomposition"),
+    (lambda g: np.linalg.pinv(g.x), "needs the number behind the symbolic size"),
     (lambda g: g.x[2], "index 2 is out of range for an example with 2 rows"),
     (lambda g: g.x[::2] + g.x[1::2], "sizes differ"),
     (lambda g: list(g.x), "needs the number behind the symbolic size node"),

@@ -213,7 +213,7 @@ def _blas_blocks(p: Product, method: int) -> tuple[int, int]:
     BLAS copies the operands of each piece anew: pieces of 512 rows and columns take 5 hundredths longer than the whole,
     those of 256 take 10 to 20, and smaller ones are worth it for the first few alone.
     """
-    rows, cols, pieces = p.m, p.n, 1
+    rows, cols, pieces = max(p.m, 1), max(p.n, 1), 1
     piece, large = (_PIECE // 8, _SIDE) if method == VECTOR else (_BLAS_PIECE, 8 * _SIDE)
     while (max(rows, cols) >= (large if pieces >= _FEW else 2 * _SIDE) and rows * cols * p.k >= 2 * piece
            and pieces < _PIECES):

@@ -17,6 +17,8 @@ from minigrad.backends.native.kernels import gemm, gemm_plan
 from minigrad.backends.native.runtime import jit, threads
 from tests.backends.native.machine_code import TARGETS, object_code
 
+from .checks import native
+
 if jit.available():
     pytest.skip(jit.available(), allow_module_level=True)
 
@@ -254,3 +256,11 @@ def test_large_products_go_to_blas():
     np.testing.assert_array_equal(out, 900)
     assert product("ik,kj->ij", x[::-1], x, out, with_blas=True)[0] == gemm_plan.GENERATED
     np.testing.assert_array_equal(out, 900)
+
+
+@pytest.mark.parametrize("shapes", [((0, 3), (3, 4)), ((2, 3), (3, 0)), ((2, 0), (0, 4)), ((0, 0), (0, 0))])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_products_without_rows_or_terms(shapes, dtype):
+    a, b = (np.ones(shape, dtype) for shape in shapes)
+    have = native("einsum", [a, b], subscripts="ij,jk->ik")
+    np.testing.assert_array_equal(have, a @ b)

@@ -93,7 +93,7 @@ def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, bla
     rows, cols = _blocks(product, stack, width) if method == GENERATED else _blas_blocks(product, method)
     group = max(1, min(_PIECE // 4 // max(rows * cols * k, rows * cols), -(-stack // _PIECES)))
     if whole and method != GENERATED:
-        rows, cols, group = product.m, product.n, stack
+        rows, cols, group = (max(size, 1) for size in (product.m, product.n, stack))
     line = c[n] if left else 0
     head = product.head(stack, len(axes), width, (rows, cols, group),
                         [out.base, out.offset, line, c[-1] if right else 1, flipped])

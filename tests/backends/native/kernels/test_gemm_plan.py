@@ -56,6 +56,14 @@ def test_a_blas_with_threads_of_its_own_gets_products_whole():
         assert [args[i] for i in (METHOD, ROW_BLOCKS, COL_BLOCKS, GROUPS)] == [MATRIX, *blocks]
 
 
+def test_products_without_rows_have_plans_for_any_blas():
+    for m, n, k in ((0, 16, 7), (0, 1, 9), (16, 0, 7), (1, 0, 7), (3, 5, 0)):
+        x, y, out = transposed(contiguous(0, k, m)), transposed(contiguous(1, n, k)), contiguous(2, m, n)
+        for whole in (False, True):
+            args = gemm_args("ij,jk->ik", x, y, out, np.dtype("f4"), True, whole)
+            assert args[ROW_BLOCKS] * args[COL_BLOCKS] == int(m * n > 0)
+
+
 def test_transposed_operands_of_blas():
     x, y = transposed(contiguous(0, 1000, 1024)), transposed(contiguous(1, 1030, 1000))
     args = plan(x, y, contiguous(2, 1024, 1030))

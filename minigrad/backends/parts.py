@@ -170,6 +170,11 @@ class InParts:
         return sum(program.memory(known) for program in self._programs)
 
     @property
+    def latest_sizes(self) -> Mapping[Symbol, int]:
+        """The sizes that the data determined in the latest run."""
+        return self._sizes
+
+    @property
     def source(self) -> str:
         return "\n\n".join(f"# -- {self._title(k)}\n\n{p.source}" for k, p in enumerate(self._programs))
 

@@ -81,7 +81,7 @@ class _Padded(RaggedData):
 
 
 def _filled(b: Batch) -> Batch:
-    """Return a batch in which a filler follows each example: zeros, and indices to its first row."""
+    """Return a batch in which a filler follows each example: zeros, and indices to its first row, or to none."""
     largest = {a: int(n.max(initial=0)) for a, n in b.lengths.items()}
     sizes: list[tuple[int, ...]] = []
     columns: dict[str, list[Any]] = {n: [] for n in b.schema.fields}
@@ -96,7 +96,8 @@ def _filled(b: Batch) -> Batch:
             if t.counts or value is None or t.shared:
                 filler = value
             elif t.shape:
-                filler = np.zeros(tuple(fill[n] if isinstance(n, Axis) else n for n in t.shape), t.dtype)
+                shape = tuple(fill[n] if isinstance(n, Axis) else n for n in t.shape)
+                filler = np.full(shape, 0 if t.null is None else t.null, t.dtype)
             else:
                 filler = t.dtype.type(0)
             columns[name] += [value, filler]

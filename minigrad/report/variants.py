@@ -178,7 +178,9 @@ class Variant:
         shapes = [np.shape(x) for x in optree.tree_leaves(args)]
         entry = self.compiled.entries[-1]
         graph = [s.after for s in entry.stages if isinstance(s.after, Graph)][-1]
-        count = count_operations(graph, entry.sizes(shapes))
+        sizes = {**entry.sizes(shapes), **getattr(entry.program, "latest_sizes", {})}
+        graph = next((s.before for s in entry.stages if s.name == "parts"), graph)  # of all parts
+        count = count_operations(graph, sizes)
         if self.looped:  # with the sum of the gradients
             count = n * (count + sum(value(size_of(g.shape), {}) for g in graph.outputs))
         return count

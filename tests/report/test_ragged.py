@@ -59,3 +59,24 @@ def test_padding_grows_with_the_spread_of_sizes():
         assert rows[filled] >= 8 * batch.lengths["node"].max()
         shares.append(batch.nbytes / filled.nbytes)
     assert shares == sorted(shares)  # the nearer the sizes are to each other, the less is padding
+
+
+node = mg.axis("node")
+
+
+@mg.example
+class Tree:
+    x: mg.f64[node, 2]
+    parent: mg.index(node, null=-1)[node]
+
+
+@pytest.mark.parametrize("loss", [
+    lambda w, t: np.sum(np.tanh(t.x[np.flatnonzero(t.x[:, 0] > 0)] @ w)),
+    lambda w, t: np.sum(mg.tree_scan(lambda x, below: np.tanh(x @ w + np.sum(below, axis=0)), t.parent, t.x, mg.f64[2]))
+], ids=["selection", "trees"])
+def test_selections_and_trees(loss):
+    rng = np.random.default_rng(0)
+    trees = [Tree(rng.normal(size=(n, 2)), [-1, *((i - 1) // 2 for i in range(1, n))][:n]) for n in (3, 1, 0, 5)]
+    report = mg.compare(loss, rng.normal(size=(2, 2)), mg.batch(trees), repeats=1)
+    assert len(report.rows) == 3
+    assert report.roundoff < 1e-12

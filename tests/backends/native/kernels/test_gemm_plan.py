@@ -1,5 +1,7 @@
 """Plans of matrix products: methods, and the strides that BLAS reads."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -57,10 +59,11 @@ def test_a_blas_with_threads_of_its_own_gets_products_whole():
 
 
 def test_products_without_rows_have_plans_for_any_blas():
-    for m, n, k in ((0, 16, 7), (0, 1, 9), (16, 0, 7), (1, 0, 7), (3, 5, 0)):
-        x, y, out = transposed(contiguous(0, k, m)), transposed(contiguous(1, n, k)), contiguous(2, m, n)
+    for (m, n, k), turned in itertools.product(((0, 16, 7), (0, 1, 9), (16, 0, 7), (1, 0, 7), (3, 5, 0)), (0, 1)):
+        x = transposed(contiguous(0, k, m)) if turned else contiguous(0, m, k)
+        y = transposed(contiguous(1, n, k)) if turned else contiguous(1, k, n)
         for whole in (False, True):
-            args = gemm_args("ij,jk->ik", x, y, out, np.dtype("f4"), True, whole)
+            args = gemm_args("ij,jk->ik", x, y, contiguous(2, m, n), np.dtype("f4"), True, whole)
             assert args[ROW_BLOCKS] * args[COL_BLOCKS] == int(m * n > 0)
 
 

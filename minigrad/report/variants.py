@@ -177,9 +177,9 @@ class Variant:
         args: PyTree = self.data.each[0] if self.looped else self.data.first(n)
         shapes = [np.shape(x) for x in optree.tree_leaves(args)]
         entry = self.compiled.entries[-1]
-        graph = [s.after for s in entry.stages if isinstance(s.after, Graph)][-1]
+        whole = [s.after for s in entry.stages if s.name == "parts"]  # of a program in parts
+        graph = [g for g in (*(s.after for s in entry.stages), *whole) if isinstance(g, Graph)][-1]
         sizes = {**entry.sizes(shapes), **getattr(entry.program, "latest_sizes", {})}
-        graph = next((s.before for s in entry.stages if s.name == "parts"), graph)  # of all parts
         count = count_operations(graph, sizes)
         if self.looped:  # with the sum of the gradients
             count = n * (count + sum(value(size_of(g.shape), {}) for g in graph.outputs))

@@ -177,8 +177,8 @@ class Variant:
         args: PyTree = self.data.each[0] if self.looped else self.data.first(n)
         shapes = [np.shape(x) for x in optree.tree_leaves(args)]
         entry = self.compiled.entries[-1]
-        whole = [s.after for s in entry.stages if s.name == "parts"]  # of a program in parts
-        graph = [g for g in (*(s.after for s in entry.stages), *whole) if isinstance(g, Graph)][-1]
+        stages = sorted(entry.stages, key=lambda s: s.name == "parts")  # the whole of a program in parts comes last
+        graph = next(g for s in reversed(stages) if isinstance(g := s.after, Graph))
         sizes = {**entry.sizes(shapes), **getattr(entry.program, "latest_sizes", {})}
         count = count_operations(graph, sizes)
         if self.looped:  # with the sum of the gradients

@@ -311,7 +311,8 @@ class _Passes:
         others: list[Node] = []
         for check in dict.fromkeys(roots[count:]):
             way = _on_rows([check], reading)
-            own = bool(check.prim.defines) or all(reading.roles[n] not in (SUM, WHOLE) for n in way)
+            of_part = {n for size in way if size.prim.defines for n in (size, *size.inputs)}  # its own number of rows
+            own = all(reading.roles[n] not in (SUM, WHOLE) or n in of_part for n in way)
             (of_rows if way and own else others).append(check)
         return roots[:count], of_rows, others, reading
 

@@ -229,6 +229,25 @@ def test_passes_over_arrays_select_within_the_example():
             np.testing.assert_allclose(run(0.7, x), want)
 
 
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_passes_keep_the_checks_of_unused_selections(size):
+    def of_table(table):
+        def f(w, x):
+            x[x > 0]
+            mnp.take(table, np.nonzero(x > 0)[0])
+            return w * np.sum(x**2)
+
+        return mg.microbatch(mg.mean_loss(f, in_axes=(None, 0)), size)
+
+    x = np.array([[-1.0, 2.0, -1.0], [1.0, -3.0, 1.0], [-1.0, -1.0, -1.0]])
+    for run in compiled(mg.value_and_grad(of_table(np.zeros(3)))):
+        np.testing.assert_allclose(run(2.0, x), (40 / 3, 20 / 3))
+    for run in compiled(mg.value_and_grad(of_table(np.zeros(2)))):
+        with pytest.raises(IndexError, match="index 2"):
+            run(2.0, x)
+        np.testing.assert_allclose(run(2.0, x[::2]), (9, 4.5))
+
+
 def test_passes_with_kept_rows_as_results_are_refused():
     def f(x):
         return x[mg.select(x > 0)]

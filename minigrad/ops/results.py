@@ -17,10 +17,10 @@ from ..primitive import placeholder
 from ..tracing import made_by
 from .checks import CHECKS, Check, checking, checks_of
 from .constants import proj
-from .control import barrier
+from .control import barrier, checkpoint
 from .equal_checks import missing_checks
 from .merge_scans import Replacement, merge_scans, replace_nodes
-from .subgraph import HELD, Signature, fixed_point, held_in_order, signature
+from .subgraph import HELD, Signature, fixed_point, held_in_order, is_effect, signature
 
 
 def drop_unused_results(graph: Graph, checks: bool = True) -> Graph:
@@ -145,10 +145,29 @@ def after_checks(outputs: Sequence[Node], checks: Mapping[Check, Node]) -> list[
     """Return `outputs`, with the first one waiting for the checks."""
     first, *others = outputs
     with made_by("checks") as working_on:
-        for (node, size), reader in checks.items():
+        made: dict[Check, list[Node]] = {}
+        for check, reader in checks.items():
             working_on(reader)
-            first = waiting(first, _checks_alone(node) if size is None else [checking(node, size, reader)])
+            node, size = check
+            made[check] = _checks_alone(node) if size is None else [checking(node, size, reader)]
+        last = _last(made)
+        for check in made:
+            if check in last:
+                working_on(checks[check])
+                first = waiting(first, made[check])
     return [first, *others]
+
+
+def _last(made: dict[Check, list[Node]]) -> set[Check]:
+    """Return the checks but for effects on which a later check depends: a second copy would repeat them."""
+    nodes: list[Node] = []
+    last: set[Check] = set()
+    for check in reversed(made):
+        if nodes and is_effect(check[0]) and not missing_checks({check: check[0]}, checks_of(reachable(nodes))):
+            continue
+        last.add(check)
+        nodes += made[check]
+    return last
 
 
 _ZERO = np.dtype(np.int8)
@@ -183,14 +202,10 @@ def with_checks(node: Node) -> tuple[Node, list[Node]]:
     """Return a node and the checks of its graphs, as a further result or as nodes; of an effect, the node itself."""
     if node.prim.kind == "effect":
         return node, [node]
+    if node.prim.name not in SEPARABLE:  # a checkpoint computes the same results, and may have more of them
+        node = checkpoint(*node.inputs, graph=node.params["graph"])
     p, inputs, held = node.params, node.inputs, HELD[node.prim.name]
     tests, bodies = held_in_order(node)
-    if node.prim.inline:
-        (end,), checks = keep_checks(bodies[0].nodes, [zero()]), []
-        while end.prim is barrier:
-            end, check = end.inputs
-            checks.append(check)
-        return node, interpreters.substitute(checks, dict(zip(bodies[0].inputs, inputs, strict=True)))
     if tests:  # the zero is one more state, which the body makes wait for its checks
         tests, bodies = ([_with_input(g) for g in graphs] for graphs in (tests, bodies))
         bodies = [_with_result(g, g.inputs[-1]) for g in bodies]

@@ -224,8 +224,13 @@ def held_in_order(node: Node) -> tuple[list[Graph], list[Graph]]:
 
 def has_effects(graph: Graph) -> bool:
     """Return whether a graph, or one that it holds, has effects."""
-    return any(n.prim.kind == "effect" or (type(n.type) is TupleType and any(has_effects(g) for _, g in held_graphs(n)))
-               for n in graph.nodes)
+    return any(map(is_effect, graph.nodes))
+
+
+def is_effect(node: Node) -> bool:
+    """Return whether a node is an effect, or holds a graph that has effects."""
+    return node.prim.kind == "effect" or (
+        type(node.type) is TupleType and any(has_effects(g) for _, g in held_graphs(node)))
 
 
 def without_effects(graph: Graph) -> Graph:
@@ -236,7 +241,7 @@ def without_effects(graph: Graph) -> Graph:
     def rule(node: Node, inputs: tuple[Node, ...]) -> Node | None:
         if node.prim.name == "barrier" and node.inputs[1].prim.kind == "effect":
             return inputs[0]
-        if type(node.type) is TupleType and any(has_effects(g) for _, g in held_graphs(node)):
+        if node.prim.kind != "effect" and is_effect(node):
             return interpreters.rebuilt(node, inputs, with_graphs(node.params, without_effects))
         return None
 

@@ -64,6 +64,7 @@ def test_unused_results_of_later_nodes_are_dropped_first():
 
 
 @pytest.mark.parametrize("f", [
+    mg.checkpoint(lambda x, i: x[i]),
     lambda x, i: mg.scan(lambda c, k: (c + x[k], None), 0.0, i)[0],
     lambda x, i: mg.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] + x[i[s[0]]]), (0, 0.0))[1],
     lambda x, i: mg.switch(i[0], [lambda x, i: x[i[1]], lambda x, i: x[i[2]]], x, i)])

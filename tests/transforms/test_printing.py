@@ -156,6 +156,113 @@ def test_a_breakpoint_outside_of_programs_and_with_chosen_values(stops):
                                                   {"double": 3.0}]
 
 
+# -- held graphs ---------------------------------------------------------------------------------------------
+
+def printed(name):
+    def body(w, x):
+        h = np.tanh(w * x)
+        mg.print(name + " {:.2f}", h)
+        return h * x
+
+    return body
+
+
+def first_then(run):
+    """Return a loss that prints "a" within `run` and "b" of its result."""
+    def f(w, x):
+        h = run(w, x)
+        mg.print("b {:.2f}", h)
+        return h * h
+
+    return f
+
+
+def other(w, x):
+    return w
+
+
+def two(w, x):
+    h = np.tanh(w * x)
+    mg.print("a {:.2f}", h)
+    k = np.sin(w * x)
+    mg.print("b {:.2f}", k)
+    return h, k
+
+
+def twice(w, x):
+    f = mg.checkpoint(printed("a"))
+    h = f(w, x) * f(w, x)
+    mg.print("same {:.2f}", h)
+    mg.print("same {:.2f}", h)
+    return h
+
+
+def noted(w, x):
+    h = np.tanh(w * x)
+    mg.callback(lambda h: print(f"c {h:.2f}"), None, h)
+    return h
+
+
+@mg.custom_vjp(lambda g, out, w, x: (g * x, g * w))
+def reverse(w, x):
+    return printed("a")(w, x)
+
+
+@mg.custom_jvp(lambda t, out, w, x: t[0] * x + t[1] * w)
+def forward(w, x):
+    return printed("a")(w, x)
+
+
+def steps_of(run):
+    return lambda w, x: mg.scan(lambda c, _: (run(c, x), None), w, np.arange(2.0))[0]
+
+
+CHECKPOINT = first_then(mg.checkpoint(printed("a")))
+COND = first_then(lambda w, x: mg.cond(x > 0.2, printed("a"), other, w, x))
+HELD = {
+    "checkpoint": CHECKPOINT, "cond": COND,
+    "switch": first_then(lambda w, x: mg.switch(np.where(x > 0.2, 1, 0), [other, printed("a"), printed("z")], w, x)),
+    "checkpoint in a checkpoint": first_then(mg.checkpoint(CHECKPOINT)),
+    "cond in a checkpoint": first_then(mg.checkpoint(COND)),
+    "checkpoint in cond": first_then(lambda w, x: mg.cond(x > 0.2, mg.checkpoint(CHECKPOINT), other, w, x)),
+    "one result of two": lambda w, x: mg.checkpoint(two)(w, x)[1],
+    "no result of a checkpoint": lambda w, x: (mg.checkpoint(two)(w, x), w * x)[1],
+    "no result of cond": lambda w, x: (mg.cond(x > 0.2, printed("a"), other, w, x), w * x)[1],
+    "equal lines": twice, "callback": first_then(mg.checkpoint(noted)),
+    "custom vjp": first_then(reverse), "custom jvp": first_then(forward),
+    "custom vjp in a checkpoint": first_then(mg.checkpoint(first_then(reverse))),
+    "no result of a custom function": lambda w, x: (reverse(w, x), w * x)[1],
+    "scan": first_then(steps_of(printed("a"))),
+    "no result of a scan": lambda w, x: (steps_of(printed("a"))(w, x), w * x)[1],
+    "checkpoint in a scan": first_then(steps_of(mg.checkpoint(CHECKPOINT)))}
+OF_ONE = {
+    "value": lambda f: mg.mean_loss(f, in_axes=(None, 0)), "vmap": lambda f: mg.vmap(f, in_axes=(None, 0)),
+    "gradient": lambda f: mg.grad(OF_ONE["value"](f)), "both": lambda f: mg.value_and_grad(OF_ONE["value"](f)),
+    "hessian": lambda f: mg.hessian(OF_ONE["value"](f)),
+    "jvp": lambda f: lambda w, X: mg.jvp(lambda w: OF_ONE["value"](f)(w, X), (w,), (1.0,)),
+    "gradient of each": lambda f: mg.per_example_grad(f, in_axes=(None, 0)),
+    "norms": lambda f: mg.per_example.norms(f, in_axes=(None, 0)),
+    "microbatch": lambda f: mg.grad(mg.microbatch(OF_ONE["value"](f), 1)),
+    "microbatch of each": lambda f: mg.microbatch(OF_ONE["gradient of each"](f), 1, in_axes=(None, 0))}
+
+
+@pytest.mark.parametrize("run", [lambda f: f, lambda f: mg.compile(f, backend="numpy"),
+                                 lambda f: mg.compile(f, backend="native")], ids=["eager", "numpy", "native"])
+@pytest.mark.parametrize("f", HELD.values(), ids=HELD)
+def test_held_graphs_print_once(f, run, capsys):
+    def lines(f, *args):
+        f(*args)
+        return capsys.readouterr().out.splitlines()
+
+    one, other = (lines(f, 2.0, x) for x in X)
+    assert len(one) == len(other) > 0
+    assert lines(run(mg.grad(f)), 2.0, X[0]) == one
+    for name, transform in OF_ONE.items():
+        pairs = zip(one, other, strict=True)
+        expected = [*one, *other] if "microbatch" in name else [line for pair in pairs for line in pair]
+        assert lines(run(transform(f)), 2.0, X) == expected, name
+
+
 # -- ragged batches ------------------------------------------------------------------------------------------
 
 node, edge = mg.axis("node"), mg.axis("edge")

@@ -1,10 +1,7 @@
 """Programs of two tiers: NumPy answers while the machine code is built in the background."""
 
 import gc
-import os
 import pickle
-import subprocess
-import sys
 import threading
 import warnings
 
@@ -17,7 +14,7 @@ from minigrad.errors import MinigradError
 
 pytest.importorskip("llvmlite")
 
-from minigrad.backends.native.runtime.background import BUILDER, Builder
+from minigrad.backends.native.runtime.background import BUILDER
 from minigrad.backends.native.tiered import Tiered
 
 RNG = np.random.default_rng(0)
@@ -250,95 +247,3 @@ def test_the_environment_sets_the_default(monkeypatch):
     early, final = mg.compile(mean(), backend="native"), mg.compile(mean(), backend="native", tier="final")
     assert isinstance(early.build(W, X, Y).program, Tiered)
     assert not isinstance(final.build(W, X, Y).program, Tiered)
-
-
-def test_jobs_run_in_order_on_one_thread():
-    builder, done, threads = Builder(), [], set()
-    last = threading.Event()
-    for k in range(5):
-        builder.add(lambda k=k: (done.append(k), threads.add(threading.current_thread())))
-    builder.add(last.set)
-    assert last.wait(60)
-    assert done == list(range(5))
-    assert threading.main_thread() not in threads
-
-
-SETUP = """
-import os, sys, threading, time
-import numpy as np
-import minigrad as mg
-from minigrad import backends
-from minigrad.backends.native.runtime.background import BUILDER
-
-def loss(w, x):
-    return np.sum(np.tanh(x * w) ** 2)
-
-def settle():
-    while (thread := BUILDER._thread) is not None:
-        thread.join()
-
-kind = type(backends.get("native"))
-build, go, begun = kind._final, threading.Event(), threading.Event()
-
-def waits(backend, graph):
-    begun.set()
-    go.wait()
-    return build(backend, graph)
-
-kind._final = waits
-w, X = np.ones(3), np.arange(12.0).reshape(4, 3)
-steps = [mg.compile(mg.grad(mg.mean_loss(loss, in_axes=(None, 0))), tier="early", backend="native") for _ in range(2)]
-expected = steps[0](w, X)
-assert begun.wait(60)
-steps[1](w, X)
-"""
-
-FORK = SETUP + """
-threading.Timer(0.3, go.set).start()  # the fork waits for the first build
-child = os.fork()
-if child == 0:
-    for step in steps:
-        assert np.allclose(step(w, X), expected)
-    BUILDER.go_on()
-    settle()
-    assert "define" in steps[1].llvm
-    assert all(np.allclose(step(w, X), expected) for step in steps)
-    os._exit(7)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-settle()
-print("define" in steps[0].llvm, "define" in steps[1].llvm)
-"""
-
-EXIT = SETUP + """
-print("the end")
-"""
-
-EXIT_IN_LLVM = SETUP + """
-from minigrad.backends.native.runtime import jit
-emit, inside = jit._emit, threading.Event()
-
-def signals(text, target):
-    inside.set()
-    return emit(text, target)
-
-jit._emit = signals
-go.set()
-assert inside.wait(60)
-print("the end")
-"""
-
-
-def run(script, folder):
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120,
-                          env={**os.environ, "MINIGRAD_CACHE_DIR": str(folder)})
-
-
-def test_a_forked_child_builds_what_is_left(tmp_path):
-    done = run(FORK, tmp_path)
-    assert (done.returncode, done.stdout.split()) == (0, ["7", "True", "True"]), done.stderr
-
-
-@pytest.mark.parametrize("script", [EXIT, EXIT_IN_LLVM], ids=["before LLVM", "within LLVM"])
-def test_the_process_ends_while_a_program_is_built(script, tmp_path):
-    done = run(script, tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "the end\n", "")

@@ -336,24 +336,26 @@ def _keep(thing: object) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
-_forking: list[contextlib.AbstractContextManager[object]] = []  # llvmlite's lock, while a fork is under way
+_forking = contextlib.ExitStack()  # the locks, while a fork is under way
 
 
 def _before_fork() -> None:
-    """Wait until LLVM is idle, so that the child inherits no lock that another thread holds."""
-    building.acquire()
-    lock.acquire()
+    """Wait until LLVM is idle, so that the child inherits no lock that another thread holds.
+
+    At the end of the interpreter the thread in the background waits for `lock`, for good, and its build never ends.
+    """
+    locks = (lock,) if _ending else (building, lock)
+    for each in locks:
+        each.acquire()
+    for each in locks:
+        _forking.callback(each.release)
     theirs = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
     if theirs is not None:
-        theirs.__enter__()
-        _forking.append(theirs)
+        _forking.enter_context(theirs)
 
 
 def _after_fork() -> None:
-    if _forking:
-        _forking.pop().__exit__(None, None, None)
-    lock.release()
-    building.release()
+    _forking.close()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -212,6 +212,8 @@ class MutableArray(Array):
 
     def put(self, indices: object, values: object, mode: str = "raise") -> None:
         """Set elements by their places in C's order; values that are too few repeat."""
+        if is_empty(indices) or is_empty(values):
+            return
         size = len(self.flat)
         places = applied(ours.ravel, (indices,), {})
         if mode != "raise":
@@ -449,6 +451,11 @@ def elementwise(function: Callable[..., object], args: Sequence[object], options
         return ours.where(where, function(*args, **rest), own)
 
     return applied(masked if "where" in options else function, args, options, name)
+
+
+def is_empty(x: object) -> bool:
+    """Return whether an array is known to have no elements."""
+    return any(type(n) is int and not n for n in as_array(plain(x)).shape)
 
 
 def _written(function: Callable[..., object], given: Sequence[object], named: dict[str, object], out: object) -> object:

@@ -10,7 +10,7 @@ import numpy as np
 from .. import numpy as ours
 from ..numpy.updates import At, Update
 from ..traced_array import Array
-from .mutable_array import MutableArray, applied, holds_traced, plain
+from .mutable_array import MutableArray, applied, holds_traced, is_empty, plain
 
 Function = Callable[..., object]
 
@@ -43,6 +43,8 @@ def _put_along_axis(arr: MutableArray, indices: object, values: object, axis: in
 
 
 def _putmask(a: MutableArray, mask: object, values: object) -> None:
+    if is_empty(values):
+        return
     a[...] = applied(ours.where, (mask, applied(np.resize, (values, a.shape), {}), a), {})
 
 

@@ -252,6 +252,8 @@ METHODS = {
     "put": lambda y, x: y.put([0, 2], x[:2]), "put numbers": lambda y, x: y.put([0, -1], [9.0, 8.0]),
     "put too few": lambda y, x: y.put([0, 1, 2], x[:2]), "put one": lambda y, x: np.put(y, 1, x[3]),
     "put wrapped": lambda y, x: y.put([5], x[:1], mode="wrap"),
+    "put nowhere": lambda y, x: y.put([], x[:1]), "put nothing": lambda y, x: y.put([1, 2], x[:0]),
+    "putmask of nothing": lambda y, x: np.putmask(y, y > 1, x[:0]),
     "put clipped": lambda y, x: y.put([55], 2.0, mode="clip"),
     "put at a traced place": lambda y, x: y.put(np.argmax(x), 5.0), "place": lambda y, x: np.place(y, y > 1, x[:2]),
     "place numbers": lambda y, x: np.place(y, y > 1, [5.0, 6.0]), "putmask": lambda y, x: np.putmask(y, y > 1, x),

@@ -309,7 +309,7 @@ class Graph:
         are needed.
     out_names : tuple of str
     in_tree, out_tree : optree.PyTreeSpec or None
-        The pytrees of which inputs and outputs are the leaves: those of ``(args, kwargs)``, and of the result. None:
+        The pytrees whose leaves are inputs and outputs: those of ``(args, kwargs)``, and of the result. None:
         each input is an argument, each output a result.
     name : str
     notes : tuple of str

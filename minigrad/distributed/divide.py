@@ -445,7 +445,7 @@ class Dividing:
 
     def _traced(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], arguments: Arguments) -> Divided:
         numbers: tuple[bool, ...] = ()
-        positions: list[Positions] = []  # one per trace, of which the last counts
+        positions: list[Positions] = []  # one per trace: the last one counts
 
         @functools.wraps(self._f)
         def noting(*args: PyTree, **kwargs: PyTree) -> PyTree:

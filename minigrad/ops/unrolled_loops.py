@@ -211,7 +211,7 @@ class _Loop:
         return self.rows[key][0]
 
     def _section(self, column: tuple[Node, ...]) -> Node | None:
-        """Return the row of an array of which each step reads one section."""
+        """Return the row of an array, if each step reads one section of it."""
         x = column[0]
         sections = [n.inputs[0] if n.prim is reshape else n for n in column]
         if any(n.prim is not slice_ or n.inputs != sections[0].inputs for n in sections):

@@ -348,28 +348,44 @@ class _Passes:
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
-    def _node(self, inside: set[Node], outputs: Sequence[Node], whole: Mapping[Node, Node], n_sums: int,
-              shifts: Sequence[tuple[Dim, bool] | None]) -> list[Node]:
-        """Return the results of a `chunked` node of the part of the program that has the batch axis."""
-        parts_, cut = self.parts, self.parts.cut
+    def _operands(self, inside: set[Node], outputs: Sequence[Node], shifts: Sequence[tuple[Dim, bool] | None]
+                  ) -> tuple[dict[Symbol, Node], list[tuple[Node, Node, int | None]]]:
+        """Return the row counts that a part reads, and its operands: each in the part, in the batch, and its axis."""
         body_nodes = {n for n in reachable(outputs) if n in inside}
         shared = list(dict.fromkeys(
             i for n in sorted(body_nodes, key=lambda n: n.serial) for i in n.inputs
             if i not in inside and i.prim.name not in ("full", "const")))
-        packed, read = parts_.counts, set(self.old)
+        packed, read = self.parts.counts, set(self.old)
         if packed:  # most programs read few leaves and row counts of a batch
             read = set(reachable(outputs))
             sizes: set[Symbol] = set().union(*map(symbols_of_node, read), *(n.symbols for n, _ in filter(None, shifts)))
             packed = {s: n for s, n in packed.items() if s in sizes}
-        counts = [(placeholder(ArrayType((cut.dim,), n.dtype)), n, 0) for n in packed.values()]
-        mapped = [(o, n, a) for o, n, a in zip(self.old, self.new, parts_.axes, strict=True)
+        counts = [(placeholder(ArrayType((self.parts.cut.dim,), n.dtype)), n, 0) for n in packed.values()]
+        mapped = [(o, n, a) for o, n, a in zip(self.old, self.new, self.parts.axes, strict=True)
                   if a is not None and o in read]
-        starts = [(each, parts_.starts[s], 0) for s, (each, _) in self._starts.items()]
-        operands = [*counts, *mapped, *starts, *((n, n, None) for n in shared)]
+        starts = [(each, self.parts.starts[s], 0) for s, (each, _) in self._starts.items()]
+        return packed, [*counts, *mapped, *starts, *((n, n, None) for n in shared)]
+
+    def _positions(self, body: Graph, packed: Iterable[Symbol], operands: Sequence[Node], n_sums: int,
+                   shifts: Sequence[tuple[Dim, bool] | None]) -> Positions:
+        """Return where the operands that count rows stand, and the results that are indices."""
+        places = {o: k for k, o in enumerate(operands)}
+        return Positions(
+            body, {s: k for k, s in enumerate(packed)},
+            {s: product for product, n in self.parts.cut.rows.items() if len(product) > 1 for s in n.symbols},
+            {places[each]: s for s, (each, _) in self._starts.items()},
+            {places[self.old[k]]: s for k, s in self.parts.owners.items() if self.old[k] in places},
+            {n_sums + k: shift for k, shift in enumerate(shifts) if shift is not None})
+
+    def _node(self, inside: set[Node], outputs: Sequence[Node], whole: Mapping[Node, Node], n_sums: int,
+              shifts: Sequence[tuple[Dim, bool] | None]) -> list[Node]:
+        """Return the results of a `chunked` node of the part of the program that has the batch axis."""
+        cut = self.parts.cut
+        packed, operands = self._operands(inside, outputs, shifts)
         stand_in = {o: placeholder(o.types[0]) for o, _, _ in operands}
         called = dict(zip(self.old, self.staged.call.names, strict=True))
         moved = dict(stand_in)
-        for k, facts in parts_.facts.items():
+        for k, facts in self.parts.facts.items():
             if facts.points and self.old[k] in stand_in:
                 moved[self.old[k]] = interpreters.substitute(
                     [self._moved(stand_in[self.old[k]], self._shift(self.old[k], facts), -1)], stand_in)[0]
@@ -377,13 +393,7 @@ class _Passes:
                      tuple(called.get(n, f"shared{i}") for i, n in enumerate(stand_in)),
                      name=self.staged.call.name)
         if self.note is not None:
-            places = {o: k for k, (o, _, _) in enumerate(operands)}
-            self.note(Positions(
-                body, {s: k for k, s in enumerate(packed)},
-                {s: product for product, n in cut.rows.items() if len(product) > 1 for s in n.symbols},
-                {places[each]: s for s, (each, _) in self._starts.items()},
-                {places[self.old[k]]: s for k, s in parts_.owners.items() if self.old[k] in places},
-                {n_sums + k: shift for k, shift in enumerate(shifts) if shift is not None}))
+            self.note(self._positions(body, packed, [o for o, _, _ in operands], n_sums, shifts))
         arguments = interpreters.substitute([n for _, n, _ in operands], whole)
         if isinstance(self.size, Budget) and (defined := definitions(body.nodes)):
             node = next(iter(defined.values()))

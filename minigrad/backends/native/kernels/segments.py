@@ -67,7 +67,7 @@ def kept(r: Request) -> list[Step]:
 
 
 def _kept(code: Emitter, ranges: Sequence[ir.Value]) -> None:
-    """Read eight elements at once, and write eight positions, of which the next ones overwrite those not kept."""
+    """Read eight elements at once, and write eight positions: the next ones overwrite those not kept."""
     b = code.b
     mask, to, flag = (code.address(HEAD + k) for k in (0, 2, 4))
     size, count = code.number(HEAD + 6), code.variable(I64(0))

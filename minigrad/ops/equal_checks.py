@@ -9,7 +9,7 @@ import numpy as np
 from ..graph import Graph, Node, reachable
 from ..symbolic import Dim
 from .checks import Check, checks_of
-from .subgraph import Access, fixed_point, graphs_of
+from .subgraph import HELD, Access, fixed_point, graphs_of
 
 Key = tuple[object, ...]
 
@@ -98,7 +98,8 @@ class _ValueNumbers:
         state = [known[operand] for _, operand, access in held[0][1] if access == "carry"]
         inner = [{own: self._operand(known[operand], access) for own, operand, access in inputs if access != "carry"}
                  for _, inputs in held]
-        loop = self._loop(held, inner, state, p.get("length"), p.get("reverse")) if state else None
+        turns = [known[i] for i in node.inputs[:HELD[node.prim.name].first]]
+        loop = self._loop(held, inner, state, p.get("length"), p.get("reverse"), *turns) if state else None
         for k, ((graph, _), numbers) in enumerate(zip(held, inner, strict=True)):
             match node.prim.name:
                 case "switch":
@@ -107,7 +108,7 @@ class _ValueNumbers:
                     yield graph, numbers, ((p["dim"], p["size"], p["total"], p["packed"]),)
                 case "while":
                     yield graph, numbers, (loop,)
-                case "packed_scan":
+                case "packed_scan" | "tree_scan":
                     yield graph, numbers, (known[node.inputs[0]],)
                 case "scan" if isinstance(p["length"], Dim) or not p["length"]:
                     yield graph, numbers, (p["length"],)

@@ -51,7 +51,7 @@ def drop_unused_results(graph: Graph, checks: bool = True) -> Graph:
     return replace_nodes(graph, smaller) if smaller else graph
 
 
-SEPARABLE = frozenset(HELD) - {"custom"}  # primitives whose results can be computed alone
+SEPARABLE = frozenset(HELD) - {"custom", "tree_scan"}  # primitives whose results can be computed alone
 
 
 def with_results(node: Node, selected: Collection[int], checks: bool = True) -> Replacement:
@@ -199,11 +199,16 @@ def _checks_alone(node: Node) -> list[Node]:
 
 
 def with_checks(node: Node) -> tuple[Node, list[Node]]:
-    """Return a node and the checks of its graphs, as a further result or as nodes; of an effect, the node itself."""
+    """Return a node and the checks of its graphs, as a further result or as nodes.
+
+    Of an effect, the check is the node itself; of a node whose results cannot be computed alone, a zero after them.
+    """
     if node.prim.kind == "effect":
         return node, [node]
-    if node.prim.name not in SEPARABLE:  # a checkpoint computes the same results, and may have more of them
-        node = checkpoint(*node.inputs, graph=node.params["graph"])
+    if node.prim.name not in SEPARABLE:
+        if not node.prim.inline:
+            return node, [waiting(zero(), [proj(node, index=0)])]
+        node = checkpoint(*node.inputs, graph=node.params["graph"])  # the same results, and room for more of them
     p, inputs, held = node.params, node.inputs, HELD[node.prim.name]
     tests, bodies = held_in_order(node)
     if tests:  # the zero is one more state, which the body makes wait for its checks

@@ -212,6 +212,7 @@ HELD = {
     "chunked": Held("graph", per_input="in_axes", per_output="out_axes"),
     "checkpoint": Held("graph"),
     "custom": Held("graph"),
+    "tree_scan": Held("graph", first=2),
 }
 
 
@@ -263,7 +264,7 @@ def graphs_of(node: Node) -> list[tuple[Graph, list[tuple[Node, Node, Access]]]]
     """Return the graphs that a node holds, with triples of input, operand and access.
 
     The test of a loop comes first. An access is ``"whole"``, ``"row"`` of an example, ``"slice"`` of a turn,
-    ``("chunk", axis)``, or ``"carry"``: the state of a loop, which begins as the operand.
+    ``"child"`` of a tree's node, ``("chunk", axis)``, or ``"carry"``: the state of a loop, which begins as the operand.
     """
     held = HELD.get(node.prim.name)
     if held is None:
@@ -281,6 +282,9 @@ def graphs_of(node: Node) -> list[tuple[Graph, list[tuple[Node, Node, Access]]]]
         access = ["row" if flag else "whole" for flag in node.params["rows"]]
     elif node.prim.name == "chunked":
         access = ["whole" if axis is None else ("chunk", axis) for axis in node.params["in_axes"]]
+    elif node.prim.name == "tree_scan":
+        kinds = zip(("whole", "row", "child", "carry"), node.params["counts"], strict=True)
+        access = [kind for kind, n in kinds for _ in range(n)]
     return [(g, list(zip(g.inputs, operands, access, strict=True))) for g in (*tests, *bodies)]
 
 

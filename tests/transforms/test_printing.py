@@ -375,6 +375,56 @@ def test_ragged_loops_print_each_step_once(f, run, capsys):
         assert capsys.readouterr().out.splitlines() == LOOPS[f], name
 
 
+@mg.example
+class Tree:
+    parent: mg.index(node, null=-1)[node]
+    x: mg.f64[node]
+
+
+TREES = [Tree([], []), Tree([-1, 0, 0], [0.0, 1.0, 2.0]), Tree([1, -1], [3.0, 4.0]), Tree([], [])]
+IN_PASSES = {"microbatch": lambda f: mg.microbatch(FORWARD["value"](f), 2),
+             "gradient of microbatch": lambda f: mg.grad(mg.microbatch(FORWARD["value"](f), 2)),
+             "microbatch of gradient": lambda f: mg.microbatch(mg.grad(FORWARD["value"](f)), 2, (None, 0)),
+             "jvp of microbatch": lambda f: lambda w, b: mg.jvp(
+                 lambda w: mg.microbatch(FORWARD["value"](f), 2)(w, b), (w,), (1.0,))}
+
+
+def summed(w, t):
+    def cell(x, children):
+        mg.print("{:.0f}", x)
+        return x * w + np.sum(children)  # its derivatives read no state
+
+    return np.sum(mg.tree_scan(cell, t.parent, t.x, mg.f64[()]))
+
+
+def squashed(w, t):
+    def cell(x, children):
+        mg.print("{:.0f}", x)
+        return np.tanh(x * w + np.sum(children))
+
+    return np.sum(mg.tree_scan(cell, t.parent, t.x, mg.f64[()]))
+
+
+def unused_trees(w, t):
+    squashed(w, t)
+    return w * np.sum(t.x)
+
+
+def trees_of_steps(w, t):
+    return mg.scan(lambda c, _: (np.sin(c + summed(w, t)), None), 0.0, np.zeros(1))[0]
+
+
+@pytest.mark.parametrize("run", [lambda f: f, lambda f: mg.compile(f, backend="numpy"),
+                                 lambda f: mg.compile(f, backend="native")], ids=["eager", "numpy", "native"])
+@pytest.mark.parametrize("f", [summed, squashed, unused_trees, trees_of_steps], ids=lambda f: f.__name__)
+def test_trees_print_each_node_once(f, run, capsys):
+    passes = {} if f is trees_of_steps else IN_PASSES  # trees in a scan are not cut into passes
+    for name, transform in (FORWARD | REVERSE | passes).items():
+        run(transform(f))(2.0, mg.batch(TREES))
+        lines = "1 2 0 3 4" if name in IN_PASSES else "1 2 3 0 4"  # the leaves first, in each pass
+        assert capsys.readouterr().out.split() == lines.split(), name
+
+
 @pytest.mark.parametrize("run", [lambda f: f, lambda f: mg.compile(f)], ids=["eager", "compiled"])
 def test_forward_mode_prints_each_step_of_a_loop_once(run, capsys):
     def trees(w, g):

@@ -192,3 +192,35 @@ def test_bad_arguments_are_refused():
     with pytest.raises(mg.Unsupported, match="the function of a node reads the rows of an axis"):
         mg.vmap(lambda t: np.sum(mg.tree_scan(lambda x, c: np.sum(x) + np.sum(t.x), t.parent, t.x, 0.0)))(
             mg.batch([tree(np.random.default_rng(0), 3)]))
+
+
+def indexed(factor):
+    """Return a function that looks a row up by the number of descendants, which nothing reads, and its trees."""
+    def f(w, t):
+        def count(x, kids):
+            mg.numpy.take(np.zeros(4), np.sum(kids) * factor)
+            return 1 + np.sum(kids)
+
+        mg.tree_scan(count, t.parent, t.x, mg.i64[()])
+        return w * np.sum(t.x) * t.scale
+
+    return f
+
+
+def plainly_counted(w, t):
+    indexed(1)(w, t)
+    return indexed(2)(w, t)  # the same operands, and other indices
+
+
+@pytest.mark.parametrize("run", [lambda f: f, lambda f: mg.compile(f, backend="numpy"),
+                                 lambda f: mg.compile(f, backend="native")], ids=["eager", "numpy", "native"])
+@pytest.mark.parametrize("loss", [indexed(2), plainly_counted])
+def test_indices_in_trees_are_checked_where_nothing_reads_them(loss, run):
+    mean = mg.mean_loss(loss, in_axes=(None, 0))
+    right, wrong = (mg.batch([Tree(np.ones((n, 3)), range(-1, n - 1), 1.0) for n in sizes])
+                    for sizes in ((0, 2, 1), (0, 2, 3)))  # the root of a chain of three has two descendants
+    for f in (mean, mg.grad(mean), mg.per_example_grad(loss, in_axes=(None, 0)), mg.grad(mg.microbatch(mean, 1)),
+              mg.grad(mg.mean_loss(mg.checkpoint(loss), in_axes=(None, 0)))):
+        np.testing.assert_allclose(np.mean(run(f)(1.0, right)), 3)
+        with pytest.raises(IndexError, match="index 4"):
+            run(f)(1.0, wrong)

@@ -125,7 +125,10 @@ class BoundProgram:
             self.bases[plan.base_of[n]] = array.ctypes.data
         self.bases_address = self.bases.ctypes.data
         self.dtypes = plan.in_dtypes
-        self.run_steps = partial(_on_one_blas_thread, runner()) if self.calls_blas else runner()
+        self._runner = runner()
+        self.run_steps = partial(_on_one_blas_thread, self._runner) if self.calls_blas else self._runner
+        # Whether a step, or one of a scan's body, is a packed scan.
+        self.holds_packed: bool = bool(plan.packed) or any(body.holds_packed for body in self.bodies)
 
     def run(self, arrays: Sequence[np.ndarray], ready: Ready | None = None) -> list[np.ndarray]:
         """Return the outputs, or raise the fault that a step finds.
@@ -147,11 +150,6 @@ class BoundProgram:
     def nbytes(self) -> int:
         """The bytes of its arena."""
         return self.layout.total
-
-    @property
-    def holds_packed(self) -> bool:
-        """Whether a step, or one of a scan's body, is a packed scan."""
-        return bool(self.plan.packed) or any(body.holds_packed for body in self.bodies)
 
     def attach(self, nested: NestedBodies) -> None:
         """Let packed scans run with these bodies."""
@@ -175,6 +173,8 @@ class BoundProgram:
             self.bases[ARENA] = arena.address
         if ready is None:
             self.run_steps(*self.table_range, self.bases_address, in_out, 2, len(in_out))
+        elif self.calls_blas:
+            _on_one_blas_thread(self._announce, in_out, outputs, ready)
         else:
             self._announce(in_out, outputs, ready)
         if arena is not None:
@@ -188,11 +188,11 @@ class BoundProgram:
         address, begin, first = self.table_range[0], 0, 2
         for step, k in self.plan.last_steps:
             end = self._step_ends[step]
-            self.run_steps(address + 16 * begin, end - begin, self.bases_address, in_out, first, len(in_out))
+            self._runner(address + 16 * begin, end - begin, self.bases_address, in_out, first, len(in_out))
             in_out, begin, first = (), end, 0
             ready(k, outputs[k])
-        self.run_steps(address + 16 * begin, self.table_range[1] - begin, self.bases_address, in_out, first,
-                       len(in_out))
+        self._runner(address + 16 * begin, self.table_range[1] - begin, self.bases_address, in_out, first,
+                     len(in_out))
 
     def _fail(self) -> None:
         """Reset the flag, and raise the error that it stands for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 
 import numpy as np
 
@@ -30,15 +30,20 @@ def tree_parents(children: Sequence[Iterable[int]]) -> np.ndarray:
     GraphError
         If a child is not a node, a node has two parents, or a node is its own ancestor. The error names the node.
     DtypeError
-        If a child is not an integer.
+        If a child is not an integer, or the children of a node are not listed.
 
     Examples
     --------
     >>> mg.tree_parents([[1, 2], [], [3], []])
     array([-1,  0,  0,  2])
     """
+    if not isinstance(children, Sized):
+        raise DtypeError(at_user_line(f"tree_parents: it takes the list of each node's children, got {children!r}"))
     parent = np.full(len(children), -1, np.int64)
     for node, own in enumerate(children):
+        if not isinstance(own, Iterable):
+            raise DtypeError(at_user_line(f"tree_parents: the children of node {node} must be a list of ints, got "
+                                          f"{own!r}. A leaf has the list []"))
         for child in own:
             if not isinstance(child, (int, np.integer)) or isinstance(child, bool):
                 raise DtypeError(at_user_line(f"tree_parents: the children of node {node} must be ints, got {child!r}"))

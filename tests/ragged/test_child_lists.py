@@ -38,7 +38,10 @@ def test_a_batch_of_trees_from_lists_of_children():
     ([[], [5]], mg.GraphError, "node 1 has the child 5, but the nodes are 0 to 1"),
     ([[-1]], mg.GraphError, "node 0 has the child -1"),
     ([[0.5]], mg.DtypeError, "the children of node 0 must be ints, got 0.5"),
-    ([[True], []], mg.DtypeError, "must be ints, got True")])
+    ([[True], []], mg.DtypeError, "must be ints, got True"),
+    ([[], 0], mg.DtypeError, "the children of node 1 must be a list of ints, got 0. A leaf has the list"),
+    ([None], mg.DtypeError, "node 0 must be a list of ints, got None"),
+    (3, mg.DtypeError, "it takes the list of each node's children, got 3")])
 def test_lists_that_are_no_tree_are_refused(children, kind, message):
     with pytest.raises(kind, match=rf"test_child_lists.py:\d+: tree_parents: .*{message}"):
         mg.tree_parents(children)

@@ -102,8 +102,9 @@ class Encoder:
                 part = "".join(f"[{key!r}]" for key in within)
                 raise GraphError(f"argument {name!r}{part} is {value!r}: a static value of type "
                                  f"{type(value).__name__} has no JSON form. "
-                                 "Those of bool, int, float, str, bytes and dtypes have one; bind any "
-                                 "other before the function is traced, with functools.partial")
+                                 "Those of bool, int, float, str, bytes and dtypes of numbers, in this "
+                                 "machine's byte order, have one; bind any other before the function is "
+                                 "traced, with functools.partial")
         return self._branch(optree.tree_unflatten(spec, range(spec.num_leaves)))
 
     def _branch(self, tree: PyTree) -> Json:

@@ -10,13 +10,18 @@ from minigrad.distributed.divide import Dividing
 from .losses import FUNCTIONS, IN_AXES
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize("number", [1, 3])
-def test_sections_together_are_the_whole(name, number):
+def in_sections(name, number):
+    """Return the division of a function, its operands, and the sections of the batch."""
     f, args = FUNCTIONS[name]
     divided, leaves, sizes = Dividing(f, IN_AXES[name], "distribute")(args, {})
     operands = divided.operands(leaves, sizes)
-    spans = divided.spans(operands, number)
+    return divided, operands, divided.spans(operands, number)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("number", [1, 3])
+def test_sections_together_are_the_whole(name, number):
+    divided, operands, spans = in_sections(name, number)
     combining = divided.combining(spans)
     for span in spans:
         combining.take(divided.here.run(divided.sections(operands, span), divided.examples(span).start), span)
@@ -44,10 +49,7 @@ def test_an_index_of_a_section_along_an_axis():
 @pytest.mark.parametrize("name", ["value and gradient", "norms", "ragged results"])
 @pytest.mark.parametrize("parts", [1, 2, 5])
 def test_results_share_no_memory_with_those_of_the_parts(name, parts):
-    f, args = FUNCTIONS[name]
-    divided, leaves, sizes = Dividing(f, IN_AXES[name], "distribute")(args, {})
-    operands = divided.operands(leaves, sizes)
-    spans = divided.spans(operands, parts)
+    divided, operands, spans = in_sections(name, parts)
     combining = divided.combining(spans)
     results = []
     for span in spans:

@@ -287,7 +287,8 @@ def _for_effect(function: _Flat, leaves: Sequence[object]) -> None:
     if not tracing():
         ops.effect.eval(np, *map(np.asarray, leaves), function=opaque, batches=())
         return
-    node = ops.effect(*(as_array(x)._node for x in leaves), function=opaque, batches=(), order=next(_order))
+    operands = leaves or [0]  # by one, an effect waits for an earlier one
+    node = ops.effect(*(as_array(x)._node for x in operands), function=opaque, batches=(), order=next(_order))
     note_read()  # the program keeps it as it keeps checks of indices
     Array(node)  # a value of the trace
 
@@ -300,7 +301,7 @@ class _Flat:
         self.__name__ = function_name(function)
 
     def __call__(self, *arrays: np.ndarray) -> list[Any]:
-        args: PyTree = unmarked(optree.tree_unflatten(self._tree, arrays))
+        args: PyTree = unmarked(optree.tree_unflatten(self._tree, arrays[:self._tree.num_leaves]))
         result = self._function(*args)
         if self._out_tree is None:
             return []

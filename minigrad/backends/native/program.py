@@ -140,8 +140,11 @@ class Program:
 
     def _known(self, n: Node) -> bool:
         """Return whether a value depends on sizes alone, as the 1 / B of a mean."""
-        root = self.plan.roles.root[n]
-        return root in self._early or root.prim in (size_, full, const)
+        while self.plan.roles.is_view(n):
+            if len(n.inputs) > 1:  # a barrier: its value waits for an effect, say
+                return False
+            (n,) = n.inputs
+        return n in self._early or n.prim in (size_, full, const)
 
     def _compiled(self) -> tuple[list[Kernel | None], dict[str, int]]:
         """Return the kernels, and the addresses of their code by name."""

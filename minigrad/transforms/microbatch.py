@@ -310,10 +310,7 @@ class _Passes:
         of_rows: list[Node] = []
         others: list[Node] = []
         for check in dict.fromkeys(roots[count:]):
-            way = _on_rows([check], reading)
-            of_part = {n for size in way if size.prim.defines for n in (size, *size.inputs)}  # its own number of rows
-            own = all(reading.roles[n] not in (SUM, WHOLE) or n in of_part for n in way)
-            (of_rows if way and own else others).append(check)
+            (of_rows if _is_of_rows(check, reading) else others).append(check)
         return roots[:count], of_rows, others, reading
 
     # -- indices: counted from the first row of the batch outside, and of the part inside ------------------------
@@ -425,6 +422,13 @@ def _in_chunks(known: Reading) -> set[Node]:
             chunk_nodes.add(node)
             chunk_nodes.update(i for i in node.inputs if roles.get(i) is SUM)
     return chunk_nodes
+
+
+def _is_of_rows(check: Node, known: Reading) -> bool:
+    """Return whether a check depends on examples, and on no sum over them but a part's own numbers of rows."""
+    way = _on_rows([check], known)
+    of_part = {n for size in way if size.prim.defines for n in (size, *size.inputs)}
+    return bool(way) and all(known.roles[n] not in (SUM, WHOLE) or n in of_part for n in way)
 
 
 def _on_rows(nodes: Sequence[Node], known: Reading) -> list[Node]:

@@ -76,11 +76,17 @@ def _watch(f: Callable[..., object]) -> Callable[[Sequence[Node]], None]:
 def _unseeded() -> list[Any]:
     """Return the constructors of generators that seed themselves when called without arguments."""
     makers: list[Any] = []
-    if (pythons := sys.modules.get("random")) is not None:  # importing one of the two takes long
+    if (pythons := _pythons()) is not None:  # importing one of the two takes long
         makers = [pythons.Random]
     if "numpy.random" in sys.modules:
         makers += [np.random.default_rng, np.random.RandomState, *np.random.BitGenerator.__subclasses__()]
     return makers
+
+
+def _pythons() -> Any:
+    """Return Python's module `random`; None until it is imported, as another thread may be about to."""
+    module = sys.modules.get("random")
+    return module if hasattr(module, "_inst") else None
 
 
 def _library(source: object) -> str:
@@ -90,7 +96,7 @@ def _library(source: object) -> str:
 def _generator(x: object) -> Any:
     """Return the source of random numbers that a module, a generator or one of its methods has; None without one."""
     x = getattr(x, "__self__", x) if isinstance(x, (types.BuiltinFunctionType, types.MethodType)) else x
-    if (pythons := sys.modules.get("random")) is not None:
+    if (pythons := _pythons()) is not None:
         if x is pythons:
             return pythons._inst
         if type(x) is pythons.Random:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +66,13 @@ def run_traced(function: Callable[..., Any], *arrays: Any) -> list[np.ndarray]:
     return interpreters.evaluate(graph, [np.asarray(a) for a in arrays])
 
 
+def assert_same_batch(have: Any, want: Sequence[Any], what: str = "") -> None:
+    """Assert that a result of a batch, whose sizes may depend on values, is that of each example."""
+    pairs = zip(have, want, strict=True) if isinstance(have, mg.Batch) else [(have, np.stack(want))]
+    for own, expected in pairs:
+        assert_same(own, expected, what)
+
+
 def assert_same(have: Any, want: Any, what: str = "") -> None:
     """Assert equality of dtype and shape, and of values to round-off."""
     want, have = np.asarray(want), np.asarray(have)
@@ -111,9 +118,7 @@ def check_vmap(function: Callable[..., list[Any]], arrays: list[np.ndarray]) -> 
                 for k in range(3)]
         have = mg.vmap(function, in_axes=tuple(0 if m else None for m in mapped))(*batch)
         for h, *ws in zip(have, *rows, strict=True):
-            pairs = zip(h, ws, strict=True) if isinstance(h, mg.Batch) else [(h, np.stack(ws))]
-            for own, want in pairs:
-                assert_same(own, want, f"vmap over {mapped}")
+            assert_same_batch(h, ws, f"vmap over {mapped}")
 
 
 def function_of_arrays(function: Callable[..., list[Any]], arrays: list[np.ndarray]) -> list[np.ndarray]:

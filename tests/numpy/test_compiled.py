@@ -6,7 +6,7 @@ import pytest
 import minigrad as mg
 from minigrad.traced_array import TABLE
 
-from .conform import assert_same, call, run_traced, split, varied
+from .conform import assert_same_batch, call, run_traced, split, varied
 from .test_table import CASES, DOMAIN, SHAPE_ONLY, UFUNCS, case_name, mnp, values
 
 # Those of dtypes have no arrays for results; products by signature have tests of their own.
@@ -37,4 +37,4 @@ def test_batched_and_compiled(function):
             have = compiled(*batch)
             rows = [run_traced(bound, *(x[k] for x in batch)) for k in range(b)]
             for h, *ws in zip(have, *rows, strict=True):
-                assert_same(h, np.stack(ws), f"{name}({case!r}), batch of {b}")
+                assert_same_batch(h, ws, f"{name}({case!r}), batch of {b}")

@@ -2,6 +2,8 @@
 
 import functools
 import random
+import sys
+import types
 import warnings
 
 import numpy as np
@@ -124,3 +126,8 @@ def test_generators_wherever_they_are(name):
     with pytest.warns(UserWarning, match=rf"^test_host_random\.py:{line}: {whose} draws random") as told:
         mg.vmap(f)(np.ones((2, 3)))
     assert len(told) == 1
+
+
+def test_python_module_that_another_thread_is_importing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "random", types.ModuleType("random"))  # as it is at its first line
+    assert mg.trace(lambda x: 2.0 * x)(1.0)(3.0) == 6.0

@@ -101,6 +101,14 @@ def run(task: Part) -> Values | None:
     """Return the results of a part; None if the worker lacks its program, or an operand that it was to keep."""
     if task.call in _stopped:
         raise KeyboardInterrupt
+    try:
+        return _results(task)
+    except KeyboardInterrupt:  # which a pool's process takes for the result of this part, and goes on with the next
+        _stopped.append(task.call)
+        raise
+
+
+def _results(task: Part) -> Values | None:
     known = _known(task.key, task.program)
     if known is None:
         return None
@@ -110,9 +118,6 @@ def run(task: Part) -> Values | None:
     try:
         operands = [x.array(received) if isinstance(x, Derived) else x for x in received]
         return run_in_blocks(known.program, operands, task.first, task.block)
-    except KeyboardInterrupt:  # which a pool's process takes for the result of this part, and goes on with the next
-        _stopped.append(task.call)
-        raise
     except Exception as error:
         if _travels(error):
             raise

@@ -1,5 +1,7 @@
 """The worker's side: programs it keeps, and arrays it opens."""
 
+from collections import deque
+
 import numpy as np
 import pytest
 
@@ -63,3 +65,17 @@ def test_no_part_of_a_call_runs_after_ctrl_c(task):
     with pytest.raises(KeyboardInterrupt):
         worker.run(task._replace(call="stopped"))
     worker.run(task._replace(call="another"))
+
+
+def test_ctrl_c_while_a_program_is_unpickled_ends_the_parts_to_come(task, monkeypatch):
+    def interrupted(text):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(worker, "_stopped", deque())
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.pickle, "loads", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            worker.run(task._replace(call="this"))
+    with pytest.raises(KeyboardInterrupt):
+        worker.run(task._replace(call="this"))
+    assert worker.run(task._replace(call="another")) is not None

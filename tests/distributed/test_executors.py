@@ -121,10 +121,13 @@ def ends(x):
 
 
 STOPPED = """
+import signal
 import time
 from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import minigrad as mg
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
 
 def slow(x):
     print("in a part", flush=True)

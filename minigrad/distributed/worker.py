@@ -109,6 +109,7 @@ def run(task: Part) -> Values | None:
 
 
 def _results(task: Part) -> Values | None:
+    """Return the results of a part, or None, as `run` does."""
     known = _known(task.key, task.program)
     if known is None:
         return None

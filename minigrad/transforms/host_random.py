@@ -85,7 +85,7 @@ def _unseeded() -> list[Any]:
 
 def _pythons() -> Any:
     """Return Python's module `random`; None until it is imported, as another thread may be about to."""
-    module = sys.modules.get("random")
+    module: Any = sys.modules.get("random")
     return module if hasattr(module, "_inst") else None
 
 

@@ -85,7 +85,7 @@ def _unseeded() -> list[Any]:
 
 def _pythons() -> Any:
     """Return Python's module `random`; None until it is imported, as another thread may be about to."""
-    module: Any = sys.modules.get("random")
+    module = sys.modules.get("random")
     return module if hasattr(module, "_inst") else None
 
 
@@ -97,8 +97,9 @@ def _generator(x: object) -> Any:
     """Return the source of random numbers that a module, a generator or one of its methods has; None without one."""
     x = getattr(x, "__self__", x) if isinstance(x, (types.BuiltinFunctionType, types.MethodType)) else x
     if (pythons := _pythons()) is not None:
+        own: Any = pythons._inst
         if x is pythons:
-            return pythons._inst
+            return own
         if type(x) is pythons.Random:
             return x
     if "numpy.random" not in sys.modules:

@@ -104,7 +104,7 @@ class Contestant:
 
 @dataclass
 class Life:
-    """What one start of all contestants has shown: the times by contestant and column, and the share of idle work."""
+    """The figures of one start of all contestants: the times by contestant and column, and the share of idle work."""
 
     times: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     idle: dict[str, list[float]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The libraries: what each offers under the names that the programs call.
+"""The libraries: their functions, under the names of the programs.
 
 A library is imported when its record is made, so that a process which runs one of them waits for no other.
 """

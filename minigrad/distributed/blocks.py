@@ -13,9 +13,9 @@ from .. import blas
 from ..backends import Ready
 from ..backends.native.runtime.threads import get_num_threads
 from ..ops.control import section_of
-from ..ops.cuts import Span, spans_between
+from ..ops.cuts import Span, along, spans_between
 from ..symbolic import Dim
-from .combining import Combining, along
+from .combining import Combining
 from .divide import PartProgram, Values
 from .files import InFile, Reader, sent
 

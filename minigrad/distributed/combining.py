@@ -12,15 +12,8 @@ from ..backends import Ready
 from ..graph import Node
 from ..ops.accumulators import Chains, accumulator
 from ..ops.control import section_of
-from ..ops.cuts import Span
+from ..ops.cuts import Span, along
 from ..symbolic import Dim
-
-Index = tuple[slice | EllipsisType, ...]
-
-
-def along(axis: int, section: slice) -> Index:
-    """Return the index of a section along an axis."""
-    return (*(slice(None),) * axis, section, ...)
 
 
 class Combining:
@@ -89,7 +82,7 @@ class Combining:
         rows = section_of(self._whole, n).stop if isinstance(n, Dim) else n
         return np.empty((*value.shape[:axis], rows, *value.shape[axis + 1:]), value.dtype)
 
-    def _place(self, k: int, axis: int, span: Span) -> Index:
+    def _place(self, k: int, axis: int, span: Span) -> tuple[slice | EllipsisType, ...]:
         """Return where the rows of a section lie in result `k`."""
         n = self._outputs[k].shape[axis]
         return along(axis, section_of(span, n) if isinstance(n, Dim) else slice(None))

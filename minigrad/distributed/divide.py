@@ -22,7 +22,7 @@ from ..graph import ArrayType, Graph, InAxes, Node, PyTree, held_graphs, reachab
 from ..ops.accumulators import Chains, accumulator
 from ..ops.constants import proj
 from ..ops.control import chunked, section_of
-from ..ops.cuts import Span, spans_between
+from ..ops.cuts import Span, along, spans_between, symbol_of
 from ..ops.subgraph import part
 from ..primitive import placeholder
 from ..ragged.batch import Batch, is_batch
@@ -34,7 +34,7 @@ from ..transforms.graph_forms import prefix
 from ..transforms.microbatch import Positions, in_passes
 from ..transforms.static_arguments import bound_static
 from ..transforms.trace import Flat, argument_names, function_name, is_weak, parameter_names
-from .combining import Combining, along
+from .combining import Combining
 from .derived import Derivation, Kind
 
 _BOOL = np.dtype(bool)
@@ -203,7 +203,7 @@ class Divided:
     def derived(self) -> dict[int, Derivation]:
         """The operands that workers derive from the rows of their examples."""
         counts, products = self.positions.counts, self.positions.products
-        rows = {_symbol(self.node.params["dim"]): (), **{s: (k,) for s, k in counts.items() if s not in products}}
+        rows = {symbol_of(self.node.params["dim"]): (), **{s: (k,) for s, k in counts.items() if s not in products}}
         kinds = ((Kind.STARTS, self.positions.starts), (Kind.OWNERS, self.positions.owners))
         found = {i: Derivation(kind, rows[s]) for kind, places in kinds for i, s in places.items() if s in rows}
         return found | {counts[s]: Derivation(Kind.ROWS, tuple(counts[factor] for factor in factors))
@@ -219,7 +219,7 @@ class Divided:
         """The size of a part, and that of the whole batch, of the examples and of each ragged axis."""
         p = self.node.params
         pairs = [(p["dim"], p["total"]), *p["packed"]]
-        return [(_symbol(a), _symbol(b)) for a, b in pairs]
+        return [(symbol_of(a), symbol_of(b)) for a, b in pairs]
 
     def operands(self, leaves: Sequence[np.ndarray], sizes: Mapping[Symbol, int],
                  whole: Mapping[Symbol, int] | None = None) -> Values:
@@ -257,7 +257,7 @@ class Divided:
     @functools.cached_property
     def _example(self) -> Symbol:
         """The symbol of the number of examples of a part."""
-        return _symbol(self.node.params["dim"])
+        return symbol_of(self.node.params["dim"])
 
     def sections(self, operands: Sequence[np.ndarray], span: Span) -> Values:
         """Return the operands of one part."""
@@ -316,12 +316,6 @@ class Divided:
                                  for k, number in enumerate(self.numbers)]
         assert self.graph.out_tree is not None
         return optree.tree_unflatten(self.graph.out_tree, outputs)
-
-
-def _symbol(n: int | Dim) -> Symbol:
-    assert isinstance(n, Dim)
-    assert n.symbol is not None
-    return n.symbol
 
 
 def divide(graph: Graph, numbers: tuple[bool, ...], caller: str, positions: Positions | None) -> Divided:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from types import EllipsisType
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from ..tracing import guard_equal_shapes
 from ..views import SAME
 from .accumulators import Chains, accumulator
 from .constants import proj
-from .cuts import Limit, Span, by_memory, by_number, sizes_of, spans_between, symbol_of
+from .cuts import Limit, Span, along, by_memory, by_number, sizes_of, spans_between, symbol_of
 from .evaluated_bytes import evaluated_bytes
 from .subgraph import (
     apply_graph,
@@ -134,8 +133,7 @@ def section_of(span: Span, n: Dim, sizes: Mapping[Symbol, int] | None = None) ->
 
 
 def _section(x: np.ndarray, axis: int, section: slice) -> np.ndarray:
-    index: tuple[slice | EllipsisType, ...] = (*(slice(None),) * axis, section, ...)
-    return x[index]
+    return x[along(axis, section)]
 
 
 def _chunked_eval(xp: ArrayNamespace, *xs: np.ndarray, graph: Graph, dim: Dim, size: int | Budget, total: int,

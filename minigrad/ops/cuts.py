@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from types import EllipsisType
 from typing import NamedTuple
 
 import numpy as np
@@ -37,10 +38,16 @@ def symbols_of_pass(params: Params) -> list[Symbol]:
     return [symbol_of(d) for d in (params["dim"], *(d for d, _ in params["packed"]))]
 
 
-def symbol_of(n: Dim) -> Symbol:
+def symbol_of(n: int | Dim) -> Symbol:
     """Return the symbol of a size that is one."""
+    assert isinstance(n, Dim)
     assert n.symbol is not None
     return n.symbol
+
+
+def along(axis: int, section: slice) -> tuple[slice | EllipsisType, ...]:
+    """Return the index of a section along an axis."""
+    return (*(slice(None),) * axis, section, ...)
 
 
 def rows_before(counts: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..symbolic import Dim, Symbol, monomials
+from .cuts import symbol_of
 
 Size = int | Dim
 Packed = tuple[tuple[Dim, Size, Size | None], ...]
@@ -87,12 +88,6 @@ class Steps:
         if isinstance(n, Dim) and n.symbol is self._symbols[0]:
             return starts, self._units
         return _ranges(starts, own), np.concatenate([[0], np.cumsum(own)])[self._units]
-
-
-def symbol_of(n: Dim) -> Symbol:
-    """Return the symbol of a size that is one."""
-    assert n.symbol is not None
-    return n.symbol
 
 
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

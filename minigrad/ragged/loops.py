@@ -16,10 +16,11 @@ from .. import interpreters
 from ..graph import ArrayType, Graph, Node, full, reachable
 from ..ops.branches import switch
 from ..ops.control import parts
+from ..ops.cuts import symbol_of
 from ..ops.elementwise import cast_to, eq, maximum, minimum
 from ..ops.loops import scan, while_
 from ..ops.packed_scan import packed_scan
-from ..ops.packed_steps import Size, symbol_of
+from ..ops.packed_steps import Size
 from ..ops.reduce import any_
 from ..ops.segments import segment_ids
 from ..ops.subgraph import Signature, fixed_point, signature, symbols_of

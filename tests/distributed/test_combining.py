@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.distributed.combining import Combining, along
+from minigrad.distributed.combining import Combining
 from minigrad.distributed.divide import Dividing
+from minigrad.ops.cuts import along
 
 from .losses import FUNCTIONS, IN_AXES
 

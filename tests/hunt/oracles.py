@@ -291,7 +291,7 @@ def autobatched(case: Case, choices: Choices) -> None:
 
 
 def _gradient(case: Case, batch: bool = False) -> Callable[..., Any]:
-    """Return the gradient for one example; in a `batch`, a number that counts turns is no plain one, as it is here."""
+    """Return the gradient for one example; in a `batch`, numbers of turns are traced."""
     gradient = mg.grad(case.program.loss(TRACED), (0, 1))
     _refusable(mg.trace(case.program.loss(TRACED)), case.w, case.x, case.n)
     try:

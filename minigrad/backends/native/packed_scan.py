@@ -18,7 +18,8 @@ from typing import Protocol
 import numpy as np
 
 from ...graph import Graph, Node
-from ...ops.packed_steps import inside, symbol_of
+from ...ops.cuts import symbol_of
+from ...ops.packed_steps import inside
 from ...symbolic import Symbol, value
 from ..arena import Arena
 from ..pools import Bounded

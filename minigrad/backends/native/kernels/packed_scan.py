@@ -18,8 +18,9 @@ from typing import NamedTuple
 from llvmlite import ir
 
 from ....graph import Node
+from ....ops.cuts import symbol_of
 from ....ops.packed_scan import rows_of
-from ....ops.packed_steps import Size, inside, of_batch, of_steps, symbol_of
+from ....ops.packed_steps import Size, inside, of_batch, of_steps
 from ....ops.subgraph import signature
 from ....symbolic import Dim, Symbol, monomials, size_of
 from ..codegen.emit import Emitter

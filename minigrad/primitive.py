@@ -187,7 +187,8 @@ class Primitive:
         The place of the result in the first operand's memory (see `views`); None: in its own memory.
     kind : str
         ``leaf`` (has no operands and is not computed), ``elementwise``, ``reduce``, ``view`` (implied by `view`),
-        ``matrix`` (works on the last two axes), ``effect`` or ``other``.
+        ``matrix`` (works on the last two axes), ``check`` (refuses values), ``effect`` or ``other``. Programs keep
+        checks and effects whose results nothing reads.
     kernel : str
         For elementwise primitives, the scalar expression that every backend prints.
     laws : Laws

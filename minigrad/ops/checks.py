@@ -24,7 +24,7 @@ from .refusals import first_where, require_ints
 from .selection import defined_size
 from .subgraph import graphs_of
 
-# An index with the size of its axis, or None and a node that holds a graph with checks, or that has an effect.
+# An index with the size of its axis, or None and a node: a check, an effect, or one that holds a graph with checks.
 Check = tuple[Node, "int | Dim | None"]
 
 _VIEWS = ("reshape", "transpose", "flip")
@@ -75,7 +75,7 @@ def _checks(nodes: Iterable[Node]) -> Iterator[tuple[Check, Node]]:
                 index = _viewed(index)
                 if size is not None and not _within(index, size):
                     yield (index, size), node
-        elif node.prim.kind == "effect" or (type(node.type) is TupleType and any(
+        elif node.prim.kind in ("check", "effect") or (type(node.type) is TupleType and any(
                 next(_checks(graph.nodes), None) is not None for graph, _ in graphs_of(node))):
             yield (node, None), node
 

@@ -89,6 +89,9 @@ class _ValueNumbers:
             if node.prim.kind == "effect":  # all copies of a node are its one effect
                 yield "effect", node.params["function"]
                 continue
+            if node.prim.kind == "check":
+                yield when, known[node]
+                continue
             for graph, inner, more in self._graphs(node, known):
                 yield from self.checks(checks_of(graph.nodes), inner, when + more)
 

@@ -189,7 +189,7 @@ def waits_for_check(node: Node) -> bool:
 
 
 def _checks_alone(node: Node) -> list[Node]:
-    """Return the checks of the graphs that a node holds, without its results, or its effect."""
+    """Return the checks of the graphs that a node holds, without its results, or the node that is one."""
     more, checks = with_checks(node)
     if more is node:
         return checks
@@ -201,9 +201,9 @@ def _checks_alone(node: Node) -> list[Node]:
 def with_checks(node: Node) -> tuple[Node, list[Node]]:
     """Return a node and the checks of its graphs, as a further result or as nodes.
 
-    Of an effect, the check is the node itself; of a node whose results cannot be computed alone, a zero after them.
+    An effect is its own check; of a node whose results cannot be computed alone, the check is a zero after them.
     """
-    if node.prim.kind == "effect":
+    if node.prim.kind in ("check", "effect"):
         return node, [node]
     if node.prim.name not in SEPARABLE:
         if not node.prim.inline:

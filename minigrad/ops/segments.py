@@ -80,7 +80,7 @@ def _checked_type(index: ArrayType, length: ArrayType) -> ArrayType:
 
 
 checked_index = discrete(  # an index within an example; negative ones count from its end
-    "checked_index", _checked_type, _checked_eval, axes=POINTWISE,
+    "checked_index", _checked_type, _checked_eval, axes=POINTWISE, kind="check",
     samples=lambda: [Sample((np.array([0, 2, 1]), np.array([3, 3, 3])), order=0)])
 
 
@@ -92,7 +92,7 @@ def _nonempty_eval(xp: ArrayNamespace, lengths: np.ndarray, *, message: str) -> 
 
 nonempty = discrete(
     "nonempty", lambda lengths, *, message: require_ints("nonempty", lengths), _nonempty_eval, axes=POINTWISE,
-    picks=FIRST, params={"message": str},
+    picks=FIRST, params={"message": str}, kind="check",
     samples=lambda: [Sample((np.array([2, 3]),), {"message": "example {} has no rows"}, order=0)])
 
 

@@ -532,10 +532,10 @@ def _in_range(b: Batching, node: Node, xs: Inputs) -> Node:
         return in_range(xs[0], size=n)
     if index in b.targets:  # the batch has been checked
         return xs[0]
-    x, owner = b.each(index), iota(size=b.rows.size)
+    x, owner, lengths = b.each(index), iota(size=b.rows.size), b.rows.length((n,))
     if b.is_ragged(index):
-        x, owner = xs[0], b.rows.owner(b.rows.domain(index.shape))
-    return checked_index(x, spread_rows(gather(_long_enough(b, index, n), owner), x.shape))
+        x, owner, lengths = xs[0], b.rows.owner(b.rows.domain(index.shape)), _long_enough(b, index, n)
+    return checked_index(x, spread_rows(gather(lengths, owner), x.shape))
 
 
 # -- selections ----------------------------------------------------------------------------------------------

@@ -499,6 +499,29 @@ def test_examples_with_too_few_rows_are_named(message, how):
         run(mg.batch(molecules([(4, 2), (1, 0)])))
 
 
+def after(value, result):
+    return result
+
+
+DROPPED = {"a number": lambda w, g: after(g.x[1], w * np.sum(g.x)), "from the end": lambda w, g: after(g.x[-2], w),
+           "an array": lambda w, g: after(g.x[np.array([0, 1])], w),
+           "of a size": lambda w, g: after(g.x[0 * g.x.shape[0] + 1], w),
+           "max": lambda w, g: np.max(g.x[1:] * w), "convolve": lambda w, g: np.sum(np.convolve(g.x[1:, 0] * w, [1.0]))}
+
+
+@pytest.mark.parametrize("how", ["as it is", "numpy", "native"])
+@pytest.mark.parametrize("name", DROPPED)
+def test_derivatives_refuse_what_the_loss_refuses(name, how):
+    loss = mg.mean_loss(DROPPED[name], in_axes=(None, 0))
+    batch = mg.batch(molecules([(4, 2), (1, 0)]))
+    error = ValueError if name in ("max", "convolve") else IndexError
+    for f in (loss, mg.grad(loss), mg.value_and_grad(loss), mg.per_example_grad(DROPPED[name], in_axes=(None, 0)),
+              lambda w, b: mg.jvp(lambda w: loss(w, b), (w,), (1.0,)), mg.hessian(loss)):
+        run = f if how == "as it is" else mg.compile(f, backend=how)
+        with pytest.raises(error, match=r"test_rules\.py:\d+.* example 1\b"):
+            run(1.0, batch)
+
+
 @pytest.mark.parametrize("backend", ["numpy", "native"])
 def test_bounds_of_slices_follow_pythons_rules(backend):
     """All examples of up to six rows at once, and every pair of bounds beyond both ends."""

@@ -157,14 +157,14 @@ class Program:
         for dtype, (_, code) in zip(new, codes, strict=False):
             gemm.add(dtype, code)
         own = dict(zip(keys, codes[len(new):], strict=True))
-        kernels = [None if key is None else kernel(key, own[repr(key.signature)][0]) for key in self._keys]
-        objects = {k.name: own[repr(key.signature)][1] for key, k in zip(self._keys, kernels, strict=True) if key and k}
+        kernels = [None if key is None else kernel(key, own[key.text][0]) for key in self._keys]
+        objects = {k.name: own[key.text][1] for key, k in zip(self._keys, kernels, strict=True) if key and k}
         self._library = load(objects.values(), threads.symbols()) if objects else None  # as long as the program lives
         return kernels, {name: self._library.address(name) for name in objects} if self._library else {}
 
     def _distinct_keys(self) -> dict[str, KernelKey]:
         """Return one kernel key of each signature."""
-        return {repr(key.signature): key for key in self._keys if key is not None}
+        return {key.text: key for key in self._keys if key is not None}
 
     @property
     def native(self) -> bool:

@@ -63,7 +63,7 @@ def unable(node: Node) -> str | None:
     if any(isinstance(d, int) and d == 0 for n in values for d in n.shape):
         return f"{node.prim.name} of nothing"
     if node.prim.kind == "elementwise":
-        return ex.unable(node)
+        return ex.unable(node.prim, node.dtype)
     if node.prim.kind == "reduce" or node.prim is gather:
         return None
     if node.prim is scatter_add and lockstep(node) and node.inputs[1].ndim == 1:
@@ -159,30 +159,24 @@ def written(key: KernelKey) -> tuple[str, Any]:
     text = text.replace(f'"{_UNNAMED}', f'"{name}')
     number, sizes = {n: i for i, n in enumerate(nodes)}, {s: i for i, s in enumerate(symbols)}
 
-    def plain(x: object) -> object:
-        if isinstance(x, Node):
-            return ["node", number[x]]
-        if isinstance(x, Dim):
-            return ["size", coded(x, sizes)]
-        return ["tuple", *map(plain, x)] if isinstance(x, tuple) else x
+    def memory(m: Memory) -> list[object]:
+        return [m.kind, number[m.node], *m[2:]]
 
-    return text, [name, *map(plain, (tuple(writer.params), writer.scratch, writer.parts, tuple(writer.chains)))]
+    params = [[p.kind, p.memory and memory(p.memory), None if p.view is None else number[p.view], p.axis,
+               coded(p.size, sizes)] for p in writer.params]
+    values = [[number[n] for n in group] for group in (writer.scratch, writer.parts)]
+    return text, [name, params, *values, [memory(m) for m in writer.chains]]
 
 
 def kernel(key: KernelKey, note: Any) -> Kernel:
     """Return a group's kernel, given the note of `written`."""
+    nodes = key.nodes
 
-    def real(x: Any) -> Any:
-        if not isinstance(x, list):
-            return x
-        kind, *parts = x
-        if kind == "node":
-            return key.nodes[parts[0]]
-        return decoded(parts[0], key.symbols) if kind == "size" else tuple(map(real, parts))
+    def memory(kind: str, node: int, *chains: int) -> Memory:
+        return Memory(kind, nodes[node], *chains)
 
-    def memory(parts: Any) -> Memory:
-        return parts and Memory(*parts)
-
-    name, params, scratch, parts, chains = map(real, note)
-    return Kernel(name, tuple([Param(kind, memory(m), *others) for kind, m, *others in params]), scratch, parts,
-                  tuple(map(memory, chains)))
+    name, params, scratch, parts, chains = note
+    return Kernel(name, tuple([Param(kind, m and memory(*m), None if view is None else nodes[view], axis,
+                                     decoded(size, key.symbols)) for kind, m, view, axis, size in params]),
+                  tuple([nodes[i] for i in scratch]), tuple([nodes[i] for i in parts]),
+                  tuple([memory(*m) for m in chains]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,7 +37,7 @@ class KernelKey:
     signature : tuple
         Whether the group has rows, its statements' numbers, and all nodes in order. Each is its primitive's name,
         kernel and kind, its inputs, parameters, dtype and shape, its memory, and whether it is written over an operand.
-        Nodes, sizes and memories are numbers. Its ``repr`` tells signatures apart, where ``==`` takes 0.0 for -0.0.
+        Nodes, sizes and memories are numbers.
     nodes : tuple of Node
     symbols : tuple of Symbol
     """
@@ -44,6 +45,11 @@ class KernelKey:
     signature: tuple[bool, tuple[int, ...], tuple[Entry, ...]]
     nodes: tuple[Node, ...]
     symbols: tuple[Symbol, ...]
+
+    @cached_property
+    def text(self) -> str:
+        """The signature as text, which tells signatures apart where ``==`` takes 0.0 for -0.0."""
+        return repr(self.signature)
 
 
 def kernel_key(plan: Plan, step: Step) -> KernelKey:

@@ -32,14 +32,12 @@ _SELDOM = "seldom"
 _MORE_ACCURATE = {special.expit: "expit({0})", special.log_expit: "log_expit({0})"}
 
 
-def unable(node: Node) -> str | None:
-    """Return why an elementwise node has no IR, or None."""
-    prim, name = node.prim, node.prim.name
-    for dtype in (*(i.dtype for i in node.inputs), node.dtype):
-        if dtype not in DTYPES:
-            return f"{name} of {dtype}"
+@functools.cache
+def unable(prim: Primitive, dtype: np.dtype) -> str | None:
+    """Return why an elementwise primitive has no IR for results of `dtype`, or None."""
+    name = prim.name
     if prim in RULES:
-        return None if node.dtype.kind != "b" else f"{name} of {node.dtype}"
+        return None if dtype.kind != "b" else f"{name} of {dtype}"
     text = _text(prim)
     if not text:
         return name
@@ -48,7 +46,7 @@ def unable(node: Node) -> str | None:
     if missing:
         return f"{name}, whose kernel calls {', '.join(missing)}"
     floats_only = not called.isdisjoint(FUNCTIONS) or "/" in text
-    return f"{name} of {node.dtype}" if floats_only and node.dtype.kind != "f" else None
+    return f"{name} of {dtype}" if floats_only and dtype.kind != "f" else None
 
 
 def emit(builder: ir.IRBuilder, node: Node, xs: Sequence[ir.Value]) -> ir.Value:

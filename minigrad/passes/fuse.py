@@ -10,7 +10,8 @@ of a group have one level, so that groups form no cycle.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import NamedTuple
@@ -59,16 +60,21 @@ class Roles:
         The leaf or statement whose memory holds the node: itself, unless the node is a view.
     plain : dict
         Whether a node is contiguous in row-major order, so that reshaping it is free.
+    behind : dict
+        The statements that must have run before a node may read its operands.
     """
 
     root: dict[Node, Node] = field(default_factory=dict)
     plain: dict[Node, bool] = field(default_factory=dict)
+    behind: dict[Node, tuple[Node, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, graph: Graph) -> Roles:
         roles = cls()
-        root, plain = roles.root, roles.plain
+        root, plain, behind = roles.root, roles.plain, roles.behind
         for n in graph.nodes:
+            behind[n] = tuple(dict.fromkeys([d for i in n.inputs for d in (
+                behind[i] if root[i] is not i else (i,) if i.prim.kind != "leaf" else ())]))
             view = n.prim.view
             if view is None or not (view.free or plain[n.inputs[0]]):
                 root[n], plain[n] = n, True
@@ -139,8 +145,9 @@ def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], RowCount] = rows_
         other single numbers; None for the others.
     """
     rows = {n: rows_of(n) for n in graph.nodes if roles.is_statement(n)}
-    level = _levels(graph, roles, rows)
-    _sink(graph, roles, rows, level)
+    near = {n: [fusible(n, i, roles, rows) for i in n.inputs] for n in rows}
+    level = _levels(graph, roles, rows, near)
+    _sink(graph, roles, rows, near, level)
     parent: dict[Node, Node] = {}
 
     def find(n: Node) -> Node:
@@ -153,9 +160,9 @@ def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], RowCount] = rows_
     for n, r in rows.items():
         if r is None:
             continue
-        for i in n.inputs:
+        for i, fits in zip(n.inputs, near[n], strict=True):
             source = roles.root[i]
-            if fusible(n, i, roles, rows) and level[source] == level[n]:
+            if fits and level[source] == level[n]:
                 parent[find(n)] = find(source)
             elif constant_of(source) is None and i.ndim and i.shape[0] == r:
                 # Two readers of one large value read it once.
@@ -184,7 +191,8 @@ def by_rows(operand: Node, roles: Roles) -> bool:
     return True
 
 
-def _levels(graph: Graph, roles: Roles, rows: Mapping[Node, RowCount]) -> dict[Node, int]:
+def _levels(graph: Graph, roles: Roles, rows: Mapping[Node, RowCount], near: Mapping[Node, list[bool]]
+            ) -> dict[Node, int]:
     level: dict[Node, int] = {}
 
     def after(i: Node) -> int:
@@ -193,7 +201,8 @@ def _levels(graph: Graph, roles: Roles, rows: Mapping[Node, RowCount]) -> dict[N
 
     for n in graph.nodes:
         if n in rows:
-            level[n] = max((level[i] if fusible(n, i, roles, rows) else after(i) for i in n.inputs), default=0)
+            level[n] = max([level[i] if fits else after(i) for i, fits in zip(n.inputs, near[n], strict=True)],
+                           default=0)
         elif roles.is_view(n):
             level[n] = level[n.inputs[0]]
             if n.prim is barrier:
@@ -203,14 +212,15 @@ def _levels(graph: Graph, roles: Roles, rows: Mapping[Node, RowCount]) -> dict[N
     return level
 
 
-def _sink(graph: Graph, roles: Roles, rows: dict[Node, RowCount], level: dict[Node, int]) -> None:
+def _sink(graph: Graph, roles: Roles, rows: dict[Node, RowCount], near: Mapping[Node, list[bool]],
+          level: dict[Node, int]) -> None:
     """Move statements to the level of their readers, where memory allows.
 
     The backward pass alone reads ``1 - h * h`` of the forward pass, when ``h`` is in memory anyway.
     """
-    readers = _readers(roles, rows)
+    readers = _readers(roles, near)
     kept = {roles.root[n] for n in graph.outputs}
-    weight = {n: _weight(n) for n in rows}
+    weight = functools.cache(_weight)
 
     def limit(n: Node, moved: set[Node], target: int) -> int:
         return min((level[c] - (not near) if c not in moved else target for c, near in readers[n]), default=-1)
@@ -218,10 +228,10 @@ def _sink(graph: Graph, roles: Roles, rows: dict[Node, RowCount], level: dict[No
     def extra(n: Node, target: int, moved: set[Node], depth: int) -> int:
         """Return the bytes in memory until `target` if `n` is computed there."""
         total = 0
-        for d in dict.fromkeys(dependencies(n, roles)):
+        for d in roles.behind[n]:
             if any(level[c] >= target and c not in moved for c, _ in reversed(readers[d])) or d in kept:
                 continue
-            cost = weight[d]
+            cost = weight(d)
             if depth and rows[d] is not None and limit(d, moved, target) >= target:
                 cost = min(cost, extra(d, target, moved | {d}, depth - 1))
             total += cost
@@ -233,18 +243,19 @@ def _sink(graph: Graph, roles: Roles, rows: dict[Node, RowCount], level: dict[No
         target = limit(n, set(), 0)
         if target > level[n]:
             joins = any(near and level[c] == target for c, near in readers[n])
-            if extra(n, target, {n}, _DEPTH) < weight[n] + joins:
+            if extra(n, target, {n}, _DEPTH) < weight(n) + joins:
                 level[n] = target
 
 
-def _readers(roles: Roles, rows: Mapping[Node, RowCount]) -> dict[Node, list[tuple[Node, bool]]]:
+def _readers(roles: Roles, near: Mapping[Node, list[bool]]) -> dict[Node, list[tuple[Node, bool]]]:
     """Return the readers of each statement, and whether they may share a group."""
-    readers: dict[Node, list[tuple[Node, bool]]] = {n: [] for n in rows}
-    for c in rows:
-        near = {roles.root[i] for i in c.inputs if fusible(c, i, roles, rows)}
-        near -= {roles.root[i] for i in c.inputs if not fusible(c, i, roles, rows)}  # x and x[::-1]: needs all rows
-        for d in dict.fromkeys(dependencies(c, roles)):
-            readers[d].append((c, d in near and not _waits(c, d, roles)))
+    readers: dict[Node, list[tuple[Node, bool]]] = {n: [] for n in near}
+    for c, fitting in near.items():
+        roots = [(roles.root[i], fits) for i, fits in zip(c.inputs, fitting, strict=True)]
+        joined = {r for r, fits in roots if fits}
+        joined -= {r for r, fits in roots if not fits}  # x and x[::-1]: needs all rows
+        for d in roles.behind[c]:
+            readers[d].append((c, d in joined and not _waits(c, d, roles)))
     return readers
 
 
@@ -263,14 +274,3 @@ def _weight(node: Node) -> int:
     """Return the bytes of a node's array, for typical sizes."""
     return sum(prod((n if isinstance(n, int) else _ASSUMED for n in t.shape), start=t.dtype.itemsize)
                for t in node.types)
-
-
-def dependencies(node: Node, roles: Roles) -> Iterator[Node]:
-    """Yield the statements that must have run before `node` may read its operands."""
-    stack = list(node.inputs)
-    while stack:
-        n = stack.pop()
-        if roles.is_view(n):
-            stack.extend(n.inputs)
-        elif n.prim.kind != "leaf":
-            yield n

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..graph import Graph, Node
 from ..symbolic import Dim, size_of
 from ..views import is_whole
-from .fuse import Group, Roles, RowCount, by_rows, dependencies, fuse, reads_rows, rows_of, terminal
+from .fuse import Group, Roles, RowCount, by_rows, fuse, reads_rows, rows_of, terminal
 from .record import Stage
 from .topological import in_order
 
@@ -139,7 +139,7 @@ def schedule(graph: Graph, managed: Callable[[Node], bool] = lambda node: False,
     end = len(groups)
     for k, g in enumerate(groups):
         for n in g.nodes:
-            for d in dependencies(n, roles):
+            for d in roles.behind[n]:
                 if step_of[d] != k:
                     leaving.add(d)
                     last_use[d] = max(last_use[d], k)
@@ -149,7 +149,8 @@ def schedule(graph: Graph, managed: Callable[[Node], bool] = lambda node: False,
             leaving.add(source)
             last_use[source] = end
     leaving.update(n for g in groups for n in g.nodes if (g.rows is None and len(g.nodes) == 1) or terminal(n))
-    has_buffer = {n for n in leaving if rows_of(n) is not None or n.prim.kind == "elementwise" or managed(n)}
+    has_buffer = {n for g in groups for n in g.nodes
+                  if n in leaving and (g.rows is not None or n.prim.kind == "elementwise" or managed(n))}
     outputs = _claim_outputs(graph, roles, has_buffer)
     plan = Plan(graph, roles, [], [], {}, last_use, outputs, {})
     for k, g in enumerate(groups):
@@ -174,7 +175,7 @@ def _order(graph: Graph, roles: Roles, groups: list[Group]) -> list[Group]:
     """Order the groups by their operands, and otherwise as in the program."""
     position = {n: i for i, n in enumerate(graph.nodes)}
     group_of = {n: k for k, g in enumerate(groups) for n in g.nodes}
-    before = {k: {group_of[d] for n in g.nodes for d in dependencies(n, roles)} - {k} for k, g in enumerate(groups)}
+    before = {k: {group_of[d] for n in g.nodes for d in roles.behind[n]} - {k} for k, g in enumerate(groups)}
     rank = [max(position[n] for n in g.nodes) for g in groups]
     order = [groups[k] for (k,) in in_order(before, lambda k: k, rank.__getitem__)]
     assert len(order) == len(groups), "groups wait for each other"
@@ -189,20 +190,19 @@ def _place(plan: Plan, k: int, group: Group, leaving: set[Node], has_buffer: set
     position = {n: i for i, n in enumerate(nodes)}
     last = dict(position)  # a node of this group or a buffered operand -> its last reader
     whole: set[Node] = set()  # operands with rows that other blocks read
+    takers = {n for n in nodes if n.prim.kind == "elementwise" and n in has_buffer and n not in plan.outputs}
     for i, n in enumerate(nodes):
         for operand in n.inputs:
             source = roles.root[operand]
             if source in position or source in plan.place:
                 last[source] = i
-                if not (by_rows(operand, roles) and reads_rows(n, operand)):
+                if takers and not (by_rows(operand, roles) and reads_rows(n, operand)):
                     whole.add(source)
     chain, start = _chains(group, position, last, leaving)
     for n in nodes:
         if n not in has_buffer:
             continue
-        place = None
-        if n.prim.kind == "elementwise" and n not in plan.outputs:
-            place = _take_over(plan, k, group, n, start[n], last, whole, position)
+        place = _take_over(plan, k, group, n, start[n], last, whole, position) if n in takers else None
         if place is None:
             place = len(plan.buffers)
             plan.buffers.append(Buffer(nbytes(n), k, k, plan.outputs.get(n)))

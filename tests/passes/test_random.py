@@ -6,7 +6,7 @@ import pytest
 
 from minigrad import interpreters
 from minigrad.passes import run
-from minigrad.passes.fuse import Roles, dependencies, fuse
+from minigrad.passes.fuse import Roles, fuse
 
 from .programs import arrays_for, random_graph
 
@@ -41,7 +41,7 @@ def test_groups_are_convex_and_share_their_rows(seed):
     groups = fuse(graph, roles)
     group_of = {n: k for k, g in enumerate(groups) for n in g.nodes}
     assert set(group_of) == {n for n in graph.nodes if roles.is_statement(n)}
-    waits = {k: {group_of[d] for n in g.nodes for d in dependencies(n, roles)} - {k} for k, g in enumerate(groups)}
+    waits = {k: {group_of[d] for n in g.nodes for d in roles.behind[n]} - {k} for k, g in enumerate(groups)}
     done: set[int] = set()
     while len(done) < len(groups):
         ready = {k for k, w in waits.items() if k not in done and w <= done}

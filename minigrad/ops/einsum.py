@@ -43,13 +43,22 @@ def _einsum_type(*types: ArrayType, subscripts: str) -> ArrayType:
         for letter, n in zip(s, t.shape, strict=True):
             if not guard_equal(sizes.setdefault(letter, n), n):
                 raise fail(f"einsum[{subscripts}]", f"axis {letter!r} is {sizes[letter]} and {n}", *types)
+    if fault := _fault(subscripts):
+        raise fail(f"einsum[{subscripts}]", fault, *types)
+    return ArrayType(tuple([sizes[letter] for letter in out]), types[0].dtype)
+
+
+@functools.cache
+def _fault(subscripts: str) -> str:
+    """Return why subscripts are refused for all operands; empty if they are not."""
+    terms, out = parse(subscripts)
     for i, s in enumerate(terms):
         others = set(out).union(*(t for j, t in enumerate(terms) if j != i))
         if len(set(s)) != len(s) or not set(s) <= others:
-            raise fail(f"einsum[{subscripts}]", "an operand has a diagonal or an axis of its own to sum", *types)
-    if len(set(out)) != len(out) or not set(out) <= sizes.keys():
-        raise fail(f"einsum[{subscripts}]", "the result has an axis twice, or one that no operand has", *types)
-    return ArrayType(tuple(sizes[letter] for letter in out), types[0].dtype)
+            return "an operand has a diagonal or an axis of its own to sum"
+    if len(set(out)) != len(out) or not set(out) <= set().union(*terms):
+        return "the result has an axis twice, or one that no operand has"
+    return ""
 
 
 def _einsum_eval(xp: ArrayNamespace, *xs: np.ndarray, subscripts: str) -> np.ndarray:

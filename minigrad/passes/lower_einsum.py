@@ -45,6 +45,7 @@ def _widened(name: str, s: Rewrite, t: ArrayType, xs: tuple[Node, ...], p: Param
     return s("cast", s(name, s("cast", x, dtype=wide), *indices, **p), dtype=x.dtype)
 
 
+@functools.cache
 def canonical(subscripts: str) -> bool:
     """Return whether `subscripts` are a matrix product without transposes."""
     terms, out = parse(subscripts)
@@ -94,7 +95,12 @@ def _pairwise(s: Rewrite, xs: list[Node], terms: list[str], out: str) -> Node:
 
 
 def _ordered(s: Rewrite, x: Node, term: str, order: str) -> Node:
-    return s("transpose", x, perm=tuple(term.index(c) for c in order if c in term))
+    perm = tuple([term.index(c) for c in order if c in term])
+    return x if perm == (*range(x.ndim),) else s("transpose", x, perm=perm)
+
+
+def _reshaped(s: Rewrite, x: Node, shape: Shape) -> Node:
+    return x if shape == x.shape else s("reshape", x, shape=shape)
 
 
 def _broadcast(s: Rewrite, x: Node, term: str, out: str, shape: Shape) -> Node:
@@ -110,14 +116,15 @@ def _matmul(s: Rewrite, xs: Sequence[Node], terms: list[str], out: str) -> Node:
     sizes: dict[str, int | Dim] = dict(zip(a + b, x.shape + y.shape, strict=True))
     # The order of the contracted axes is free: take one that copies no operand, or the smaller one.
     orders = ["".join(c for c in term if c in inner) for term in (a, b)]
-    inner = min(orders, key=lambda k: sum(number(size_of(x.shape)) for x, v, g in ((x, a, left), (y, b, right))
-                                          if v not in (batch + g + k, batch + k + g)))
+    if orders[0] != orders[1]:
+        inner = min(orders, key=lambda k: sum(number(size_of(x.shape)) for x, v, g in ((x, a, left), (y, b, right))
+                                              if v not in (batch + g + k, batch + k + g)))
     rows = _matrix(s, x, a, batch, left, inner, sizes)
     columns = _matrix(s, y, b, batch, inner, right, sizes)
     lead = LETTERS[-len(batch):] if batch else ""
     i, k, j = (letter if group or batch else "" for group, letter in ((left, "i"), (inner, "k"), (right, "j")))
     product = s("einsum", rows, columns, subscripts=f"{lead}{i}{k},{lead}{k}{j}->{lead}{i}{j}")
-    product = s("reshape", product, shape=tuple(sizes[c] for c in batch + left + right))
+    product = _reshaped(s, product, tuple([sizes[c] for c in batch + left + right]))
     return _ordered(s, product, batch + left + right, out)
 
 
@@ -128,7 +135,7 @@ def _matrix(s: Rewrite, x: Node, term: str, batch: str, first: str, second: str,
     size = {g: size_of(sizes[c] for c in g) for g in (first, second)}
 
     def merged(v: Node, *groups: str) -> Node:
-        return s("reshape", v, shape=(*lead, *(size[g] for g in groups if g or batch)))
+        return _reshaped(s, v, (*lead, *[size[g] for g in groups if g or batch]))
 
     # A copy keeps its last axis last.
     swapped = term != batch + first + second and term[-1:] in first

@@ -8,7 +8,7 @@ their results can be batched and differentiated again.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, NoReturn, Protocol, overload
@@ -423,6 +423,14 @@ input_ = leaf("input", lambda *, shape, dtype: ArrayType(shape, dtype), _no_inpu
               params={"shape": Shape, "dtype": np.dtype})
 
 
-def placeholder(t: ArrayType) -> Node:
-    """Return a fresh input of type `t`."""
-    return input_(shape=t.shape, dtype=t.dtype)
+def placeholder(t: ArrayType, like: Node | None = None) -> Node:
+    """Return a fresh input of type `t`, with the line of `like` if given."""
+    return Node(input_, (), {"shape": t.shape, "dtype": t.dtype}, t, like)
+
+
+def fresh_inputs(types: Iterable[ArrayType]) -> list[Node]:
+    """Return fresh inputs of `types`, all with the user's current line."""
+    inputs: list[Node] = []
+    for t in types:
+        inputs.append(placeholder(t, inputs[0] if inputs else None))
+    return inputs

@@ -21,7 +21,7 @@ import optree
 from .. import interpreters
 from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format_location
 from ..graph import ArrayType, Graph, Node, PyTree, dtype_of, moment, reachable
-from ..primitive import adopt, placeholder
+from ..primitive import adopt, fresh_inputs, placeholder
 from ..traced_array import Array, as_array, number_dtype
 from ..tracing import Guards, Trace, new_trace, tracing
 from .array_namespace import is_on_device, namespace, own
@@ -207,7 +207,7 @@ class Call:
         """
         weak = list(map(is_weak, self.leaves)) if weak is None else weak
         since = moment()
-        inputs = [placeholder(t) for t in types or self.types]
+        inputs = fresh_inputs(types or self.types)
         arrays: list[PyTree] = [Array(n, weak=w) for n, w in zip(inputs, weak, strict=True)]
         has_integers = self.static and self.flat.has_integers
         if guards is None and has_integers:  # the trace serves this call alone

@@ -298,7 +298,7 @@ def symbols_of(graph: Graph) -> set[Symbol]:
     for n in graph.nodes:
         if n in unread:
             continue
-        sizes = [d for t in n.types for d in t.shape]
+        sizes = [d for t in n.types for d in t.shape if isinstance(d, Dim)]
         sizes += [d for p in n.params.values() for d in _sizes_in(p)]
         used.update(symbols(sizes), *(symbols_of(held) for _, held in held_graphs(n)))
         own = [d for d, *_ in n.params.get("packed", ())]  # the sizes of one chunk, or of one step
@@ -306,10 +306,8 @@ def symbols_of(graph: Graph) -> set[Symbol]:
     return used.difference(definitions(graph.nodes))
 
 
-def _sizes_in(value: object) -> Iterator[Dim]:
-    """Yield the sizes in a static parameter, those of held graphs left out."""
+def _sizes_in(value: object) -> Sequence[Dim]:
+    """Return the symbolic sizes in a static parameter, those of held graphs left out."""
     if isinstance(value, tuple):
-        for v in value:
-            yield from _sizes_in(v)
-    elif isinstance(value, Dim):
-        yield value
+        return [d for v in value if not isinstance(v, int) for d in _sizes_in(v)]
+    return (value,) if isinstance(value, Dim) else ()

@@ -9,7 +9,7 @@ from typing import Any as _Any
 from .collector import uncollected as _uncollected
 from .locks import importing as _importing
 
-with _uncollected():
+with _uncollected(lasting=True):
     from . import numpy
     from . import registry as _registry
     from .debugging import debug_nans, full_tracebacks
@@ -113,7 +113,7 @@ def _later(module: str, name: str) -> _Callable[..., _Any]:
 
 
 def _module(name: str) -> _ModuleType:
-    with _importing, _uncollected():
+    with _importing, _uncollected(lasting=True):
         return _import_module(name, __name__)
 
 

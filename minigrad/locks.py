@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
 
 importing = threading.RLock()
 """Held while a function imports a module: a fork waits for it, as its child would wait for the module for ever."""
@@ -28,6 +29,43 @@ class Lock:
 
 
 _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+class Setting:
+    """A setting of the whole process, for ``with``: it is changed while any thread is inside.
+
+    Parameters
+    ----------
+    change : callable
+        Changes the setting, and returns the function that undoes it.
+    """
+
+    def __init__(self, change: Callable[[], Callable[[], object]]):
+        self._change, self._lock, self._inside = change, Lock(), 0
+        self._undo: Callable[[], object] = int  # does nothing
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._alone)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._undo = self._change()
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside = max(self._inside - 1, 0)
+            if not self._inside:
+                self._end()
+
+    def _end(self) -> None:
+        undo, self._undo = self._undo, int
+        undo()
+
+    def _alone(self) -> None:
+        """Reset in a forked child, which has none of the other threads."""
+        self._inside = 0
+        self._end()
 
 
 def _open() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..collector import uncollected
 from ..errors import MinigradError, at_user_line
 from ..graph import Graph
 from ..locks import importing
@@ -61,7 +62,7 @@ class Native(Backend):
     def start(self, *, tier: str | None = None, **options: Any) -> None:
         if _early(tier):  # LLVM would take Python's lock from the first answer
             return
-        with importing:  # here and below: few programs need modules that take long to import
+        with importing, uncollected(lasting=True):  # here and below: few programs need modules that import slowly
             from .native.runtime.warmup import start
 
         start()
@@ -75,7 +76,7 @@ class Native(Backend):
         return Tiered(graph, Program(graph), partial(self._final, graph))
 
     def _final(self, graph: Graph) -> Executable:
-        with importing:
+        with importing, uncollected(lasting=True):
             from .native.program import Program as Native
 
         return Native(graph)

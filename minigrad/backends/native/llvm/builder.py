@@ -23,6 +23,9 @@ class Builder:
     module : ir.Module
     name : str
         Prefix of the module's internal functions.
+    once : bool
+        Whether the functions run a few times per program, so that LLVM does not optimize them: that takes most of the
+        time of a compilation.
     b, e : ir.IRBuilder
         Builders of the current function: of its body, and of its entry block, which runs once before the body.
     """
@@ -30,8 +33,8 @@ class Builder:
     b: ir.IRBuilder
     e: ir.IRBuilder
 
-    def __init__(self, name: str):
-        self.module, self.name = ir.Module(name), name
+    def __init__(self, name: str, once: bool = False):
+        self.module, self.name, self.once = ir.Module(name), name, once
         self.b = self.e = None
 
     @contextmanager
@@ -39,6 +42,9 @@ class Builder:
         """Write a function without a result: the ``with`` block emits its body."""
         f = ir.Function(self.module, ir.FunctionType(VOID, arguments), name)
         f.linkage = linkage
+        if self.once:
+            f.attributes.add("noinline")
+            f.attributes.add("optnone")
         outer = vars(self).copy()  # the state of the function around this one
         self.e, self.b = ir.IRBuilder(f.append_basic_block("entry")), ir.IRBuilder(f.append_basic_block("body"))
         yield f

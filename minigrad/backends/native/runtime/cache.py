@@ -6,7 +6,7 @@ it would generate in another way.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,9 +54,16 @@ def object_codes(requests: Sequence[CodeRequest], target: Target | None = None) 
     keys = [_key(request.key, target) for request in requests]
     entries = {key: entry for key in keys if (entry := code_cache.find(where, key)) is not None}
     missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in entries}
-    texts = [request.make() for request in missing.values()]
-    codes = compile_all([text for text, _ in texts], target)
-    for key, (_, note), code in zip(missing, texts, codes, strict=True):
+    notes = []
+
+    def texts() -> Iterator[str]:
+        for request in missing.values():
+            text, note = request.make()
+            notes.append(note)
+            yield text
+
+    codes = compile_all(texts(), target)
+    for key, note, code in zip(missing, notes, codes, strict=True):
         entries[key] = note, code
         code_cache.keep(where, key, note, code)
     return [entries[key] for key in keys]

@@ -16,25 +16,73 @@ import platform
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from ....errors import Unsupported
+from ....locks import Setting, importing
 from .cpus import usable_cpus
 
 if TYPE_CHECKING:
     from llvmlite import binding
 
-lock = threading.RLock()  # held while LLVM works, so that no fork happens then
+lock = threading.RLock()  # held while LLVM links, so that no fork happens then
 building = threading.RLock()  # the same for the thread that builds programs in the background; taken before `lock`
 _names = itertools.count()
 
 _PASSES = ("always_inliner", "sroa", "simplify_cfg", "instruction_combine")  # more makes no shorter code of kernels
-_CODE = {"opt": 2, "reloc": "pic", "codemodel": "small"}
+_CODE = {"reloc": "pic", "codemodel": "small"}
+_LEVEL, _ONCE = 2, 0  # of optimization, also of modules whose functions are marked "optnone"
 _COMPILERS = 8  # threads that compile at the same time
 _LIBRARIES = 64  # of one linker
+_TURN = 2e-4  # seconds until a thread that runs Python lets another one go on, during a compilation
+
+
+class _Gate:
+    """A gate that any number of threads pass, for ``with``; a thread that forks waits until none is inside."""
+
+    def __init__(self) -> None:
+        self._inside = self._closers = 0
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._closers)
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wait until no thread is inside; the gate's lock is held from then on, also by a child."""
+        self._changed.acquire()
+        self._closers += 1
+        self._changed.wait_for(lambda: not self._inside)
+
+    def open(self) -> None:
+        self._closers -= 1
+        self._changed.notify_all()
+        self._changed.release()
+
+
+_compiling = _Gate()  # passed while LLVM compiles
+
+
+def _switch() -> Callable[[], object]:
+    """Let threads take turns often: one that calls LLVM needs Python's lock for a moment between its calls, and would
+    wait 5 ms for each while another one runs Python.
+    """
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(min(usual, _TURN))
+    return functools.partial(sys.setswitchinterval, usual)
+
+
+_switching = Setting(_switch)
 
 
 @dataclass(frozen=True)
@@ -91,43 +139,53 @@ def has_fma(target: Target | None = None) -> bool:
     return "+fma" in features or (target.cpu in ("x86-64-v3", "x86-64-v4") and "-fma" not in features)
 
 
-def compile_all(texts: Sequence[str], target: Target | None = None) -> list[bytes]:
+def compile_all(texts: Iterable[str], target: Target | None = None) -> list[bytes]:
     """Return the object code of several modules of LLVM IR for `target` (this machine), optimised, by several threads.
 
     A module needs no triple and no data layout: those of the target are set. Malformed IR raises RuntimeError.
 
-    The texts are complete before that: each step of a compilation takes Python's lock, which a thread that runs Python
-    gives away every 5 ms only. The threads are plain ones: an executor's have a lock that a fork takes before it waits
-    for ours.
+    LLVM compiles a module while Python writes the next one, if `texts` is a generator. The threads are plain ones: an
+    executor's have a lock that a fork takes before it waits for ours.
     """
     target = target or host()
-    left = sorted(set(texts), key=len)  # the longest is popped first
-    results: dict[str, bytes | Exception] = {}
+    waiting: deque[str] = deque()
+    results: dict[str, bytes | Exception | None] = {}  # None: waits, or is being compiled
+    workers: list[threading.Thread] = []
 
     def work() -> None:
-        with contextlib.suppress(IndexError):  # nothing is left
+        with contextlib.suppress(IndexError):  # nothing waits
             while not _ended():
-                text = left.pop()
+                text = waiting.popleft()
                 try:
-                    results[text] = _emit(text, target)
+                    with _compiling:
+                        results[text] = _emit(text, target)
                 except Exception as error:  # without frames: a cycle of them could free a module after its context
                     results[text] = error.with_traceback(None)
 
-    with lock:
-        others = [threading.Thread(target=work) for _ in range(min(len(left), usable_cpus(), _COMPILERS) - 1)]
-        with contextlib.suppress(RuntimeError):  # no more threads can be had: the others do it all
-            for thread in others:
-                thread.start()
-        work()
-        for thread in others:
-            if thread.ident is not None:
-                thread.join()
-    if left:
-        raise RuntimeError("the interpreter ends: nothing is compiled for its daemon threads")
+    with _switching:
+        order = []
+        try:
+            for text in texts:
+                order.append(text)
+                if text not in results:
+                    results[text] = None
+                    waiting.append(text)
+                    workers = [w for w in workers if w.is_alive()]
+                    if len(workers) < min(usable_cpus(), _COMPILERS) - 1:
+                        worker = threading.Thread(target=work)
+                        with contextlib.suppress(RuntimeError):  # no more threads can be had: the others do it all
+                            worker.start()
+                            workers.append(worker)
+            work()
+        finally:
+            for worker in workers:
+                worker.join()
     codes = []
-    for result in map(results.__getitem__, texts):
+    for result in map(results.__getitem__, order):
         if isinstance(result, Exception):
             raise result
+        if result is None:
+            raise RuntimeError("the interpreter ends: nothing is compiled for its daemon threads")
         codes.append(result)
     return codes
 
@@ -191,7 +249,7 @@ class Library:
 
 
 def _llvmlite_version() -> tuple[int, ...]:
-    with lock:
+    with importing:
         import llvmlite
 
     return tuple(int(part) for part in llvmlite.__version__.split(".")[:2])
@@ -202,7 +260,7 @@ def _llvm() -> ModuleType:
     """Return `llvmlite.binding`, made ready for this machine."""
     if reason := available():
         raise Unsupported(reason)
-    with lock:  # a child that is forked meanwhile could never import it
+    with importing:  # and not `lock`: no thread waits here for code that another one compiles
         import llvmlite.binding as llvm
 
         llvm.initialize_native_target()
@@ -215,22 +273,22 @@ def toolchain() -> str:
     """Return the versions and options on which object code depends, beside its text and its target."""
     import llvmlite
 
-    return f"llvmlite {llvmlite.__version__}, LLVM {_llvm().llvm_version_info}, {_PASSES}, {_CODE}"
+    return f"llvmlite {llvmlite.__version__}, LLVM {_llvm().llvm_version_info}, {_PASSES}, {_LEVEL}, {_CODE}"
 
 
-def _machine(target: Target, jit: bool = False) -> "binding.TargetMachine":
+def _machine(target: Target, level: int = _LEVEL, jit: bool = False) -> "binding.TargetMachine":
     llvm = _llvm()
     if target.arch != host().arch:
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()
     return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, **_CODE, jit=jit)
+        cpu=target.cpu, features=target.features, opt=level, **_CODE, jit=jit)
 
 
 def _emit(text: str, target: Target) -> bytes:
     """Compile a module, in a context and with a machine of its own, so that several threads can do so at once."""
     llvm = _llvm()
-    with _tools(target) as (machine, passes):
+    with _tools(target, _ONCE if "optnone" in text else _LEVEL) as (machine, passes):
         module = llvm.parse_assembly(text, llvm.create_context())
         module.triple = target.triple
         module.data_layout = str(machine.target_data)
@@ -249,20 +307,20 @@ def _emit(text: str, target: Target) -> bytes:
 
 
 _Tools: TypeAlias = "tuple[binding.TargetMachine, binding.ModulePassManager]"
-_idle: dict[Target, list["_Tools"]] = {}
+_idle: dict[tuple[Target, int], list["_Tools"]] = {}
 
 
 @contextlib.contextmanager
-def _tools(target: Target) -> Iterator["_Tools"]:
+def _tools(target: Target, level: int = _LEVEL) -> Iterator["_Tools"]:
     """Lend a machine and a pass manager to one thread; both are used again, as LLVM leaks part of each."""
-    idle = _idle.setdefault(target, [])
+    idle = _idle.setdefault((target, level), [])
     try:
         tools = idle.pop()
     except IndexError:
         passes = _llvm().create_new_module_pass_manager()
         for name in _PASSES:
             getattr(passes, f"add_{name}_pass")()
-        tools = _machine(target), passes
+        tools = _machine(target, level), passes
     yield tools
     idle.append(tools)  # not after an error, which may leave them unfit
 
@@ -321,6 +379,7 @@ def _end() -> None:
     global _ending
     _ending = True
     lock.acquire()
+    _compiling.close()
 
 
 def _ended() -> bool:
@@ -347,8 +406,9 @@ def _before_fork() -> None:
     locks = (lock,) if _ending else (building, lock)
     for each in locks:
         each.acquire()
-    for each in locks:
         _forking.callback(each.release)
+    _compiling.close()
+    _forking.callback(_compiling.open)
     theirs = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
     if theirs is not None:
         _forking.enter_context(theirs)

@@ -58,7 +58,7 @@ class _Pool(Builder):
     """Writes the pool's functions. An access to the state is atomic where it names an order."""
 
     def __init__(self, target: Target):
-        super().__init__("pool")
+        super().__init__("pool", once=True)
         self.target, self.pins = target, "linux" in target.triple
         for name, kind, align in _STATE:
             word = ir.GlobalVariable(self.module, kind, name)

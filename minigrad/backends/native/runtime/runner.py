@@ -22,7 +22,7 @@ _ITEMS = tuple.__basicsize__  # offset in a tuple of its items
 
 
 def _text() -> str:
-    w = Builder("runner")
+    w = Builder("runner", once=True)
     with w.function("mg_steps", [PTR, I64, PTR], "") as steps:
         table, n, bases = steps.args
         with w.counting(I64(0), n) as i:

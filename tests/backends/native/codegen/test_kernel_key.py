@@ -97,7 +97,13 @@ def test_arguments_of_cached_kernels(tmp_path, monkeypatch):
     monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(tmp_path))
     compiled = []
     real = cache.compile_all
-    monkeypatch.setattr(cache, "compile_all", lambda texts, target: compiled.append(len(texts)) or real(texts, target))
+
+    def compile_all(texts, target):
+        new = list(texts)
+        compiled.append(len(new))
+        return real(new, target)
+
+    monkeypatch.setattr(cache, "compile_all", compile_all)
     for seed in range(4):
         graph, size = random_graph(950 + seed, gradient=True)
         after, _ = run(graph.check())

@@ -53,8 +53,9 @@ def compiled(monkeypatch):
     texts = []
 
     def compile_all(some, machine=None):
-        texts.extend(some)
-        return jit.compile_all(some, machine)
+        new = list(some)
+        texts.extend(new)
+        return jit.compile_all(new, machine)
 
     monkeypatch.setattr(cache, "compile_all", compile_all)
     return texts

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minigrad.backends.native.runtime import jit
+from minigrad.backends.native.runtime import jit, threads
+from minigrad.backends.native.runtime import runner as runner_code
+from minigrad.backends.native.runtime.cpus import usable_cpus
 from minigrad.errors import Unsupported
 from tests.backends.native.machine_code import TARGETS, assembly, compile_ir
 
@@ -207,6 +209,33 @@ def test_parallel_compilation_gives_equal_code():
     assert jit.compile_all([]) == []
     with pytest.raises(RuntimeError, match="expected type"):
         jit.compile_all([*texts, "define junk"])
+
+
+@pytest.mark.skipif(usable_cpus() < 2, reason="one CPU: the modules are compiled one after the other")
+def test_modules_compile_while_the_next_one_is_written(monkeypatch):
+    compiled, emit = threading.Event(), jit._emit
+
+    def watched(text, target):
+        code = emit(text, target)
+        compiled.set()
+        return code
+
+    def texts():
+        yield LANES
+        assert compiled.wait(60)
+        yield LANES.replace("@scale", "@other")
+
+    monkeypatch.setattr(jit, "_emit", watched)
+    assert len(set(jit.compile_all(texts()))) == 2
+
+
+def test_functions_that_run_once_are_compiled_without_optimization(monkeypatch):
+    levels, tools = [], jit._tools
+    monkeypatch.setattr(jit, "_tools", lambda target, level: levels.append(level) or tools(target, level))
+    pool, runner = (request.make()[0] for request in (threads.code_request(), runner_code.code_request()))
+    jit.compile_all([LANES])
+    jit.compile_all([pool, runner])
+    assert levels == [2, 0, 0]
 
 
 def test_several_threads_compile_and_load():

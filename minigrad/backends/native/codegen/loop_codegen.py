@@ -2,8 +2,8 @@
 
 An axis along which every operand and result repeats, or is contiguous with the next axis, joins that: so elementwise
 work on whole arrays is one loop. An axis of one element has no loop. The innermost loop runs vector by vector, the last
-one masked. A reduction lives in a register where the innermost loops are those it reduces, or where the elements of its
-result inside them are one vector; elsewhere it accumulates in memory. Sums of floats go in chains (`chained_sums`).
+one masked. A reduction lives in registers where the innermost loops are those it reduces, or where the elements of its
+result inside them are a few vectors; elsewhere it accumulates in memory. Sums of floats go in chains (`chained_sums`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from .chained_sums import InMemory, InRegisters, in_chains
 from .kernel_emitter import KernelEmitter, Memory
 from .loop_groups import Loop, behind, by_index
 from .strides import Access, access, whole
+
+REGISTERS = 8  # vectors of results that the accumulators of a loop fill at most
 
 
 @dataclass(eq=False)
@@ -74,9 +76,16 @@ class LoopWriter:
         if groups and len(known) == len(groups[-1]):  # the innermost loop is as long for all sizes: fewer lanes may do
             while self.lanes // 2 >= math.prod(known):
                 self.lanes //= 2
-        count = self.axes[-1].count if self.axes else None
-        self.one_vector = isinstance(count, ir.Constant) and count.constant <= self.lanes
+        self.vectors = self._unrolled()
         self.values: dict[Reference | Node, ir.Value] = {}
+
+    def _unrolled(self) -> int:
+        """Return the vectors of the innermost loop, if they are written one after the other; 0 otherwise."""
+        if not self.axes or not isinstance(count := self.axes[-1].count, ir.Constant):
+            return 0
+        vectors = -(-count.constant // self.lanes)
+        across = [n for n in self.reductions if not self._reduced(n, -1) and self.axes[1:] and self._reduced(n, -2)]
+        return vectors if vectors == 1 or 0 < vectors * len(across) <= REGISTERS else 0
 
     # -- operands and results ---------------------------------------------------------------------------
 
@@ -191,7 +200,7 @@ class LoopWriter:
         for n in self.reductions:
             if self._in_memory(n):
                 self._initialise(n)
-        self.sums: dict[Node, ir.Value] = {}  # accumulators: room for one vector each
+        self.sums: dict[Node, list[ir.Value]] = {}  # accumulators: room for one vector each
         self._nest(0, dict(self.starts))
 
     def _start(self, r: Reference) -> ir.Value:
@@ -220,15 +229,15 @@ class LoopWriter:
         return r.axes[axis.axes[-1]] is not None
 
     def _register(self, n: Node) -> int:
-        """Return the depth from which a reduction is in a register: deeper loops all reduce, or are one vector."""
+        """Return the depth from which a reduction is in registers: deeper loops all reduce, or are a few vectors."""
         depth = start = len(self.axes) - self._by_lanes(n)
         while depth and self._reduced(n, depth - 1):
             depth -= 1
         return depth if depth < start else len(self.axes)
 
     def _by_lanes(self, n: Node) -> bool:
-        """Return whether the lanes of one vector are elements of the reduction's result."""
-        return self.one_vector and not self._reduced(n, -1)
+        """Return whether the lanes of the vectors in registers are elements of the reduction's result."""
+        return self.vectors > 0 and not self._reduced(n, -1)
 
     def _in_memory(self, n: Node) -> bool:
         """Return whether a reduction accumulates in memory."""
@@ -245,8 +254,10 @@ class LoopWriter:
         k, b = self.k, self.k.b
         opened = [n for n in self.reductions if self._register(n) == depth]
         for n in opened:
-            self.sums[n] = k.e.alloca(vector_type(n.dtype, self.lanes))
-            b.store(k.identity(n, self.lanes), self.sums[n])
+            room = vector_type(n.dtype, self.lanes)
+            self.sums[n] = [k.e.alloca(room) for _ in range(self.vectors if self._by_lanes(n) else 1)]
+            for total in self.sums[n]:
+                b.store(k.identity(n, self.lanes), total)
         if depth == len(self.axes):
             self._body(None, None, None, addresses, {})  # a single element
         elif depth == len(self.axes) - 1:
@@ -265,14 +276,22 @@ class LoopWriter:
 
     def _close(self, n: Node, addresses: dict[Reference, ir.Value]) -> None:
         k, b, r = self.k, self.k.b, self.writes[n]
-        x, lanes, mask = b.load(self.sums[n], typ=vector_type(n.dtype, self.lanes)), self.lanes, None
-        if self._by_lanes(n):
-            mask = k.mask(self.axes[-1].count, I64(0), lanes)
-        else:
-            x, lanes = k.across(n, x, lanes), 1
-        if self._in_memory(n):
-            x = k.combined(n, k.load(n.dtype, addresses[r], lanes, mask), x)
-        k.store(x, n.dtype, addresses[r], mask)
+        totals = [b.load(total, typ=vector_type(n.dtype, self.lanes)) for total in self.sums[n]]
+        lanes = self.lanes
+        if not self._by_lanes(n):
+            totals, lanes = [k.across(n, x, lanes) for x in totals], 1
+        for v, x in enumerate(totals):
+            mask = self._mask_of(v) if self._by_lanes(n) else None
+            address = at(b, addresses[r], v * lanes * n.dtype.itemsize)
+            if self._in_memory(n):
+                x = k.combined(n, k.load(n.dtype, address, lanes, mask), x)
+            k.store(x, n.dtype, address, mask)
+
+    def _mask_of(self, v: int) -> ir.Value | None:
+        """Return the mask of a vector of the innermost loop, whose length is known; None for a whole vector."""
+        count: ir.Constant = self.axes[-1].count
+        whole = (v + 1) * self.lanes <= count.constant
+        return None if whole else self.k.mask(count, I64(v * self.lanes), self.lanes)
 
     def _vectors(self, depth: int, addresses: dict[Reference, ir.Value]) -> None:
         """Write the innermost loop, vector by vector."""
@@ -283,14 +302,12 @@ class LoopWriter:
                    if r in read and not self._moving(r, axis)}
         fixed: dict[Reference | Node, ir.Value] = {r: splat(b, x, self.lanes) for r, x in scalars.items()}
         count, whole = axis.count, self._whole_vectors(axis)
-
-        def body(i: ir.Value, addresses: dict[Reference, ir.Value]) -> None:
-            self._body(axis, i, None if whole else k.mask(count, i, self.lanes), addresses, fixed)
-
-        if self.one_vector:
-            body(I64(0), addresses)
-        else:
-            self._turns(depth, self.lanes, addresses, body)
+        for v in range(self.vectors):
+            self._body(axis, I64(v * self.lanes), self._mask_of(v), addresses, fixed, v)
+        if self.vectors:
+            return
+        self._turns(depth, self.lanes, addresses, lambda i, addresses: self._body(
+            axis, i, None if whole else k.mask(count, i, self.lanes), addresses, fixed))
 
     def _turns(self, depth: int, by: int, addresses: dict[Reference, ir.Value],
                body: Callable[[ir.Value, dict[Reference, ir.Value]], None]) -> None:
@@ -306,12 +323,12 @@ class LoopWriter:
                 body(i, addresses)
             return
         before, inside = dict(self.sums), dict(addresses)
-        for n, c in sums.items():
+        for n, chains in sums.items():
             if depth >= self._register(n):
-                self.sums[n] = c.open
+                self.sums[n] = [c.open for c in chains]
             else:
-                inside[self.writes[n]] = c.open
-        in_chains(k, count, by, list(sums.values()), lambda i: body(i, inside))
+                inside[self.writes[n]] = chains[0].open
+        in_chains(k, count, by, [c for chains in sums.values() for c in chains], lambda i: body(i, inside))
         self.sums.update(before)
 
     def _reduced(self, n: Node, depth: int) -> bool:
@@ -323,20 +340,21 @@ class LoopWriter:
         return not any(self._reduced(n, d) for d in range(register if depth >= register else 0, depth))
 
     def _chains(self, n: Node, depth: int, limit: int, turns: int | None,
-                addresses: dict[Reference, ir.Value]) -> InRegisters | InMemory:
+                addresses: dict[Reference, ir.Value]) -> Sequence[InRegisters | InMemory]:
         """Return the accumulators of a sum in a loop."""
         k, axis = self.k, self.axes[depth]
         if depth >= self._register(n):
-            return InRegisters(k, n, self.lanes, self.sums[n], limit, turns)
+            return [InRegisters(k, n, self.lanes, total, limit, turns) for total in self.sums[n]]
         chains = Memory("chains", n, axis.axes[0], axis.axes[-1], limit)
         k.chains[chains] = None
         inside = self._product([a for a in range(axis.axes[-1] + 1, len(self.loop.space)) if a not in n.params["axes"]])
-        return InMemory(k, n, inside, k.pointer(chains, n), addresses[self.writes[n]], limit, axis.count)
+        return [InMemory(k, n, inside, k.pointer(chains, n), addresses[self.writes[n]], limit, axis.count)]
 
     # -- one vector of elements --------------------------------------------------------------------------
 
     def _body(self, axis: Axis | None, i: ir.Value | None, mask: ir.Value | None, addresses: dict[Reference, ir.Value],
-              fixed: Mapping[Reference | Node, ir.Value]) -> None:
+              fixed: Mapping[Reference | Node, ir.Value], vector: int = 0) -> None:
+        self.vector = vector
         self.axis, self.i, self.mask, self.now, self.values = axis, i, mask, addresses, dict(fixed)
         for n in self.loop.nodes:
             if n.prim.kind == "reduce":
@@ -386,7 +404,8 @@ class LoopWriter:
         k, b = self.k, self.k.b
         x = self._value(self.reads[n, 0])
         if n in self.sums:
-            place, old = self.sums[n], b.load(self.sums[n], typ=x.type)
+            place = self.sums[n][self.vector if self._by_lanes(n) else 0]
+            old = b.load(place, typ=x.type)
             if self.mask is not None:
                 x = b.select(self.mask, x, k.identity(n, self.lanes))
             b.store(k.combined(n, old, x), place)

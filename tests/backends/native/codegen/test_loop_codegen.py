@@ -67,6 +67,18 @@ def test_lanes_fit_a_known_innermost_axis(length, dtype, lanes):
 
 
 @COMPILED
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("columns", [17, 20, 33, 64, 65, 130])
+@pytest.mark.parametrize("rows", [2, 33, 600])
+def test_sums_of_columns_in_registers(rows, columns, dtype):
+    """Accumulators of up to eight vectors stay in registers, and more lie in memory."""
+    x = (np.arange(rows * columns) % 7).reshape(rows, columns)
+    total, most = mg.compile(lambda x: (x.sum(0), (x * x).max(0)), backend="native")(x.astype(dtype))
+    assert total.tolist() == x.sum(0).tolist()
+    assert most.tolist() == (x * x).max(0).tolist()
+
+
+@COMPILED
 @pytest.mark.parametrize("n", LENGTHS)
 def test_every_number_of_elements(n):
     x = np.arange(3.0 * n).reshape(3, n)

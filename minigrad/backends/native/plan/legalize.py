@@ -1,4 +1,7 @@
-"""Legalization of a graph for the native backend: copies of values whose memory layout it cannot read."""
+"""Legalization of a graph for the native backend: copies of values whose memory layout it cannot read.
+
+The module also rewrites the operations that machine code computes better in another form.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from ....primitive import IN_ORDER
 from ..codegen.kernel import rows, unable
 from ..codegen.strides import access
 from ..kernels.steps import needs_contiguous
+from .thin_products import thin_products
 
 _LOOPS = (scan, packed_scan)
 
@@ -29,7 +33,7 @@ def legalize(graph: Graph, own_outputs: bool = False) -> Graph:
     own_outputs : bool
         Whether an output may not be a view of the statement's memory either, since the caller gives the address.
     """
-    graph = _copies(_gathered(graph))
+    graph = _copies(thin_products(_gathered(graph)))
     roles = Roles.of(graph)
     taken: set[Node] = set()
     outputs = []

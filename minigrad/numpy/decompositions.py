@@ -12,11 +12,14 @@ from ..graph import Node
 from ..ops import determinants
 from ..ops import linalg as la
 from ..ops.control import parts
-from ..ops.matrices import transposed
-from ..traced_array import Array, ArrayLike, as_array
-from ..tracing import number
+from ..ops.matrices import check_matrix, product, transposed
+from ..sizes import shown
+from ..symbolic import Dim, differs
+from ..traced_array import TABLE, Array, ArrayLike, as_array
+from ..tracing import guard_equal, number
 from .data_types import same_dtype
 from .dispatch import implements
+from .selections import sized
 
 
 def operands(name: str, *values: ArrayLike) -> list[Node]:
@@ -88,7 +91,20 @@ def qr(a: ArrayLike, mode: str = "reduced") -> tuple[Array, ...]:
     """Return the reduced QR decomposition."""
     if mode != "reduced":
         raise TraceError(at_user_line(f"np.linalg.qr with mode={mode!r}: only the reduced form is differentiable here"))
-    return _tuple("qr", parts(la.qr(*operands("qr", a))))
+    x, size = _with_rank("qr", a)
+    if size == x.shape[-1]:
+        return _tuple("qr", parts(la.qr(x)))
+    q, _ = parts(la.qr(Array(x)[..., :shown(size)]._node))  # of the first columns, which is that of all
+    return _tuple("qr", [q, la.triangle(product(transposed(q), x), lower=False)])
+
+
+def _with_rank(name: str, a: ArrayLike) -> tuple[Node, int | Dim]:
+    """Return a stack of matrices and the smaller of their sides, which the program computes if it differs."""
+    (x,) = operands(name, a)
+    m, n = check_matrix(name, x.types[0], square=False).shape[-2:]
+    if differs(m) or differs(n):
+        return (x, m) if m == n else sized(x, TABLE[np.minimum](*(as_array(shown(k)) for k in (m, n))))
+    return x, m if guard_equal(m, n) else min(number(m), number(n))
 
 
 @implements(np.linalg.svd)
@@ -102,8 +118,8 @@ def svd(a: ArrayLike, full_matrices: bool = True, compute_uv: bool = True,
 
 
 def _svd(a: ArrayLike, hermitian: bool = False) -> tuple[Array, ...]:
-    (x,) = operands("svd", a)
-    return _tuple("svd", parts(la.svd(la.mirrored(x) if hermitian else x)))
+    x, size = _with_rank("svd", a)
+    return _tuple("svd", parts(la.svd(la.mirrored(x) if hermitian else x, size=size)))
 
 
 @implements(np.linalg.svdvals)
@@ -114,15 +130,16 @@ def svdvals(x: ArrayLike, /) -> Array:
 
 @implements(np.linalg.matrix_rank)
 def matrix_rank(A: ArrayLike, tol: ArrayLike | None = None, hermitian: bool = False, *,
-                rtol: float | None = None) -> Array:
-    """Return the number of singular values above a tolerance, without a gradient."""
+                rtol: ArrayLike | None = None) -> Array:
+    """Return the number of singular values above a tolerance, without a gradient; 0 for an empty matrix."""
     x = as_array(A)
     if x.ndim < 2:
         return (x != 0).any().astype(int)
     s = _svd(x, hermitian)[1]
     if tol is None:
-        rtol = max(map(number, x._node.shape[-2:])) * float(np.finfo(s.dtype).eps) if rtol is None else rtol
-        tol = s.max(axis=-1, keepdims=True) * as_array(rtol).astype(s.dtype)[..., None]
+        if rtol is None:
+            rtol = TABLE[np.maximum](*map(as_array, x.shape[-2:])) * float(np.finfo(s.dtype).eps)
+        tol = s.max(axis=-1, keepdims=True, initial=0) * as_array(rtol).astype(s.dtype)[..., None]
     else:
         tol = as_array(tol)[..., None]
     return (s > tol).sum(axis=-1)

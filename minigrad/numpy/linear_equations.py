@@ -12,7 +12,8 @@ from ..graph import ArrayType, Node, full
 from ..ops import linalg as la
 from ..ops.elementwise import eq
 from ..ops.matrices import choose, transposed
-from ..symbolic import size_of
+from ..sizes import shown
+from ..symbolic import Dim, differs, size_of
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import guard_equal, number
 from .arguments import as_int, broadcast_node, broadcast_shapes
@@ -20,7 +21,7 @@ from .creation import zeros_like
 from .decompositions import cholesky, matrix_rank, operands, svdvals
 from .dispatch import LINALG, any_traced, implements
 from .elementwise import where
-from .manipulation import at_least, expand_dims, reshape, transpose
+from .manipulation import at_least, broadcast_to, expand_dims, reshape, transpose
 from .products import matmul
 
 # -- equations -----------------------------------------------------------------------------------------------
@@ -121,10 +122,9 @@ def pinv(a: ArrayLike, rcond: float | None = None, hermitian: bool = False, *,
         x = la.mirrored(x)
     if any_traced([rcond, rtol]):
         raise TraceError(at_user_line("np.linalg.pinv with a traced tolerance: it must be a number"))
-    if rtol is None or isinstance(rtol, _NoValueType):
-        largest = max(map(number, x.shape[-2:])) * float(np.finfo(x.dtype).eps)
-        rtol = largest if rtol is None else 1e-15 if rcond is None else rcond
-    return Array(la.pinv(x, rcond=float(rtol)))
+    if isinstance(rtol, _NoValueType):
+        rtol = 1e-15 if rcond is None else rcond
+    return Array(la.pinv(x, rcond=rtol if rtol is None else float(rtol)))
 
 
 @implements(np.linalg.lstsq)
@@ -137,12 +137,22 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: float | None = None) -> tuple[Array
     m, r = map(Array, operands("lstsq", a, b))
     if m.ndim != 2 or r.ndim not in (1, 2):
         raise ShapeError(at_user_line(f"np.linalg.lstsq({m._node.type}, {r._node.type}): needs a matrix"))
-    rows, columns = map(number, m._node.shape)
-    rcond = float(np.finfo(m.dtype).eps) * max(rows, columns) if rcond is None else float(rcond)
-    x = matmul(Array(la.pinv(m._node, rcond=max(rcond, 0.0))), r)
+    rcond = None if rcond is None else max(float(rcond), 0.0)
+    x = matmul(Array(la.pinv(m._node, rcond=rcond)), r)
     off = matmul(m, x) - r
-    residuals = at_least(1, (off * off).sum(axis=0)) if rows > columns else zeros_like(x, shape=(0,))
+    residuals, more = at_least(1, (off * off).sum(axis=0)), _more(*m._node.shape)
+    if isinstance(more, Array):
+        residuals = residuals[broadcast_to(more, residuals.shape)]
+    elif not more:
+        residuals = zeros_like(x, shape=(0,))
     return x, residuals, matrix_rank(m, rtol=rcond).astype(np.int32), svdvals(m)
+
+
+def _more(rows: int | Dim, columns: int | Dim) -> bool | Array:
+    """Return whether there are more rows than columns, a traced value if that differs between examples."""
+    if differs(rows) or differs(columns):
+        return as_array(shown(rows)) > as_array(shown(columns))
+    return number(rows) > number(columns)
 
 
 @implements(np.linalg.tensorinv)

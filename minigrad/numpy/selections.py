@@ -13,6 +13,7 @@ from ..ops import elementwise as ew
 from ..ops import selection
 from ..ops.broadcast import broadcast_along
 from ..ops.constants import iota, size_, size_scalar
+from ..ops.control import barrier
 from ..ops.shape import reshape
 from ..primitive import key_of_any
 from ..sizes import shown
@@ -152,6 +153,12 @@ def _unraveled(flat: Node, mask: Node) -> list[Node]:
         out.append(ew.mod(flat, width))
         flat = ew.floor_divide(flat, width)
     return [flat, *reversed(out)]
+
+
+def sized(x: Node, count: Array) -> tuple[Node, Dim]:
+    """Return `x`, which waits for its definition, and a size whose number the program computes: `count`."""
+    size, defined = _sized(ew.cast_to(count._node, _INT))
+    return barrier(x, defined), size
 
 
 def _sized(count: Node) -> tuple[Dim, Node]:

@@ -32,10 +32,12 @@ from ..axes import subscripts
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node, Params, TupleType, full, zeros_like
 from ..primitive import ArrayNamespace, Rewriter, Sample, broadcast_leading, fail, move_axis
-from ..symbolic import Dim
+from ..symbolic import Dim, differs
 from ..tracing import guard_equal, guard_equal_shapes, number
+from .broadcast import broadcast_along
+from .constants import size_scalar
 from .control import parts
-from .elementwise import eq, ge, gt, where
+from .elementwise import eq, ge, gt, le, where
 from .matrices import (
     by_column,
     by_row,
@@ -120,11 +122,13 @@ solve = on_matrices(
     samples=lambda: [Sample((normal(1, 3, 3), normal(2, 3, 2))), Sample((normal(3, 2, 2, 2), normal(4, 2, 2, 1)))])
 
 
+_INT = np.dtype(np.int64)
 _LARGE = 24  # rows from which a stack of systems is solved sooner by a call for each than by NumPy's elimination
 
 
-def _triangle(x: Node, lower: bool) -> Node:
-    return choose(ge, x) if lower else transposed(choose(ge, transposed(x)))
+def triangle(x: Node, lower: bool) -> Node:
+    """Return one triangle of a matrix, with zeros in the other."""
+    return choose(ge if lower else le, x)
 
 
 def _triangular_eval(xp: ArrayNamespace, a: np.ndarray, b: np.ndarray, *, lower: bool) -> Any:
@@ -135,11 +139,11 @@ def _triangular_eval(xp: ArrayNamespace, a: np.ndarray, b: np.ndarray, *, lower:
 
 def _triangular_vjp(g: Node, x: Node, a: Node, b: Node, *, lower: bool) -> list[Node]:
     back = triangular_solve(transposed(a), g, lower=not lower)
-    return [-_triangle(product(back, transposed(x)), lower), back]
+    return [-triangle(product(back, transposed(x)), lower), back]
 
 
 def _triangular_jvp(ts: Sequence[Node | None], x: Node, a: Node, b: Node, *, lower: bool) -> Node:
-    da_x = None if ts[0] is None else product(_triangle(ts[0], lower), x)
+    da_x = None if ts[0] is None else product(triangle(ts[0], lower), x)
     return triangular_solve(a, _moved(ts[1], da_x), lower=lower)
 
 
@@ -159,7 +163,7 @@ inv = on_matrices(
     samples=partial(matrix_samples, (3, 3), (2, 2, 2), (1, 1)))
 
 
-def _pinv_type(t: ArrayType, *, rcond: float) -> ArrayType:
+def _pinv_type(t: ArrayType, *, rcond: float | None) -> ArrayType:
     check_matrix("pinv", t, square=False)
     return ArrayType((*t.shape[:-2], t.shape[-1], t.shape[-2]), t.dtype)
 
@@ -169,24 +173,25 @@ def _rest(x: Node, p: Node, a: Node) -> Node:
     return x - product(product(x, p), a)
 
 
-def _pinv_vjp(g: Node, p: Node, a: Node, *, rcond: float) -> list[Node]:
+def _pinv_vjp(g: Node, p: Node, a: Node, *, rcond: float | None) -> list[Node]:
     pt, gt = transposed(p), transposed(g)
     left, right = product(gt, product(p, pt)), product(product(pt, p), gt)
     return [left - product(a, product(p, left)) + _rest(right, p, a) - product(product(pt, g), pt)]
 
 
-def _pinv_jvp(ts: Sequence[Node], p: Node, a: Node, *, rcond: float) -> Node:
+def _pinv_jvp(ts: Sequence[Node], p: Node, a: Node, *, rcond: float | None) -> Node:
     t, tt, pt = ts[0], transposed(ts[0]), transposed(p)
     left, right = product(product(p, pt), tt), product(tt, product(pt, p))
     return _rest(left, a, p) + right - product(p, product(a, right)) - product(product(p, t), p)
 
 
-# The pseudo-inverse, whose derivative (Golub and Pereyra, 1973) holds where the rank is constant.
+# The pseudo-inverse, whose derivative (Golub and Pereyra, 1973) holds where the rank is constant. `rcond` is None for
+# the round-off of the larger side.
 pinv = on_matrices(
-    "pinv", _pinv_type, lambda xp, a, *, rcond: np.linalg.pinv(a, rcond=rcond) if xp is np else
-    xp.linalg.pinv(a, rtol=rcond), _pinv_vjp, _pinv_jvp, flops=leading_flops(lambda m, n: 14 * m * n * n + 8 * n**3),
-    axes=subscripts("... m! n! -> ... n! m!"),
-    samples=lambda: [Sample((normal(1, *s),), {"rcond": 1e-15}) for s in ((3, 3), (4, 2), (2, 2, 3), (1, 1))])
+    "pinv", _pinv_type, lambda xp, a, *, rcond: xp.linalg.pinv(a, rtol=rcond), _pinv_vjp, _pinv_jvp,
+    flops=leading_flops(lambda m, n: 14 * m * n * n + 8 * n**3), axes=subscripts("... m! n! -> ... n! m!"),
+    samples=lambda: [Sample((normal(1, *s),), {"rcond": rcond})
+                     for s, rcond in (((3, 3), 1e-15), ((4, 2), None), ((2, 2, 3), 1e-15), ((1, 1), None))])
 
 # -- factorisations --------------------------------------------------------------------------------------
 
@@ -246,7 +251,7 @@ eigh = on_matrices(
 def _qr_type(t: ArrayType) -> TupleType:
     check_matrix("qr", t, square=False)
     m, n = t.shape[-2:]
-    if not guard_equal(m, n) and number(m) < number(n):
+    if not (guard_equal(m, n) or differs(m) or differs(n)) and number(m) < number(n):
         raise fail("qr", "the matrix has more columns than rows", t, hint="Factorise its first columns")
     return TupleType((t, ArrayType((*t.shape[:-2], n, n), t.dtype)))
 
@@ -279,39 +284,45 @@ qr = on_matrices(
     samples=partial(matrix_samples, (3, 3), (4, 2), (2, 3, 2), (1, 1)))
 
 
-def _svd_type(t: ArrayType) -> TupleType:
+def _svd_type(t: ArrayType, *, size: int | Dim) -> TupleType:
     check_matrix("svd", t, square=False)
     *lead, m, n = t.shape
-    k = m if guard_equal(m, n) else min(number(m), number(n))
-    return TupleType(tuple(ArrayType((*lead, *shape), t.dtype) for shape in ((m, k), (k,), (k, n))))
+    return TupleType(tuple(ArrayType((*lead, *shape), t.dtype) for shape in ((m, size), (size,), (size, n))))
 
 
-def _outside(basis: Node, x: Node) -> Node:
-    """Return the part of the columns of `x` that the columns of `basis` do not span."""
-    return x - product(basis, product(transposed(basis), x))
+def _outside(basis: Node, x: Node, s: Node) -> Node | None:
+    """Return the part of the columns of ``x / s`` that those of `basis` do not span; None for a square basis."""
+    m, k = basis.shape[-2:]
+    if guard_equal(m, k):
+        return None
+    rest = _over(x, by_column(s, x))
+    if differs(m) or differs(k):  # a basis may be square in some examples
+        wide, high = (broadcast_along(size_scalar(n, _INT), x.shape, tuple(range(x.ndim))) for n in (k, m))
+        rest = where(gt(high, wide), rest, zeros_like(rest))
+    return rest - product(basis, product(transposed(basis), rest))
+
+
+def _sum(a: Node, b: Node | None) -> Node:
+    return a if b is None else a + b
 
 
 def _svd_gaps(s: Node, x: Node) -> Node:
     return _gaps(s, x) * (by_column(s, x) + by_row(s, x))
 
 
-def _svd_vjp(g: Sequence[Node], out: Node, a: Node) -> list[Node]:
+def _svd_vjp(g: Sequence[Node], out: Node, a: Node, *, size: int | Dim) -> list[Node]:
     u, s, vh = parts(out)
     gu, gs, gv = g[0], g[1], transposed(g[2])
     j, k = (product(transposed(u), gu), product(vh, gv))
     gaps = _svd_gaps(s, j)
     j, k = (choose(eq, zeros_like(x), _over(x, gaps)) for x in (j, k))
     middle = choose(eq, by_row(gs, j)) + (j + transposed(j)) * by_column(s, j) + by_row(s, k) * (k + transposed(k))
-    left = product(u, middle)
-    if not guard_equal(*u.shape[-2:]):
-        left = left + _outside(u, _over(gu, by_column(s, gu)))
-    back = product(left, vh)
-    if not guard_equal(*vh.shape[-2:]):
-        back = back + product(u, transposed(_outside(transposed(vh), _over(gv, by_column(s, gv)))))
-    return [back]
+    back = product(_sum(product(u, middle), _outside(u, gu, s)), vh)
+    beyond = _outside(transposed(vh), gv, s)
+    return [_sum(back, None if beyond is None else product(u, transposed(beyond)))]
 
 
-def _svd_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node, Node]:
+def _svd_jvp(ts: Sequence[Node], out: Node, a: Node, *, size: int | Dim) -> tuple[Node, Node, Node]:
     u, s, vh = parts(out)
     v, t = transposed(vh), ts[0]
     to_u, to_v = product(t, v), product(transposed(t), u)
@@ -320,16 +331,13 @@ def _svd_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node, Node]:
     row, column = by_row(s, p), by_column(s, p)
     du = product(u, choose(eq, zeros_like(p), _over(p * column + row * pt, gaps)))
     dv = product(v, choose(eq, zeros_like(p), _over(row * p + pt * column, gaps)))
-    if not guard_equal(*u.shape[-2:]):
-        du = du + _outside(u, _over(to_u, by_column(s, to_u)))
-    if not guard_equal(*vh.shape[-2:]):
-        dv = dv + _outside(v, _over(to_v, by_column(s, to_v)))
-    return du, diagonal(p), transposed(dv)
+    return _sum(du, _outside(u, to_u, s)), diagonal(p), transposed(_sum(dv, _outside(v, to_v, s)))
 
 
-# Reduced: U (m, k), s (k) and Vᵀ (k, n), with k the smaller of m and n.
+# Reduced: U (m, k), s (k) and Vᵀ (k, n), with `size` k the smaller of m and n.
 svd = on_matrices(
-    "svd", _svd_type, lambda xp, a: tuple(xp.linalg.svd(a, full_matrices=False)), _svd_vjp, _svd_jvp,
+    "svd", _svd_type, lambda xp, a, *, size: tuple(xp.linalg.svd(a, full_matrices=False)), _svd_vjp, _svd_jvp,
     flops=leading_flops(lambda m, n: 14 * m * n * n + 8 * n**3),
-    axes=subscripts("... m! n! -> ... m! k!, ... k!, ... k! n!"),
-    samples=partial(matrix_samples, (3, 3), (4, 2), (2, 4), (2, 3, 2), (1, 1)))
+    axes=subscripts("... m! n! -> ... m! k!, ... k!, ... k! n!"), hidden_params=frozenset({"size"}),
+    samples=lambda: [Sample(s.arrays, {"size": min(s.arrays[0].shape[-2:])})
+                     for s in matrix_samples((3, 3), (4, 2), (2, 4), (2, 3, 2), (1, 1))])

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import interpreters
 from ..graph import ArrayType, Graph, Node, full
 from ..ops.broadcast import broadcast_along
 from ..ops.constants import iota, size_scalar
@@ -42,6 +43,8 @@ class _Example:
         domains = [b.rows.domain(t.shape) for t in types]
         each: list[Domain] = [(n,) for domain in domains for n in domain]
         self.rows = {d: Dim.new("rows", rows=True) for d in dict.fromkeys([*each, *filter(None, domains)])}
+        self.sizes = {d[0].symbol: n for d, n in self.rows.items()
+                      if len(d) == 1 and isinstance(d[0], Dim) and d[0].symbol}
 
     def operand(self, old: Node) -> tuple[Node, Node]:
         """Return an input of the pass, and the operand of one example that it holds."""
@@ -85,7 +88,7 @@ def _each(b: Batching, node: Node, xs: Inputs) -> Any:
     """Apply an operation on matrices to one example after the other."""
     example = _Example(b, [*(i.types[0] for i in node.inputs), *node.types])
     pairs = [example.operand(old) for old in node.inputs]
-    found = node.prim(*(x for _, x in pairs), **node.params)
+    found = node.prim(*(x for _, x in pairs), **interpreters.concrete(node.params, example.sizes))
     results = parts(found) if len(node.types) > 1 else [found]
     outputs = [example.result(x, t.shape) for x, t in zip(results, node.types, strict=True)]
     counts = [placeholder(ArrayType((example.one,), _INT)) for _ in example.rows]

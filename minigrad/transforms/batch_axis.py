@@ -100,13 +100,12 @@ class Reading:
         """
         nodes = list(nodes)
         # the rows of each example, whose sum is the size that a node defines: others may read them before that node
-        counts = {n.inputs[0].inputs[0]: self.cut.defined[s] for s, n in definitions(nodes).items()
-                  if s in self.cut.defined}
+        counts = {n.inputs[0].inputs[0]: s for s, n in definitions(nodes).items() if s in self.cut.defined}
         for node in nodes:
             if node not in self.roles:
                 self.roles[node] = self._role(node, [self.roles.get(i, SHARED) for i in node.inputs])
-                if node in counts and self.facts_of(node).count is None:
-                    self.facts[node] = replace(self.facts_of(node), count=counts[node])
+                if node in counts and not self.cut.counts(counts[node], self.facts_of(node).count):
+                    self.facts[node] = replace(self.facts_of(node), count=self.cut.defined[counts[node]])
         for node in nodes:
             if any(i in self.local and node not in self.local[i] for i in node.inputs):
                 raise Mixes(node, "it uses a number of rows of the part, which an index needs, for another value")

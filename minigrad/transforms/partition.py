@@ -80,6 +80,15 @@ class Cut:
             self.totals[symbol] = Dim.of(symbol)
             self.add_rows(Dim.of(symbol), self.defined[symbol])
 
+    def counts(self, symbol: Symbol, count: Size | None) -> bool:
+        """Return whether the rows of an example for a defined size are a new product of its other sizes; enter it."""
+        monomial, factor = count.terms[0] if isinstance(count, Dim) and len(count.terms) == 1 else ((), 0)
+        if factor != 1 or monomial in self.rows:
+            return False
+        self.rows[monomial], self._products[symbol] = Dim.of(symbol), size_of(map(Dim.of, monomial))
+        self._known.clear()
+        return True
+
     def is_defined(self, shape: Iterable[Size]) -> bool:
         """Return whether a shape has a size that the values of a part define."""
         return any(type(n) is Dim and not n.symbols.isdisjoint(self.defined) for n in shape)

@@ -40,6 +40,14 @@ def test_rank_counts_singular_values_above_the_tolerance():
     np.testing.assert_allclose(mg.compile(np.linalg.svdvals)(x), [3, 1e-3, 0], atol=1e-15)
 
 
+def test_qr_of_a_wide_matrix_is_that_of_its_first_columns():
+    x = np.array([[3.0, 0.0, 5.0], [4.0, 5.0, 10.0]])
+    q, r = mg.compile(lambda x: tuple(np.linalg.qr(x)))(x)
+    np.testing.assert_allclose(np.abs(q), [[0.6, 0.8], [0.8, 0.6]])
+    np.testing.assert_allclose(np.abs(r), [[5, 4, 11], [0, 3, 2]], atol=1e-15)
+    mg.check_grads(lambda x: np.sum(np.linalg.qr(x)[1] ** 3) + np.sum(np.linalg.qr(x)[0] ** 3), (x,))
+
+
 def test_a_full_basis_is_refused():
     with pytest.raises(mg.TraceError, match="full_matrices=False"):
         mg.trace(np.linalg.svd)(np.ones((2, 3)))

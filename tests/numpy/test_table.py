@@ -272,7 +272,7 @@ CASES = {
     "slogdet": [call(SQ), call(-SQ), call(SQ2)],
     "eigh": [call(PD, smooth=False)],
     "eigvalsh": [call(PD), call(np.stack([PD, 2 * PD])), *[call(x, u) for x in (SQ, SQ2, np.tril(SQ)) for u in "LUu"]],
-    "qr": [call(SQ), call(M.T.copy())],
+    "qr": [call(SQ), call(M.T.copy()), call(M)],
     "svd": [call(M, full_matrices=False, smooth=False), call(SQ, compute_uv=False),
             call(SQ, compute_uv=False, hermitian=True), call(M, compute_uv=False)],
     "matrix_power": [call(SQ, n) for n in (0, 1, 2, 3, 5, -1, -2)] + [call(SQ2, 3),

@@ -35,7 +35,10 @@ WORKS = {
                "np.argsort(x @ x.T, axis=1)[:, :2]", "np.sort(x @ x.T, axis=0)", "np.median(x @ x.T, axis=1)"],
     "matrices": ["x @ x.T @ x", "np.linalg.matrix_power(x @ x.T, 2)", "np.linalg.solve(x @ x.T + mnp.eye(n), x)",
                  "np.linalg.inv(x @ x.T + mnp.eye(n))", "np.linalg.slogdet(x @ x.T + mnp.eye(n))[1]",
-                 "np.linalg.cholesky(x @ x.T + mnp.eye(n))", "np.linalg.eigvalsh(x @ x.T)[-1]"],
+                 "np.linalg.cholesky(x @ x.T + mnp.eye(n))", "np.linalg.eigvalsh(x @ x.T)[-1]",
+                 "np.linalg.svd(x, full_matrices=False)[1]", "np.linalg.qr(x)[1]", "np.linalg.pinv(x)",
+                 "np.linalg.lstsq(x, x[:, 0])[0]", "np.polyfit(x[:, 0], x[:, 1], 1)", "np.linalg.matrix_rank(x)",
+                 "np.linalg.norm(x, 'nuc')", "np.linalg.cond(x)"],
     "sizes": ["x.sum() / n", "np.sqrt(n)", "np.where(n > 3, 1.0, 0.0)", "np.where(n == 3, 1.0, 0.0)", "n // 2 + n % 2",
               "np.maximum(n, 4)"],
     "of `minigrad.numpy`": ["mnp.arange(n)", "mnp.arange(1, n, 2)", "mnp.linspace(0, 1, n)", "mnp.zeros((n, 2))",
@@ -46,8 +49,7 @@ WORKS = {
 REFUSED = {
     "a size that Python needs": (["range(n)", "len(x)", "min(n, 3)", "1.0 if n == 3 else 0.0"],
                                  "np.minimum, np.where, np.equal; mg.scan for loops"),
-    "matrices that are not square": (["np.linalg.svd(x)", "np.linalg.lstsq(x, x[:, 0])", "np.linalg.pinv(x)",
-                                      "np.polyfit(x[:, 0], x[:, 1], 1)"], "np.linalg.solve(x.T @ x, x.T @ y)"),
+    "a full basis": (["np.linalg.svd(x)", "np.linalg.qr(x, mode='complete')"], "full_matrices=False; the reduced QR"),
     "sets": (["np.unique(x)", "np.bincount((x[:, 0] > 0).astype(int))"], "np.sort and np.diff; mg.segment_sum"),
     "transforms": (["mnp.fft.rfft_parts(x[:, 0])"], "products with np.cos and np.sin")}
 

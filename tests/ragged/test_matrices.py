@@ -37,6 +37,33 @@ LOSSES = {
     "products": lambda p, g: np.sum(np.linalg.matrix_power(kernel(p, g.x), 3) @ g.x)}
 
 
+def reconstructed(p, g):
+    """Return a function of all three results of `svd` that does not depend on signs."""
+    u, s, vh = np.linalg.svd(bent(p, g), full_matrices=False)
+    return np.sum((u @ (np.sqrt(s)[:, None] * vh)) ** 3)
+
+
+def bent(p, g):
+    """Return a matrix with a row per point, nonlinear in p."""
+    return g.x * np.exp(p * g.x) + p * g.y[:, None]
+
+
+def upper(p, g):
+    q, r = np.linalg.qr(bent(p, g))
+    return np.sum(r @ np.array([1.0, 2.0, -0.5])) + np.sum(q * q * q)
+
+
+# Of a row per point: taller than wide, wider than tall, square, or empty.
+LOSSES |= {
+    "svdvals": lambda p, g: np.sum(np.linalg.svdvals(bent(p, g)) ** 3), "svd": reconstructed, "qr": upper,
+    "svdvals of a transpose": lambda p, g: np.sum(np.sqrt(np.linalg.svdvals(bent(p, g).T))),
+    "pinv": lambda p, g: np.sum(np.linalg.pinv(bent(p, g)) ** 2),
+    "lstsq": lambda p, g: np.sum(np.linalg.lstsq(bent(p, g), g.y)[0] ** 2),
+    "residuals": lambda p, g: np.sum(np.linalg.lstsq(bent(p, g), g.y)[1]),
+    "nuclear norm": lambda p, g: np.linalg.norm(bent(p, g), "nuc"),
+    "polyfit": lambda p, g: np.sum(np.polyfit(np.append(p * g.x[:, 0], [1, 2]), np.append(g.y, [0.5, 0.3]), 1) ** 2)}
+
+
 def close(have, want, tolerance=1e-8):
     np.testing.assert_allclose(have, want, rtol=tolerance, atol=1e-12)
 
@@ -94,6 +121,35 @@ def test_matrices_of_two_axes_and_of_shared_values():
     for det, product, c in zip(dets, products, examples, strict=True):
         close(det, f(P, c)[0])
         close(product, c.a @ c.b @ c.a)
+
+
+def test_sides_that_differ_equal_numpy():
+    """The shapes too are those of NumPy's results for each example, residuals included."""
+    def f(x, y):
+        return (*np.linalg.svd(x, full_matrices=False), *np.linalg.qr(x), *np.linalg.lstsq(x, y), np.linalg.pinv(x.T),
+                np.linalg.pinv(x, rtol=None))
+
+    examples = points((4, 1, 3, 2, 5, 3))
+    run = mg.compile(mg.vmap(lambda g: f(g.x, g.y)))
+    for some in (examples, examples[::-1], examples[1:3]):
+        results = [r.unbatch() if isinstance(r, mg.Batch) else r for r in run(mg.batch(some))]
+        for k, g in enumerate(some):
+            for have, want in zip(results, f(g.x, g.y), strict=True):
+                assert np.shape(have[k]) == np.shape(want)
+                close(have[k], want)
+    assert len(run.entries) == 1
+
+
+def test_rank_norms_and_condition_of_sides_that_differ():
+    examples = points((4, 1, 3, 7))
+    examples[0].x[:, 2] = examples[0].x[:, 1]
+    for f in (np.linalg.matrix_rank, np.linalg.cond, lambda x: np.linalg.norm(x, 2), lambda x: np.linalg.norm(x, -2)):
+        if f is np.linalg.cond:
+            examples = examples[1:]
+        close(mg.vmap(lambda g, f=f: f(g.x))(mg.batch(examples)), [f(g.x) for g in examples])
+    with pytest.raises(ValueError, match="example 1 has no rows"):
+        mg.vmap(lambda g: np.linalg.norm(g.x, 2))(mg.batch(points((2, 0))))
+    close(mg.vmap(lambda g: np.linalg.matrix_rank(g.x))(mg.batch(points((2, 0)))), [2, 0])
 
 
 def test_a_singular_matrix_is_an_error():

@@ -3,8 +3,9 @@
 Indices become positions first, one integer for each: a step per index array adds its contribution, and sets the flag
 for an index out of range. A scatter then reads the rows in order, and neighbouring rows of one position as one run,
 whose sum stays in registers. Each piece of parallel work owns some of the result's rows and columns and takes the rows
-that go there, in order: so each element is the same chain of additions for any number of threads. If indices are
-sorted, as those of graphs in a batch, the rows of a piece are contiguous, and the scatter is a segment sum.
+that go there, in order: so each element is the same chain of additions for any number of threads. `run_lists` names
+the runs of each piece. If indices are sorted, as segment ids are, the rows of a piece are contiguous, and the scatter
+is a segment sum.
 
 Sums of floats follow `ops.accumulators`: a long run is added up in chains; single elements are collected in float64;
 and where positions get many rows on average, sums are float64 in memory, too, and another step rounds them.
@@ -29,19 +30,23 @@ from ....symbolic import Dim, size_of
 from ..codegen import expressions as ex
 from ..codegen import step_codegen
 from ..codegen.emit import Emitter
-from ..codegen.step_codegen import HEAD, Request, Step, step, step_code, widths
+from ..codegen.step_codegen import HEAD, Place, Request, Step, step, step_code, widths
 from ..codegen.strides import View
-from ..llvm.builder import at, least
+from ..llvm.builder import ONE, at, least
 from ..llvm.values import I1, I32, I64, PTR, VOID, any_lane, constant, splat
 from .copies import copy
+from .run_lists import TABLE, blocks_of, in_order, place, run_lists, shift_of
 
 POSITION = 8  # bytes
 _PIECE = 1 << 14  # indices of one piece of parallel work
 _COLUMNS = 1024  # bytes of a row that are worth a piece of their own
-_NARROW = 128  # bytes of a row below which adding it takes no longer than skipping it
-_PIECES = 8  # pieces of rows at most, as each reads all indices
+_EACH = 4  # pieces of rows for each thread, at least, so that crowded rows have company
+_LISTED = 1 << 19  # elements from which lists of runs pay
+_SINGLES = 4  # threads beyond which they pay for rows of one element, too
 _LINE, _LINES = 64, 16  # bytes of a cache line; lines of a row that are prefetched
+_AHEAD = 16  # runs between a prefetch and its use
 _LANES = 8
+_INT = np.dtype(np.int64)
 
 
 def positions(r: Request, sizes: Sequence[int], strides: Sequence[int]) -> list[Step]:
@@ -92,30 +97,37 @@ def scatter(r: Request) -> list[Step]:
     n, count = len(r.xs) - 1, math.prod(r.xs[1].shape)
     rows, columns = math.prod(to.shape[:n]), math.prod(to.shape[n:])
     steps = positions(r, to.shape[:n], [math.prod(to.shape[k + 1:n]) for k in range(n)])
-    across = min(max(columns * dtype.itemsize // _COLUMNS, 1), team)
-    down, narrow = min(-(-team // across), _PIECES), columns * dtype.itemsize < _NARROW
-    if narrow and count * columns < step_codegen.SERIAL:
-        down = 1
     memory, sums = dtype, to[:2]
+    places = count * POSITION
+    table, runs, wide = (_behind(r.room, k) for k in (places, places + TABLE, 2 * places + TABLE))
     if by is ADD and scattered(dtype) != dtype and crowded(count, rows):
-        memory, sums = scattered(dtype), (r.room[0], r.room[1] + count * POSITION)
-    code = step_code(_scatter_single if columns == 1 else _scatter_rows, by, dtype, memory)
-    lines = 0 if narrow or down == 1 else min(-(-columns * dtype.itemsize // _LINE), _LINES)
-    steps += step(code, team, count * columns, (rows, columns), (-(-rows // down), -(-columns // across)),
-                  r.room, r.xs[0], sums, count, lines, narrow and down > 1)
+        memory, sums = scattered(dtype), wide
+    across = min(max(columns * dtype.itemsize // _COLUMNS, 1), team)
+    listed = team > 1 and count * columns >= _LISTED and (columns > 1 or team > _SINGLES)
+    pieces = (_EACH if listed else 1) * -(-team // across) if count * columns >= step_codegen.SERIAL else 1
+    shift = shift_of(rows, pieces)
+    if listed:
+        steps += run_lists(r.room, count, rows, shift, table, runs, team)
+    code = step_code(_scatter_single if columns == 1 else _scatter_rows, by, dtype, memory, listed)
+    steps += step(code, team, count * columns, (rows, columns), (1 << shift, -(-columns // across)),
+                  r.room, r.xs[0], sums, count, table, runs, shift, blocks_of(count))
     if memory != dtype:
         steps += step(step_code(_rounding, dtype), team, rows * columns, (rows * columns, 1), (_PIECE, 1), sums, to)
     return steps
 
 
+def _behind(place: Place, nbytes: int) -> Place:
+    return place[0], place[1] + nbytes
+
+
 def room(updates: Node, index: Node) -> int | Dim:
     """Return the bytes that `scatter` needs beside operands and result.
 
-    They hold positions, and sums in float64: where `crowded` asks for these, they are so few that they take less than a
-    byte per update.
+    They hold positions, lists of runs, and sums in float64: where `crowded` asks for these, they are so few that they
+    take less than a byte per update.
     """
     sums = size_of(updates.shape) if scattered(updates.dtype) != updates.dtype else 0
-    return size_of(index.shape) * POSITION + sums
+    return 2 * size_of(index.shape) * POSITION + TABLE + sums
 
 
 def _rounding(dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
@@ -126,36 +138,131 @@ def _rounding(dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> Non
         code.store(ex.cast(code.b, x, wide, dtype), dtype, code.element(to, k, dtype.itemsize))
 
 
-def _scatter_rows(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
-    b, item, wide = code.b, dtype.itemsize, np.dtype(np.int64)
-    _, _, left, right = ranges
-    targets, updates, to = (code.address(HEAD + k) for k in (0, 2, 4))
-    count, nbytes = code.number(HEAD + 6), code.e.mul(code.number(4), I64(item))
-    ordered = _is_sorted(code, targets, count)
-    low, high, first, stop = _own(code, targets, count, ranges, ordered)
-    row_of = code.e.mul(code.number(4), I64(memory.itemsize))
-    with code.counting(low, high) as row:
+def _scatter_rows(by: Combiner, dtype: np.dtype, memory: np.dtype, listed: bool, code: Emitter,
+                  ranges: Sequence[ir.Value]) -> None:
+    b, item = code.b, dtype.itemsize
+    updates, to = (code.address(HEAD + k) for k in (2, 4))
+    nbytes, row_of = (code.e.mul(code.number(4), I64(t.itemsize)) for t in (dtype, memory))
+    own, (_, _, left, right) = _Own(code, ranges, listed), ranges
+    with code.counting(own.low, own.high) as row:
         start = at(b, to, b.mul(row, row_of))
         for column, width in code.chunks(left, right, _row_widths(dtype)):
             code.store(ex.identity(by, memory, width), memory, code.element(start, column, memory.itemsize))
-    lines = b.select(ordered, I64(0), code.number(HEAD + 7))
-    with code.repeated(lambda: b.icmp_signed("<", code.get(first), code.get(stop))):
-        begin = code.get(first)
+
+    def visit(begin: ir.Value, end: ir.Value, row: ir.Value) -> None:
         source = at(b, updates, b.mul(begin, nbytes))
-        _fetch(code, source, lines)
-        row = code.load(wide, code.element(targets, begin, POSITION))
-        end = _run_end(code, targets, begin, count, row)
-        b.store(end, first)
-        with b.if_then(b.and_(b.icmp_signed(">=", row, low), b.icmp_signed("<", row, high))):
-            target, length = at(b, to, b.mul(row, row_of)), b.sub(end, begin)
-            for column, width in code.chunks(left, right, _row_widths(dtype)):
-                address = code.element(target, column, memory.itemsize)
-                first_row = code.element(source, column, item)
+        target, length = at(b, to, b.mul(row, row_of)), b.sub(end, begin)
+        for column, width in code.chunks(left, right, _row_widths(dtype)):
+            address = code.element(target, column, memory.itemsize)
+            first_row = code.element(source, column, item)
 
-                def load(k: ir.Value, width: int = width, row: ir.Value = first_row) -> ir.Value:
-                    return code.load(dtype, at(b, row, b.mul(k, nbytes)), width)
+            def load(k: ir.Value, width: int = width, row: ir.Value = first_row) -> ir.Value:
+                return code.load(dtype, at(b, row, b.mul(k, nbytes)), width)
 
-                _collect(by, dtype, memory, code, address, width, length, load)
+            _collect(by, dtype, memory, code, address, width, length, load)
+
+    own.each_run(updates, nbytes, visit)
+
+
+class _Own:
+    """The rows that a piece owns, ``low`` to ``high``, and its runs of indices.
+
+    Sorted indices are cut where the rows are. Others come by list, or the first piece owns all rows: where lists would
+    take as long as adding.
+    """
+
+    def __init__(self, code: Emitter, ranges: Sequence[ir.Value], listed: bool):
+        b, self.code, self.listed = code.b, code, listed
+        low, high, *_ = ranges
+        self.targets, self.count = code.address(HEAD), code.number(HEAD + 6)
+        self.cursor, self.stop = (code.variable(x) for x in (I64(0), self.count))
+        table, self.runs = (code.address(HEAD + k) for k in (7, 9))
+        self.ordered = in_order(code, table) if listed else self._is_sorted()
+        with b.if_else(self.ordered) as (cut, others):
+            with cut:
+                for row, end in ((low, self.cursor), (high, self.stop)):
+                    b.store(self._bound(row), end)
+            with others:
+                if listed:
+                    own, blocks = b.lshr(low, code.number(HEAD + 11)), code.number(HEAD + 12)
+                    for k, end in ((own, self.cursor), (b.add(own, ONE), self.stop)):
+                        b.store(code.load(_INT, place(code, table, blocks, k, I64(0))), end)
+                else:
+                    first = b.icmp_signed("==", low, I64(0))
+                    b.store(b.select(first, self.count, I64(0)), self.stop)
+        if not listed:
+            first = b.icmp_signed("==", low, I64(0))
+            high = b.select(self.ordered, high, b.select(first, code.number(2), low))
+        self.low, self.high = low, high
+
+    def each_run(self, updates: ir.Value, nbytes: ir.Value, visit: Callable[[ir.Value, ir.Value, ir.Value], None]
+                 ) -> None:
+        """Write ``visit(first, end, position)`` for each run; `nbytes` are those of a row of updates."""
+        code, b = self.code, self.code.b
+        lines = least(code.e, code.e.add(code.e.lshr(nbytes, I64(6)), ONE), I64(_LINES))
+        with code.repeated(lambda: b.icmp_signed("<", code.get(self.cursor), code.get(self.stop))):
+            begin = now = code.get(self.cursor)
+            if self.listed:
+                begin = b.select(self.ordered, now, self._run(now))
+                with b.if_then(b.not_(self.ordered)):
+                    later = self._run(least(b, b.add(now, I64(_AHEAD)), b.sub(code.get(self.stop), ONE)))
+                    _fetch(code, code.element(self.targets, later, POSITION), I64(1))
+                    _fetch(code, at(b, updates, b.mul(later, nbytes)), lines)
+            row = code.load(_INT, code.element(self.targets, begin, POSITION))
+            end = self._run_end(begin, row)
+            b.store(b.select(self.ordered, end, b.add(now, ONE)) if self.listed else end, self.cursor)
+            visit(begin, end, row)
+
+    def _run(self, k: ir.Value) -> ir.Value:
+        """Return the first index of a run of the lists."""
+        return self.code.load(_INT, self.code.element(self.runs, k, POSITION))
+
+    def _is_sorted(self) -> ir.Value:
+        """Return whether no position is less than the one before it; the test ends at the first that is."""
+        code, b = self.code, self.code.b
+        position, rising = code.variable(ONE), code.variable(I1(1))
+
+        def goes_on(last: ir.Value) -> ir.Value:
+            return b.and_(code.get(rising), b.icmp_signed("<", code.get(position), last))
+
+        with b.if_then(b.icmp_signed(">", code.number(0), ONE)):  # else the only piece owns all
+            for width in (_LANES, 1):
+                with code.repeated(functools.partial(goes_on, b.sub(self.count, I64(width - 1)))):
+                    i = code.get(position)
+                    before, value = (code.load(_INT, code.element(self.targets, k, POSITION), width)
+                                     for k in (b.sub(i, ONE), i))
+                    b.store(b.not_(any_lane(b, b.icmp_signed(">", before, value))), rising)
+                    b.store(b.add(i, I64(width)), position)
+        return b.and_(code.get(rising), b.icmp_signed(">", code.number(0), ONE))
+
+    def _bound(self, row: ir.Value) -> ir.Value:
+        """Return the first of sorted positions that is not less than `row`, by halving."""
+        code, b = self.code, self.code.b
+        low, high = code.variable(I64(0)), code.variable(self.count)
+        with code.repeated(lambda: b.icmp_signed("<", code.get(low), code.get(high))):
+            middle = b.lshr(b.add(code.get(low), code.get(high)), ONE)
+            less = b.icmp_signed("<", code.load(_INT, code.element(self.targets, middle, POSITION)), row)
+            b.store(b.select(less, b.add(middle, ONE), code.get(low)), low)
+            b.store(b.select(less, code.get(high), middle), high)
+        return code.get(low)
+
+    def _run_end(self, begin: ir.Value, row: ir.Value) -> ir.Value:
+        """Return the end of the run of indices that name `row`."""
+        code, b = self.code, self.code.b
+        end, same = code.variable(b.add(begin, ONE)), code.variable(I1(1))
+        with code.repeated(lambda: b.and_(code.get(same), b.icmp_signed("<", code.get(end), self.count))):
+            i = code.get(end)
+            equal = b.icmp_signed("==", code.load(_INT, code.element(self.targets, i, POSITION)), row)
+            b.store(equal, same)
+            b.store(b.add(i, b.zext(equal, I64)), end)
+        return code.get(end)
+
+
+def _fetch(code: Emitter, address: ir.Value, lines: ir.Value) -> None:
+    """Prefetch some lines."""
+    prefetch = code.intrinsic("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
+    with code.counting(I64(0), lines) as line:
+        code.b.call(prefetch, [at(code.b, address, code.b.mul(line, I64(_LINE))), I32(0), I32(3), I32(1)])
 
 
 def _collect(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitter, address: ir.Value, width: int,
@@ -196,95 +303,43 @@ def _row_widths(dtype: np.dtype) -> tuple[int, ...]:
     return tuple(sorted({*widths(dtype), max(16 // dtype.itemsize, 1)}, reverse=True))
 
 
-def _own(code: Emitter, targets: ir.Value, count: ir.Value, ranges: Sequence[ir.Value], ordered: ir.Value) -> tuple[
-        ir.Value, ir.Value, ir.Value, ir.Value]:
-    """Return the range of rows that a piece owns, and the range of indices that may name them.
-
-    The first piece owns all narrow rows in no order: assigning them to pieces would take as long as adding them.
-    """
-    b, (low, high, *_) = code.b, ranges
-    first, stop = (code.variable(x) for x in (I64(0), count))
-    with b.if_then(ordered):
-        b.store(_bound(code, targets, count, low), first)
-        b.store(_bound(code, targets, count, high), stop)
-    alone = b.and_(b.not_(ordered), b.icmp_signed("!=", code.number(HEAD + 8), I64(0)))
-    idle = b.and_(alone, b.icmp_signed("!=", low, I64(0)))
-    with b.if_then(idle):
-        b.store(I64(0), stop)
-    whole = b.select(idle, I64(0), code.number(2))
-    return b.select(alone, I64(0), low), b.select(alone, whole, high), first, stop
-
-
-def _is_sorted(code: Emitter, targets: ir.Value, count: ir.Value) -> ir.Value:
-    """Return whether no position is less than the one before it; the test ends at the first that is."""
-    b, wide = code.b, np.dtype(np.int64)
-    position, rising = code.variable(I64(1)), code.variable(I1(1))
-
-    def goes_on(last: ir.Value) -> ir.Value:
-        return b.and_(code.get(rising), b.icmp_signed("<", code.get(position), last))
-
-    for width in (_LANES, 1):
-        with code.repeated(functools.partial(goes_on, b.sub(count, I64(width - 1)))):
-            i = code.get(position)
-            before, value = (code.load(wide, code.element(targets, k, POSITION), width) for k in (b.sub(i, I64(1)), i))
-            b.store(b.not_(any_lane(b, b.icmp_signed(">", before, value))), rising)
-            b.store(b.add(i, I64(width)), position)
-    return code.get(rising)
-
-
-def _bound(code: Emitter, targets: ir.Value, count: ir.Value, row: ir.Value) -> ir.Value:
-    """Return the first of sorted positions that is not less than `row`, by halving."""
-    b = code.b
-    low, high = code.variable(I64(0)), code.variable(count)
-    with code.repeated(lambda: b.icmp_signed("<", code.get(low), code.get(high))):
-        middle = b.lshr(b.add(code.get(low), code.get(high)), I64(1))
-        less = b.icmp_signed("<", code.load(np.dtype(np.int64), code.element(targets, middle, POSITION)), row)
-        b.store(b.select(less, b.add(middle, I64(1)), code.get(low)), low)
-        b.store(b.select(less, code.get(high), middle), high)
-    return code.get(low)
-
-
-def _fetch(code: Emitter, row: ir.Value, lines: ir.Value) -> None:
-    """Prefetch a row, even if this piece skips it: memory is fast in order.
-
-    Measured: to prefetch only the rows of this piece, now or some rows ahead, takes three times as long.
-    """
-    prefetch = code.intrinsic("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
-    with code.counting(I64(0), lines) as line:
-        code.b.call(prefetch, [at(code.b, row, code.b.mul(line, I64(_LINE))), I32(0), I32(3), I32(1)])
-
-
-def _run_end(code: Emitter, targets: ir.Value, begin: ir.Value, count: ir.Value, row: ir.Value) -> ir.Value:
-    """Return the end of the run of indices that name `row`."""
-    b = code.b
-    end, same = code.variable(b.add(begin, I64(1))), code.variable(I1(1))
-    with code.repeated(lambda: b.and_(code.get(same), b.icmp_signed("<", code.get(end), count))):
-        i = code.get(end)
-        equal = b.icmp_signed("==", code.load(np.dtype(np.int64), code.element(targets, i, POSITION)), row)
-        b.store(equal, same)
-        b.store(b.add(i, b.zext(equal, I64)), end)
-    return code.get(end)
-
-
-def _scatter_single(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
-    """Emit the scatter of rows of one element: the last position's total waits until another position comes."""
-    b, item, wide = code.b, memory.itemsize, np.dtype(np.int64)
+def _scatter_single(by: Combiner, dtype: np.dtype, memory: np.dtype, listed: bool, code: Emitter,
+                    ranges: Sequence[ir.Value]) -> None:
+    """Emit the scatter of rows of one element."""
+    b, item = code.b, memory.itemsize
     register = scattered(dtype) if by is ADD else dtype
-    targets, updates, to = (code.address(HEAD + k) for k in (0, 2, 4))
-    count, ordered = code.number(HEAD + 6), code.variable(I1(0))
-    with b.if_then(b.icmp_signed("!=", code.number(HEAD + 8), I64(0))):  # else there is one piece
-        b.store(_is_sorted(code, targets, count), ordered)
-    low, high, first, stop = _own(code, targets, count, ranges, code.get(ordered))
-    for row, width in code.chunks(low, high, widths(memory)):
+    updates, to = (code.address(HEAD + k) for k in (2, 4))
+    own = _Own(code, ranges, listed)
+    for row, width in code.chunks(own.low, own.high, widths(memory)):
         code.store(ex.identity(by, memory, width), memory, code.element(to, row, item))
-    last, total = code.variable(at(b, to, b.mul(low, I64(item)))), code.variable(ex.identity(by, register, 1))
-    with b.if_then(b.icmp_signed("<", code.get(first), code.get(stop))):
-        with code.counting(code.get(first), code.get(stop)) as i:
-            address = code.element(to, code.load(wide, code.element(targets, i, POSITION)), item)
-            with b.if_then(b.icmp_unsigned("!=", address, code.get(last))):
-                code.store(ex.cast(b, code.get(total), register, memory), memory, code.get(last))
+
+    def add(i: ir.Value, total: ir.Value) -> None:
+        x = ex.cast(b, code.load(dtype, code.element(updates, i, dtype.itemsize)), dtype, register)
+        b.store(ex.combined(b, by, code.get(total), x, register.kind == "u"), total)
+
+    def load(address: ir.Value) -> ir.Value:
+        return ex.cast(b, code.load(memory, address), memory, register)
+
+    def store(total: ir.Value, address: ir.Value) -> None:
+        code.store(ex.cast(b, code.get(total), register, memory), memory, address)
+
+    def visit(begin: ir.Value, end: ir.Value, row: ir.Value) -> None:
+        address = code.element(to, row, item)
+        total = code.variable(load(address))
+        with code.counting(begin, end) as i:
+            add(i, total)
+        store(total, address)
+
+    if listed:
+        own.each_run(updates, I64(dtype.itemsize), visit)
+        return
+    last, total = code.variable(at(b, to, b.mul(own.low, I64(item)))), code.variable(ex.identity(by, register, 1))
+    with b.if_then(b.icmp_signed("<", code.get(own.cursor), code.get(own.stop))):
+        with code.counting(code.get(own.cursor), code.get(own.stop)) as i:
+            address = code.element(to, code.load(_INT, code.element(own.targets, i, POSITION)), item)
+            with b.if_then(b.icmp_unsigned("!=", address, code.get(last))):  # the last position's total waits
+                store(total, code.get(last))
                 b.store(address, last)
-                b.store(ex.cast(b, code.load(memory, address), memory, register), total)
-            x = ex.cast(b, code.load(dtype, code.element(updates, i, dtype.itemsize)), dtype, register)
-            b.store(ex.combined(b, by, code.get(total), x, register.kind == "u"), total)
-        code.store(ex.cast(b, code.get(total), register, memory), memory, code.get(last))
+                b.store(load(address), total)
+            add(i, total)
+        store(total, code.get(last))

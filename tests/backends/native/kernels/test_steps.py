@@ -9,7 +9,7 @@ pytest.importorskip("llvmlite")
 
 from minigrad import backends, interpreters
 from minigrad.backends.native.codegen import step_codegen
-from minigrad.backends.native.kernels import axis_kernels, copies, gather_scatter, philox, steps
+from minigrad.backends.native.kernels import axis_kernels, copies, gather_scatter, philox, run_lists, steps
 from minigrad.backends.native.runtime import threads
 from minigrad.combiners import ADD, FMAX, MAX
 from minigrad.graph import Graph
@@ -52,8 +52,9 @@ WRITERS = {
     "copy": functools.partial(copies._copy, 16), "clear": copies._clear, "random_bits": philox._random_bits,
     "position": functools.partial(gather_scatter._position, np.dtype("u2"), None, False),
     "place": functools.partial(gather_scatter._position, np.dtype("i4"), "place_or_null", True),
-    "rows": functools.partial(gather_scatter._scatter_rows, MAX, np.dtype("f4"), np.dtype("f4")),
-    "single": functools.partial(gather_scatter._scatter_single, ADD, np.dtype("i1"), np.dtype("i1")),
+    "rows": functools.partial(gather_scatter._scatter_rows, MAX, np.dtype("f4"), np.dtype("f4"), True),
+    "single": functools.partial(gather_scatter._scatter_single, ADD, np.dtype("i1"), np.dtype("i1"), False),
+    "tally": run_lists._tally, "running_total": run_lists._running_total, "fill": run_lists._fill,
     "sums": functools.partial(axis_kernels._totals, ADD, np.dtype("f8")),
     "sums_of_rows": functools.partial(axis_kernels._totals_of_rows, ADD, np.dtype("f4")),
     "largest_so_far": functools.partial(axis_kernels._totals, FMAX, np.dtype("f4")),

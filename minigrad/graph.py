@@ -645,8 +645,14 @@ def held_graphs(node: Node) -> Iterator[tuple[str, Graph]]:
                 yield key, v
 
 
+def has_effect(node: Node) -> bool:
+    """Return whether a node is an effect, or holds a graph that has effects."""
+    return node.prim.effect or any(has_effect(n) for _, graph in held_graphs(node) for n in graph.nodes)
+
+
 PRINTERS: dict[str, Callable[[Graph], str]] = {}  # filled by the backends
 # Filled by the modules above: the transforms and passes of graphs, the texts and drawings of them, and their calls.
 FORMS: dict[str, Callable[..., Graph]] = {}
 TEXTS: dict[str, Callable[..., str]] = {}
-CALLS: dict[str, Callable[..., Any]] = {"in_order": lambda nodes: nodes, "packed": lambda *batch: None}
+CALLS: dict[str, Callable[..., Any]] = {"in_order": lambda nodes: nodes, "order_effects": lambda graph: graph,
+                                         "packed": lambda *batch: None}

@@ -14,7 +14,7 @@ import numpy as np
 
 from .axes import REDUCE, axis_rule, rearranges
 from .errors import MinigradError, line_at, of_user
-from .graph import CALLS, PRIMITIVES, Graph, Node, Params, TupleType, constant_of, reachable, zeros_like
+from .graph import CALLS, PRIMITIVES, Graph, Node, Params, TupleType, constant_of, has_effect, reachable, zeros_like
 from .primitive import ArrayNamespace, broadcast_axes, broadcast_leading, rule, unbroadcast
 from .symbolic import Dim, Symbol, size_of
 from .tracing import made_by, thread
@@ -290,7 +290,7 @@ def forward(outputs: Sequence[Node], tangents: Mapping[Node, Node]) -> list[Node
 
 
 def batch(outputs: Sequence[Node], shared: Mapping[Node, Node], mapped: Mapping[Node, Node],
-          size: int | Dim) -> list[tuple[Node, bool]]:
+          size: int | Dim, closed: bool = False) -> list[tuple[Node, bool]]:
     """Batch the program between inputs and `outputs`.
 
     Parameters
@@ -300,16 +300,20 @@ def batch(outputs: Sequence[Node], shared: Mapping[Node, Node], mapped: Mapping[
     shared, mapped : mapping of Node to Node
         The new node of each input: without a batch axis, or with the batch axis in front.
     size : int or Dim
+    closed : bool
+        Whether the program has no other inputs, so that all its effects are its own, not only those made after these.
 
     Returns
     -------
     list of (Node, bool)
         The batched outputs, and whether each has the batch axis. Nodes that depend on no mapped input stay the same
-        objects, and run once.
+        objects, and run once; effects run for each example.
     """
     batched: dict[Node, Node] = {**shared, **mapped}
     has_axis = set(mapped)
-    batch_nodes(dependent(outputs, [*shared, *mapped]), batched, has_axis, size)
+    since = -1 if closed else min((n.serial for n in batched), default=-1)
+    effects = [n for n in reachable(outputs, since, batched) if has_effect(n)]
+    batch_nodes(dependent(outputs, [*batched, *effects]), batched, has_axis, size)
     return [(batched.get(n, n), n in has_axis) for n in outputs]
 
 
@@ -337,7 +341,7 @@ def batch_nodes(nodes: Iterable[Node], batched: dict[Node, Node], mapped: set[No
             working_on(node)
             inputs = tuple([batched.get(i, i) for i in node.inputs])
             new = None if override is None else override(node, inputs)
-            if new is None and any(flags := [i in mapped for i in node.inputs]):
+            if new is None and (any(flags := [i in mapped for i in node.inputs]) or has_effect(node)):
                 new = rule(node, "batch")(size, flags, *inputs, **node.params)
             if new is not None:
                 batched[node] = new

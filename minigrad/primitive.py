@@ -187,8 +187,9 @@ class Primitive:
         The place of the result in the first operand's memory (see `views`); None: in its own memory.
     kind : str
         ``leaf`` (has no operands and is not computed), ``elementwise``, ``reduce``, ``view`` (implied by `view`),
-        ``matrix`` (works on the last two axes), ``check`` (refuses values), ``effect`` or ``other``. Programs keep
-        checks and effects whose results nothing reads.
+        ``matrix`` (works on the last two axes), ``check`` (refuses values: programs keep it) or ``other``.
+    effect : bool
+        Programs run it once for each example, in the order of the code, whether anything reads its result or not.
     kernel : str
         For elementwise primitives, the scalar expression that every backend prints.
     laws : Laws
@@ -236,6 +237,7 @@ class Primitive:
     combiner: Combiner | None = None
     view: View | None = None
     kind: str = "other"
+    effect: bool = False
     kernel: str = ""
     laws: Laws = Laws()
     simplify: Rule | None = None

@@ -18,6 +18,7 @@ from .ops import (
     control,
     custom,
     determinants,
+    effects,
     einsum,
     elementwise,
     fourier,
@@ -45,7 +46,8 @@ from .ops import (
 )
 from .ragged import loops as ragged_loops
 from .ragged import matrices, trees
-from .transforms import arguments_by_name, effects, graph_methods, host_random, ragged, static_arguments
+from .transforms import arguments_by_name, graph_methods, host_random, ragged, static_arguments
+from .transforms import effects as keepers
 from .transforms.trace import SHORTENERS
 
 

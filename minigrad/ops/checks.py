@@ -75,7 +75,7 @@ def _checks(nodes: Iterable[Node]) -> Iterator[tuple[Check, Node]]:
                 index = _viewed(index)
                 if size is not None and not _within(index, size):
                     yield (index, size), node
-        elif node.prim.kind in ("check", "effect") or (type(node.type) is TupleType and any(
+        elif node.prim.kind == "check" or node.prim.effect or (type(node.type) is TupleType and any(
                 next(_checks(graph.nodes), None) is not None for graph, _ in graphs_of(node))):
             yield (node, None), node
 

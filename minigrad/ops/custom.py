@@ -18,7 +18,7 @@ from ..primitive import ArrayNamespace, Primitive, Sample, on_host, placeholder
 from ..symbolic import Dim, Shape
 from .control import parts
 from .reduce import sum_
-from .subgraph import apply_graph, batch_graph, fits, placeholders, result_types
+from .subgraph import apply_graph, batch_graph, fits, placeholders, result_types, with_new_effects
 
 # -- transposing a rule ------------------------------------------------------------------------------------
 
@@ -107,7 +107,7 @@ def _applied(own: Graph | None, other: Graph | None, moving: Sequence[Node], val
              targets: Sequence[Node], name: str) -> Iterator[Node]:
     """Apply the rule `own`, or the transpose of `other`, whose linear operands are like `targets`."""
     if own is not None:
-        return iter(apply_graph(own, (*moving, *values)))
+        return iter(apply_graph(with_new_effects(own), (*moving, *values)))
     assert other is not None
     seeds = [placeholder(x.types[0]) for x in targets]
     return iter(transpose(name, apply_graph(other, (*seeds, *values)), moving, seeds))
@@ -282,16 +282,17 @@ def _callback_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, batches:
     return callback(*xs, batches=((size, tuple(mapped)), *batches), **others)
 
 
-# effect(*inputs, function, batches) calls a function for its effect, once for every example. The result is a zero for
-# each of them. Results of the program wait for it (`results.waiting`); effects follow each other by their `order`.
+# effect(*inputs, function, batches, order) calls a function for its effect, once for every example. The result is a
+# zero for each of them. Results of the program wait for it (`results.waiting`); effects follow each other by their
+# `order`: the number of the call of a graph or of a derivative rule, if there is one, before that in the graph.
 
 
-def _effect_type(*types: ArrayType, function: Opaque, batches: Batches, order: int) -> ArrayType:
+def _effect_type(*types: ArrayType, function: Opaque, batches: Batches, order: tuple[int, ...]) -> ArrayType:
     return ArrayType(tuple(size for size, _ in batches), np.dtype(np.int8))
 
 
-def _effect_eval(xp: ArrayNamespace, *xs: np.ndarray, function: Opaque, batches: ConcreteBatches, order: int = 0
-                 ) -> np.ndarray:
+def _effect_eval(xp: ArrayNamespace, *xs: np.ndarray, function: Opaque, batches: ConcreteBatches,
+                 order: tuple[int, ...] = ()) -> np.ndarray:
     arrays = [_frozen(np.array(on_host(x))) for x in xs]
     lead = tuple(size for size, _ in batches)
     for position in np.ndindex(lead):
@@ -341,4 +342,4 @@ callback = Primitive("callback", _callback_type, _callback_eval, vjp=_NO_SLOPE, 
                      hidden_params=frozenset({"result"}))
 
 effect = Primitive("effect", _effect_type, _effect_eval, vjp=_NO_SLOPE, jvp=_NO_SLOPE, batch=_effect_batch,
-                   kind="effect", distinct=True, hidden_params=frozenset({"order"}))
+                   effect=True, distinct=True, hidden_params=frozenset({"order"}))

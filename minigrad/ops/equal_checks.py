@@ -86,10 +86,10 @@ class _ValueNumbers:
                 # A broadcast scalar is checked as the scalar, unless its shape may be empty.
                 yield when, number, size, frozenset(n for n in node.shape if isinstance(n, Dim) or not n)
                 continue
-            if node.prim.kind == "effect":  # all copies of a node are its one effect
-                yield "effect", node.params["function"]
+            if node.prim.effect:  # all copies of a node are its one effect
+                yield "effect", node.params["order"]
                 continue
-            if node.prim.kind == "check":
+            if node.prim.name not in HELD:
                 yield when, known[node]
                 continue
             for graph, inner, more in self._graphs(node, known):

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import interpreters
 from ..errors import Unsupported
-from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, reachable, zeros_like
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, has_effect, reachable, zeros_like
 from ..primitive import (
     ArrayNamespace,
     Primitive,
@@ -104,7 +104,7 @@ def jvp_of_loop(roles: Signature, body: Graph, ts: Sequence[Node | None], xs: Se
         return tuple(pushed)
     ends = Signature(0, roles.n_carry)
     step = without_effects(
-        Graph(roles.beside(inputs, tangents), ends.beside(outputs, pushed), name=f"{body.name}_jvp"))
+        Graph(roles.beside(inputs, tangents), ends.beside(outputs, pushed), name=f"{body.name}_jvp"), body)
     start = [zeros_like(x) if m and t is None else t for x, t, m in zip(xs, ts, moving, strict=True)]
     both = Signature(*(n + sum(role) for n, role in zip(roles, roles.split(moving), strict=False)))
     results = parts(loop(step, inputs, both, roles.beside(xs, start)))
@@ -127,7 +127,8 @@ def _while_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, test: Graph
     if test_mapped:
         spared = _spared(test, body, count)
         kept_already = spared is not None
-        varying = interpreters.dependent(body.outputs, [n for n, f in zip(body.inputs, flags, strict=True) if f])
+        starts = [*(n for n, f in zip(body.inputs, flags, strict=True) if f), *filter(has_effect, body.nodes)]
+        varying = interpreters.dependent(body.outputs, starts)
         body, guarded = _for_running(test, body, roles, set(varying) - (spared or set()))
     new_body, _ = batch_graph(body, flags, size, roles.carry(flags))
     if not kept_already and not guarded:

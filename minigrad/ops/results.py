@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import numpy as np
 
 from .. import interpreters
-from ..graph import Graph, Node, full, reachable
+from ..graph import Graph, Node, full, has_effect, reachable
 from ..primitive import placeholder
 from ..tracing import made_by
 from .checks import CHECKS, Check, checking, checks_of
@@ -20,7 +20,7 @@ from .constants import proj
 from .control import barrier, checkpoint
 from .equal_checks import missing_checks
 from .merge_scans import Replacement, merge_scans, replace_nodes
-from .subgraph import HELD, Signature, fixed_point, held_in_order, is_effect, signature
+from .subgraph import HELD, Signature, fixed_point, held_in_order, signature
 
 
 def drop_unused_results(graph: Graph, checks: bool = True) -> Graph:
@@ -163,7 +163,7 @@ def _last(made: dict[Check, list[Node]]) -> set[Check]:
     nodes: list[Node] = []
     last: set[Check] = set()
     for check in reversed(made):
-        if nodes and is_effect(check[0]) and not missing_checks({check: check[0]}, checks_of(reachable(nodes))):
+        if nodes and has_effect(check[0]) and not missing_checks({check: check[0]}, checks_of(reachable(nodes))):
             continue
         last.add(check)
         nodes += made[check]
@@ -203,7 +203,7 @@ def with_checks(node: Node) -> tuple[Node, list[Node]]:
 
     An effect is its own check; of a node whose results cannot be computed alone, the check is a zero after them.
     """
-    if node.prim.kind in ("check", "effect"):
+    if node.prim.name not in HELD:
         return node, [node]
     if node.prim.name not in SEPARABLE:
         if not node.prim.inline:
@@ -229,8 +229,35 @@ def _with_input(graph: Graph) -> Graph:
 
 
 def _with_result(graph: Graph, result: Node) -> Graph:
-    outputs = (*graph.outputs, *keep_checks(graph.nodes, [result]))
-    return graph.replace(outputs=outputs, out_names=(*graph.out_names, "checked"))
+    graph, checks = with_all_checks(graph)
+    return graph.replace(outputs=(*graph.outputs, waiting(result, checks)), out_names=(*graph.out_names, "checked"))
+
+
+def with_all_checks(graph: Graph, present: Callable[[], Collection[Check]] = tuple) -> tuple[Graph, list[Node]]:
+    """Return the graph with the checks of held graphs as results of their nodes, and all checks but those `present`."""
+    missing = checks_of(graph.nodes)
+    if missing and (known := present()):
+        missing = {check: node for check, node in missing.items() if check not in known}
+    if not missing:
+        return graph, []
+    checks: list[Node] = []
+    new: dict[Node, Node] = {}
+    with made_by("checks") as working_on:
+
+        def rule(node: Node, inputs: tuple[Node, ...]) -> Node:
+            new[node] = interpreters.rebuilt(node, inputs)
+            if (node, None) in missing:
+                working_on(node)
+                new[node], own = with_checks(new[node])
+                checks.extend(own)
+            return new[node]
+
+        after = interpreters.rewrite(graph, rule) if any(size is None for _, size in missing) else graph
+        for (index, size), reader in missing.items():
+            if size is not None:
+                working_on(reader)
+                checks.append(checking(new.get(index, index), size, reader))
+    return after, checks
 
 
 def checks_as_results(graph: Graph) -> Graph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from .. import interpreters
 from ..defined_sizes import definitions
-from ..graph import PRIMITIVES, ArrayType, Graph, Node, Params, TupleType, held_graphs, zeros_like
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, Params, has_effect, held_graphs, zeros_like
 from ..primitive import fail, placeholder
 from ..symbolic import Dim, Symbol, symbols
 
@@ -122,7 +123,7 @@ def vjp_graph(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> Graph
     cotangents = [placeholder(n.types[0]) for n in ends]
     back = interpreters.backward(ends, cotangents, [graph.inputs[i] for i in wrt])
     result = Graph((*graph.inputs, *cotangents), _with_definitions(back, graph), name=f"{graph.name}_vjp")
-    return without_effects(result)
+    return without_effects(result, graph)
 
 
 def jvp_graph(graph: Graph, moving: Sequence[int], out: Sequence[int] | None = None) -> tuple[Graph, list[int]]:
@@ -138,7 +139,7 @@ def jvp_graph(graph: Graph, moving: Sequence[int], out: Sequence[int] | None = N
     results = ((pushed[k], graph.outputs[k]) for k in chosen)
     moved = [zeros_like(n) if t is None else t for t, n in results]
     result = Graph((*graph.inputs, *tangents), _with_definitions(moved, graph), name=f"{graph.name}_jvp")
-    return without_effects(result), chosen
+    return without_effects(result, graph), chosen
 
 
 def _with_definitions(outputs: Sequence[Node], graph: Graph) -> tuple[Node, ...]:
@@ -153,7 +154,8 @@ def batched_on(outputs: Sequence[Node], inputs: Sequence[Node], new: Sequence[No
                size: int | Dim) -> list[tuple[Node, bool]]:
     """Batch the program between inputs and outputs (`interpreters.batch`): `new` inputs have the axis by `mapped`."""
     pairs = list(zip(inputs, new, mapped, strict=True))
-    return interpreters.batch(outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, size)
+    return interpreters.batch(outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, size,
+                              closed=True)
 
 
 def batch_graph(graph: Graph, mapped: Sequence[bool], size: int | Dim, out: Sequence[bool] | None = None
@@ -225,28 +227,56 @@ def held_in_order(node: Node) -> tuple[list[Graph], list[Graph]]:
 
 def has_effects(graph: Graph) -> bool:
     """Return whether a graph, or one that it holds, has effects."""
-    return any(map(is_effect, graph.nodes))
+    return any(map(has_effect, graph.nodes))
 
 
-def is_effect(node: Node) -> bool:
-    """Return whether a node is an effect, or holds a graph that has effects."""
-    return node.prim.kind == "effect" or (
-        type(node.type) is TupleType and any(has_effects(g) for _, g in held_graphs(node)))
+def orders_of(node: Node) -> Iterator[tuple[int, ...]]:
+    """Yield the order of an effect, or those of the effects of the graphs that run where a node holds them."""
+    if node.prim.effect:
+        yield node.params["order"]
+    elif has_effect(node):
+        for graph, _ in graphs_of(node):
+            for n in graph.nodes:
+                yield from orders_of(n)
 
 
-def without_effects(graph: Graph) -> Graph:
-    """Return a graph whose results do not wait for effects: those of the graph that it derives from are enough."""
-    if not has_effects(graph):
-        return graph
+def without_effects(graph: Graph, of: Graph | None = None) -> Graph:
+    """Return a graph whose results do not wait for the effects that it shares with the graph `of`, or for any.
+
+    A derivative rule that runs has effects of its own; a derivative repeats no other effect.
+    """
+    shared = {order for node in (of or graph).nodes for order in orders_of(node)}
+
+    def strip(graph: Graph) -> Graph:
+        return interpreters.rewrite(graph, rule) if has_effects(graph) else graph
 
     def rule(node: Node, inputs: tuple[Node, ...]) -> Node | None:
-        if node.prim.name == "barrier" and node.inputs[1].prim.kind == "effect":
-            return inputs[0]
-        if node.prim.kind != "effect" and is_effect(node):
-            return interpreters.rebuilt(node, inputs, with_graphs(node.params, without_effects))
-        return None
+        if node.prim.name == "barrier" and (effect := node.inputs[1]).prim.effect:
+            return inputs[0] if effect.params["order"] in shared else None
+        if node.prim.name not in HELD or not has_effect(node):
+            return None
+        new = HELD[node.prim.name].params(node.params, *([*map(strip, graphs)] for graphs in held_in_order(node)))
+        return interpreters.rebuilt(node, inputs, {**node.params, **new})
 
-    return interpreters.rewrite(graph, rule)
+    return strip(graph) if shared else graph
+
+
+def with_new_effects(graph: Graph) -> Graph:
+    """Return a graph with its effects as later ones, in their order."""
+    number = next(EFFECTS)
+
+    def renew(graph: Graph) -> Graph:
+        return interpreters.rewrite(graph, rule) if has_effects(graph) else graph
+
+    def rule(node: Node, inputs: tuple[Node, ...]) -> Node:
+        if node.prim.effect:
+            return interpreters.rebuilt(node, inputs, {**node.params, "order": (number, *node.params["order"])})
+        return interpreters.rebuilt(node, inputs, with_graphs(node.params, renew) if has_effect(node) else None)
+
+    return renew(graph)
+
+
+EFFECTS = itertools.count()  # numbers of effects, in the order in which they are traced
 
 
 def with_graphs(params: Params, new: Callable[[Graph], Graph]) -> dict[str, Any]:

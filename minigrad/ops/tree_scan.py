@@ -293,7 +293,7 @@ def _companion(out: Node, xs: Sequence[Node], more: Counts, extra: Sequence[Sequ
     pairs = [[*zip(a, b, strict=True), *e] for a, b, e in zip(old[:3], new[:3], extra, strict=True)]
     pairs[1 if p["reverse"] else 2] += zip(old[3], parts(out)[:len(old[3])], strict=True)
     flat = [pair for role in pairs for pair in role]
-    graph = without_effects(Graph((*(a for a, _ in flat), *states), tuple(outputs), name=name))
+    graph = without_effects(Graph((*(a for a, _ in flat), *states), tuple(outputs), name=name), p["graph"])
     return tree_scan(*xs[:2], *(b for _, b in flat), *start, graph=graph, dim=p["dim"],
                      counts=(*map(len, pairs), len(states)), outs=tuple(outs), reverse=reverse)
 

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from ..errors import MinigradError, at_user_line
 from ..graph import Graph
+from ..ops.effects import order_effects
 from ..ops.results import checks_as_results
 from .dead_code import dead_code
 from .factorize import factorize
@@ -14,7 +15,6 @@ from .fuse_gather_sum import fuse_gather_sum
 from .hoist_scan import hoist_scan
 from .keep_index_checks import results_after_checks, with_all_check_results
 from .lower_einsum import lower_einsum
-from .order_effects import order_effects
 from .record import Stage
 from .shrink_scan import shrink_scan
 from .simplify import simplify

@@ -5,40 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ..graph import Graph, Node, reachable
-from ..interpreters import rebuilt, rewrite
-from ..ops.checks import checking, checks_of
+from ..ops.checks import checks_of
 from ..ops.constants import proj
 from ..ops.control import barrier
-from ..ops.results import drop_unused_results, keep_checks, with_check_results, with_checks
-from ..tracing import made_by
+from ..ops.results import drop_unused_results, keep_checks, with_all_checks, with_check_results
 
 
 def with_all_check_results(graph: Graph, count: int) -> Graph:
     """Return the graph with its checks as results after the first `count`."""
-    missing = checks_of(graph.nodes)
-    if missing:
-        present = checks_of(_checking_nodes(graph, count))
-        missing = {check: node for check, node in missing.items() if check not in present}
-    if not missing:
-        return graph
-    more: list[Node] = []
-    new: dict[Node, Node] = {}
-    with made_by("checks") as working_on:
-
-        def rule(node: Node, inputs: tuple[Node, ...]) -> Node:
-            new[node] = rebuilt(node, inputs)
-            if (node, None) in missing:
-                working_on(node)
-                new[node], own = with_checks(new[node])
-                more.extend(own)
-            return new[node]
-
-        after = rewrite(graph, rule) if any(size is None for _, size in missing) else graph
-        for (index, size), reader in missing.items():
-            if size is not None:
-                working_on(reader)
-                more.append(checking(new.get(index, index), size, reader))
-    return with_check_results(after, more)
+    return with_check_results(*with_all_checks(graph, lambda: checks_of(_checking_nodes(graph, count))))
 
 
 def _checking_nodes(graph: Graph, count: int) -> Iterator[Node]:

@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from .. import interpreters
-from ..graph import ArrayType, Graph, Node, full, reachable
+from ..graph import ArrayType, Graph, Node, full, has_effect, moment, reachable
 from ..ops.branches import switch
 from ..ops.control import parts
 from ..ops.cuts import symbol_of
@@ -33,11 +33,21 @@ _INT = np.dtype(np.int64)
 
 
 class _Step(NamedTuple):
-    """A held graph in a batch: its inputs, its outputs, and which of them differ between examples."""
+    """A held graph in a batch.
+
+    Attributes
+    ----------
+    inputs, outputs : list of Node
+    mapped : list of bool
+        Which outputs differ between examples.
+    since : int
+        The serial number before the nodes of the batch.
+    """
 
     inputs: list[Node]
     outputs: list[Node]
     mapped: list[bool]
+    since: int
 
 
 def _batched(b: Batching, rows: Rows, graph: Graph, operands: Sequence[Node], flags: Sequence[bool]) -> _Step:
@@ -45,13 +55,14 @@ def _batched(b: Batching, rows: Rows, graph: Graph, operands: Sequence[Node], fl
     olds = [placeholder(n.types[0]) for n in graph.inputs]
     news = [placeholder(ArrayType(rows.packed(n.shape), n.dtype) if f else n.types[0])
             for n, f in zip(olds, flags, strict=True)]
+    since = moment()
     outputs = interpreters.substitute(graph.outputs, dict(zip(graph.inputs, olds, strict=True)))
     pairs = list(zip(olds, operands, strict=True))
     inner = Batching(rows, dict(zip(olds, news, strict=True)), {o for o, f in zip(olds, flags, strict=True) if f},
                      {o: b.targets[i] for o, i in pairs if i in b.targets}, {},
                      {o for o, i in pairs if i in b.nullable}, b.in_rule)
     results = inner.run(outputs, EVERY)
-    return _Step(news, [n for n, _ in results], [has for _, has in results])
+    return _Step(news, [n for n, _ in results], [has for _, has in results], since)
 
 
 def _spread(step: _Step, rows: Rows, flags: Sequence[bool]) -> list[Node]:
@@ -146,7 +157,7 @@ def _scan(b: Batching, node: Node, xs: Inputs) -> tuple[Node, ...]:
     flags, step = fixed_point(widen, [i in b.mapped for i in node.inputs])
     behind = roles.ends(step.mapped)[1]
     outputs = _spread(step, b.rows, [*roles.carry(flags), *behind])
-    graph, outer = _closed(step.inputs, outputs, body.name)
+    graph, outer = _closed(step, outputs, body.name)
     operands = [_operand(b, old, f) for old, f in zip(node.inputs, flags, strict=True)]
     shared, carry, slices = roles.split(list(zip(operands, flags, strict=True)))
     new = scan(*outer, *(x for x, _ in (*shared, *carry)), *(move_axis(x, 1, 0) if f else x for x, f in slices),
@@ -166,7 +177,7 @@ def _switch(b: Batching, node: Node, xs: Inputs) -> tuple[Node, ...]:
     if index not in b.mapped:
         steps = [_batched(b, b.rows, g, olds, flags) for g in graphs]
         mapped = [any(flags) for flags in zip(*(step.mapped for step in steps), strict=True)]
-        held, outer = _closed_together([(step.inputs, _spread(step, b.rows, mapped), g.name)
+        held, outer = _closed_together([(step, _spread(step, b.rows, mapped), g.name)
                                         for step, g in zip(steps, graphs, strict=True)])
         node = switch(xs[0], *outer, *xs[1:], graphs=tuple(held), rows=(False,) * (len(outer) + len(olds)),
                       sums=(False,) * len(mapped))
@@ -200,25 +211,26 @@ def _while(b: Batching, node: Node, xs: Inputs) -> tuple[Node, ...]:
         outputs = list(_on_running(b, body, node.inputs, step.inputs, flags, roles, (cast_to(runs, _INT), ()),
                                    reverse=False, once=True))
         tests = [any_(tests[0], axes=(0,))]
-    held, outer = _closed_together([(ends.inputs, tests, test.name), (step.inputs, outputs, body.name)])
+    held, outer = _closed_together([(ends, tests, test.name), (step, outputs, body.name)])
     node = while_(*outer, *(_operand(b, old, f) for old, f in zip(node.inputs, flags, strict=True)), test=held[0],
                   body=held[1], count=count + len(outer))
     return tuple(p if f else broadcast_leading(p, b.rows.size)
                  for p, f in zip(parts(node), roles.carry(flags), strict=True))
 
 
-def _closed(inputs: Sequence[Node], outputs: Sequence[Node], name: str) -> tuple[Graph, list[Node]]:
+def _closed(step: _Step, outputs: Sequence[Node], name: str) -> tuple[Graph, list[Node]]:
     """Return a graph whose first inputs are the values of outside that it uses, and these values."""
-    inner = set(interpreters.dependent(outputs, inputs))
+    effects = [n for n in reachable(outputs, step.since) if has_effect(n)]
+    inner = set(interpreters.dependent(outputs, [*step.inputs, *effects]))
     outer = [i for n in inner for i in n.inputs if i not in inner]
     outer = sorted(dict.fromkeys([*outer, *(n for n in outputs if n not in inner)]), key=lambda n: n.serial)
     outer = [n for n in outer if n.prim.kind != "leaf" or n.prim is input_]
     own = {n: placeholder(n.types[0]) for n in outer}
-    return Graph((*own.values(), *inputs), tuple(interpreters.substitute(outputs, own)), name=name), outer
+    return Graph((*own.values(), *step.inputs), tuple(interpreters.substitute(outputs, own)), name=name), outer
 
 
-def _closed_together(graphs: Sequence[tuple[Sequence[Node], Sequence[Node], str]]) -> tuple[list[Graph], list[Node]]:
-    """Return graphs, of inputs and outputs and name, whose first inputs are all values of outside that any uses."""
+def _closed_together(graphs: Sequence[tuple[_Step, Sequence[Node], str]]) -> tuple[list[Graph], list[Node]]:
+    """Return graphs, of steps and outputs and name, whose first inputs are all values of outside that any uses."""
     closed = [_closed(*graph) for graph in graphs]
     outer = list(dict.fromkeys(n for _, own in closed for n in own))
     held = []

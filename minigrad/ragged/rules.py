@@ -92,9 +92,12 @@ class Batching:
     nullable: set[Node] = field(default_factory=set)
     in_rule: bool = False
 
-    def run(self, outputs: Sequence[Node], since: int) -> list[tuple[Node, bool]]:
-        """Return the batch of the outputs, and whether each differs between examples."""
-        nodes = after_definitions(reachable(outputs, since))
+    def run(self, outputs: Sequence[Node], since: int, end: Sequence[Node] = ()) -> list[tuple[Node, bool]]:
+        """Return the batch of the outputs, and whether each differs between examples.
+
+        The program begins after serial `since` and the nodes in `end`, which are batched already.
+        """
+        nodes = after_definitions(reachable(outputs, since, end))
         interpreters.batch_nodes(nodes, self.batched, self.mapped, self.rows.size, self._batch)
         return [(self.batched.get(n, n), n in self.mapped) for n in outputs]
 
@@ -657,7 +660,7 @@ def _inner_block_einsum(b: Batching, node: Node, xs: Inputs) -> Node:
 def _checkpoint(b: Batching, node: Node, xs: Inputs) -> Any:
     """Write the held program out, and batch its nodes; return the batch of each result, which `proj` takes."""
     return tuple(new if mapped else broadcast_leading(new, b.rows.size)
-                 for new, mapped in b.run(written_out(node), EVERY))
+                 for new, mapped in b.run(written_out(node), EVERY, node.inputs))
 
 
 def _custom(b: Batching, node: Node, xs: Inputs) -> Node:

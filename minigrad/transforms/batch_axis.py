@@ -484,10 +484,10 @@ def _of_callback(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -
 
 def _of_effect(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> Role:
     """Return the role of an effect: once for each example, or once for values of the batch as a whole."""
-    if ROWS not in operand_roles:
+    calls = [mapped for size, mapped in node.params["batches"] if size == reading.cut.dim]
+    if ROWS not in operand_roles and not calls:
         _check_operands(reading, node, operand_roles)
         return WHOLE
-    calls = [mapped for size, mapped in node.params["batches"] if size == reading.cut.dim]
     function = node.params["function"].function
     packed = function.is_packed() if isinstance(function, PerExample) else [False] * len(node.inputs)
     if len(calls) != 1 or [*calls[0]] != [reading.has_axis(i) and not p

@@ -14,6 +14,7 @@ from ..defined_sizes import definitions
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line, format_structure
 from ..graph import CALLS, ArrayType, Graph, PyTree, note_read
 from ..ops.elementwise import cast_to
+from ..ops.subgraph import with_new_effects
 from ..static import Static, static_parts
 from ..symbolic import Dim, Symbol
 from ..traced_array import Array
@@ -41,7 +42,7 @@ def call(graph: Graph, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> P
         if node.shape != t.shape:
             raise ShapeError(at_user_line(f"{graph.name}: argument {name}: expected {node.type}, got {t}"))
     note_read()  # the outputs may depend on nodes older than the trace
-    return run(concrete.replace(out_tree=out_tree(graph)), leaves)
+    return run(with_new_effects(concrete.replace(out_tree=out_tree(graph))), leaves)
 
 
 def _with_static(graph: Graph, arguments: PyTree) -> tuple[list[object], optree.PyTreeSpec]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from ..graph import ArrayType, Graph, Node, PyTree, full, note_read
 from ..numpy.arguments import broadcast_node
 from ..ops import custom as ops
 from ..ops.control import parts
+from ..ops.subgraph import EFFECTS
 from ..primitive import Primitive, Sample, key_of_any, placeholder
 from ..sizes import Size
 from ..static import unmarked, without_static
@@ -278,9 +278,6 @@ def callback(function: Callable[..., PyTree], result: PyTree, *args: PyTree, vec
     return optree.tree_unflatten(out_tree, [Array(p) for p in parts(node)])
 
 
-_order = itertools.count()
-
-
 def _for_effect(function: _Flat, leaves: Sequence[object]) -> None:
     """Call a function when the program runs, or now where none is traced."""
     opaque = ops.Opaque(function)
@@ -288,7 +285,7 @@ def _for_effect(function: _Flat, leaves: Sequence[object]) -> None:
         ops.effect.eval(np, *map(np.asarray, leaves), function=opaque, batches=())
         return
     operands = leaves or [0]  # by one, an effect waits for an earlier one
-    node = ops.effect(*(as_array(x)._node for x in operands), function=opaque, batches=(), order=next(_order))
+    node = ops.effect(*(as_array(x)._node for x in operands), function=opaque, batches=(), order=(next(EFFECTS),))
     note_read()  # the program keeps it as it keeps checks of indices
     Array(node)  # a value of the trace
 

@@ -15,6 +15,7 @@ from ..ops.mean import mean, split_mean
 from ..ops.reduce import sum_
 from ..ops.selection import with_own_sizes
 from ..ops.shape import reshape, slice_
+from ..ops.subgraph import with_new_effects
 from ..tracing import made_by, number
 from .graph_forms import loss_and_aux, out_tree
 from .graph_methods import count, inputs_of_batch
@@ -158,11 +159,13 @@ def unrolled(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], n
     operands = list(zip(graph.inputs, inputs, axes, strict=True))
     with made_by("unroll"):
         # Replace the shared inputs first, so that all copies use the same shared nodes.
-        outputs = interpreters.substitute(graph.outputs, {s: i for s, i, a in operands if a is None})
+        one = graph.replace(outputs=tuple(
+            interpreters.substitute(graph.outputs, {s: i for s, i, a in operands if a is None})))
         totals: list[Node] = []
         defined = definitions(graph.nodes)
         for k in range(n):
-            copies = interpreters.substitute(outputs, {s: _example(i, a, k) for s, i, a in operands if a is not None})
+            copies = interpreters.substitute(with_new_effects(one).outputs, {
+                s: _example(i, a, k) for s, i, a in operands if a is not None})
             copies = with_own_sizes(copies, defined)
             totals = copies if not k else [t + c for t, c in zip(totals, copies, strict=True)]
         means = tuple(t / full(n, t.shape, t.dtype) for t in totals)

@@ -20,7 +20,7 @@ import optree
 
 from .. import interpreters
 from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format_location
-from ..graph import ArrayType, Graph, Node, PyTree, dtype_of, moment, reachable
+from ..graph import CALLS, ArrayType, Graph, Node, PyTree, dtype_of, moment, reachable
 from ..primitive import adopt, fresh_inputs, placeholder
 from ..traced_array import Array, as_array, number_dtype
 from ..tracing import Guards, Trace, new_trace, tracing
@@ -338,7 +338,7 @@ def run(graph: Graph, leaves: Sequence[object]) -> PyTree:
         xp = namespace(leaves)
         leaves = leaves if xp is np else list(map(adopt, leaves))
         arrays = [xp.asarray(x, dtype=i.dtype) for x, i in zip(leaves, graph.inputs, strict=True)]
-        values = interpreters.evaluate(graph, arrays, xp=xp)
+        values = interpreters.evaluate(CALLS["order_effects"](graph), arrays, xp=xp)
         values = own(values, arrays)
     assert graph.out_tree is not None
     return optree.tree_unflatten(graph.out_tree, values)

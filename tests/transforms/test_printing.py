@@ -217,6 +217,26 @@ def steps_of(run):
     return lambda w, x: mg.scan(lambda c, _: (run(c, x), None), w, np.arange(2.0))[0]
 
 
+def plain(w, x):
+    mg.print("w {}", w)
+    mg.print("plain")
+    return w * x
+
+
+def shared(run):
+    """Return a loss in which no value within `run` depends on the example."""
+    return lambda w, x: run(w, 2.0) * x
+
+
+def turns(w, x):
+    def step(s):
+        mg.print("turn")
+        printed("i")(w, s[0])
+        return s[0] + 1, s[1] * w
+
+    return mg.while_loop(lambda s: s[0] < 2, step, (0, 1.0))[1]
+
+
 CHECKPOINT = first_then(mg.checkpoint(printed("a")))
 COND = first_then(lambda w, x: mg.cond(x > 0.2, printed("a"), other, w, x))
 HELD = {
@@ -234,7 +254,11 @@ HELD = {
     "no result of a custom function": lambda w, x: (reverse(w, x), w * x)[1],
     "scan": first_then(steps_of(printed("a"))),
     "no result of a scan": lambda w, x: (steps_of(printed("a"))(w, x), w * x)[1],
-    "checkpoint in a scan": first_then(steps_of(mg.checkpoint(CHECKPOINT)))}
+    "checkpoint in a scan": first_then(steps_of(mg.checkpoint(CHECKPOINT))),
+    "custom in a scan": steps_of(reverse), "cond in a scan": steps_of(COND), "no example": plain,
+    **{f"no example in {name}": shared(run) for name, run in {
+        "a checkpoint": mg.checkpoint(plain), "a scan": steps_of(plain), "cond": COND, "a custom function": reverse,
+        "a checkpoint in a scan": steps_of(mg.checkpoint(plain))}.items()}}
 OF_ONE = {
     "value": lambda f: mg.mean_loss(f, in_axes=(None, 0)), "vmap": lambda f: mg.vmap(f, in_axes=(None, 0)),
     "gradient": lambda f: mg.grad(OF_ONE["value"](f)), "both": lambda f: mg.value_and_grad(OF_ONE["value"](f)),
@@ -261,6 +285,78 @@ def test_held_graphs_print_once(f, run, capsys):
         pairs = zip(one, other, strict=True)
         expected = [*one, *other] if "microbatch" in name else [line for pair in pairs for line in pair]
         assert lines(run(transform(f)), 2.0, X) == expected, name
+
+
+@pytest.mark.parametrize("run", [lambda f: f, lambda f: mg.compile(f, backend="numpy"),
+                                 lambda f: mg.compile(f, backend="native")], ids=["eager", "numpy", "native"])
+def test_copies_of_a_graph_print_as_its_calls(run, capsys):
+    graph = mg.trace(plain)(2.0, 0.5)
+    for f in (mg.unroll(plain, 2, in_axes=(None, 0)), mg.grad(mg.unroll(plain, 2, in_axes=(None, 0))),
+              graph.unroll(2, in_axes=(None, 0)), lambda w, X: graph(w, X[0]) + graph(w, X[1])):
+        run(f)(2.0, X)
+        assert capsys.readouterr().out.splitlines() == ["w 2.0", "plain"] * 2
+
+
+def made(name, rule):
+    """Return the sine with a derivative rule that prints, by `rule`, mg.custom_vjp or mg.custom_jvp."""
+    def derivative(g, out, x):
+        g = g if rule is mg.custom_vjp else g[0]
+        mg.print(name + " slope {:.2f}", g)
+        return (g * np.cos(x),) if rule is mg.custom_vjp else g * np.cos(x)
+
+    @rule(derivative)
+    def sine(x):
+        mg.print(name + " {:.2f}", x)
+        return np.sin(x)
+
+    return sine
+
+
+def chain(rule):
+    f, g = made("f", rule), made("g", rule)
+
+    def loss(x):
+        y = f(x)
+        mg.print("middle")
+        z = g(y)
+        mg.print("end")
+        return z * z
+
+    return loss
+
+
+FORTH, BACK = ["f 1.00", "middle", "g 0.84", "end"], ["g slope 1.49", "f slope 0.99"]
+RULES = {"gradient": (mg.grad(chain(mg.custom_vjp)), FORTH + BACK),
+         "gradient of a checkpoint": (mg.grad(mg.checkpoint(chain(mg.custom_vjp))), FORTH + BACK),
+         "gradient of a branch": (mg.grad(lambda x: mg.cond(x > 0, chain(mg.custom_vjp), np.sin, x)), FORTH + BACK),
+         "forward mode": (lambda x: mg.jvp(chain(mg.custom_jvp), (x,), (1.0,)),
+                          [*FORTH, "f slope 1.00", "g slope 0.54"]),
+         "hessian": (mg.hessian(chain(mg.custom_vjp)), [*FORTH, *BACK, "g slope 0.72", "f slope -0.12"]),
+         "other mode": (mg.grad(chain(mg.custom_jvp)), FORTH),  # the transpose of the rule is not given a tangent
+         "scan": (mg.grad(lambda x: mg.scan(lambda c, _: (made("f", mg.custom_vjp)(c), None), x, np.arange(2.0))[0]),
+                  ["f 1.00", "f 0.84", "f slope 1.00", "f slope 0.67"])}
+
+
+@pytest.mark.parametrize("run", [lambda f: f, lambda f: mg.compile(f, backend="numpy"),
+                                 lambda f: mg.compile(f, backend="native")], ids=["eager", "numpy", "native"])
+@pytest.mark.parametrize("name", RULES)
+def test_derivative_rules_print_after_the_lines_of_the_function(name, run, capsys):
+    f, lines = RULES[name]
+    run(f)(1.0)
+    assert capsys.readouterr().out.splitlines() == lines
+    run(mg.vmap(f))(np.ones(2))
+    assert capsys.readouterr().out.splitlines() == [line for line in lines for _ in range(2)]
+
+
+@pytest.mark.parametrize("run", [lambda f: f, lambda f: mg.compile(f, backend="numpy"),
+                                 lambda f: mg.compile(f, backend="native")], ids=["eager", "numpy", "native"])
+@pytest.mark.parametrize("f", [turns, shared(turns)], ids=["each its own", "the same"])
+def test_loops_of_unknown_length_print_each_turn_of_each_example(f, run, capsys):
+    mean = mg.mean_loss(f, in_axes=(None, 0))
+    for g in (mean, mg.vmap(f, in_axes=(None, 0)), lambda w, X: mg.jvp(lambda w: mean(w, X), (w,), (1.0,))):
+        run(g)(2.0, X)
+        lines = ["turn", "turn", "i 0.00", "i 0.00", "turn", "turn", "i 0.96", "i 0.96"]
+        assert capsys.readouterr().out.splitlines() == lines
 
 
 # -- ragged batches ------------------------------------------------------------------------------------------
@@ -373,6 +469,42 @@ def test_ragged_loops_print_each_step_once(f, run, capsys):
     for name, transform in (FORWARD if f is doubled else FORWARD | REVERSE).items():
         run(transform(f))(2.0, mg.batch(GRAPHS))
         assert capsys.readouterr().out.splitlines() == LOOPS[f], name
+
+
+def line(value, *lines):
+    """Print lines that no example changes, and return the value."""
+    for text in lines:
+        mg.print(text)
+    return value
+
+
+SHARED = {"value": lambda w, g: line(w * np.sum(g.x), "a"), "weight": lambda w, g: line(w * np.sum(g.x), w),
+          "ragged scan": lambda w, g: mg.scan(lambda c, x: line((np.sin(c + x[0]), None), "step", w), w, g.x)[0],
+          "scan": lambda w, g: mg.scan(lambda c, _: line((np.sin(c * w), None), "step", g.x.shape[0] * 1), w,
+                                       np.arange(2.0))[0],
+          "each its branch": lambda w, g: mg.cond(np.sum(g.x) > 1, lambda: line(w * np.sum(g.x), "more"), lambda: w),
+          "branch": lambda w, g: mg.cond(w > 1, lambda: line(w * np.sum(g.x), "above"), lambda: line(w, "below")),
+          "checkpoint": lambda w, g: mg.checkpoint(lambda x: line(w * np.sum(x), "a", w))(g.x),
+          "shared checkpoint": lambda w, g: mg.checkpoint(lambda w: line(w * w, "a"))(w) * np.sum(g.x),
+          "vmap": lambda w, g: np.sum(mg.vmap(lambda z: line(z * w, "a", w, z))(np.arange(2.0))) * np.sum(g.x)}
+
+
+@pytest.mark.parametrize("run", [lambda f: f, lambda f: mg.compile(f, backend="numpy"),
+                                 lambda f: mg.compile(f, backend="native")], ids=["eager", "numpy", "native"])
+@pytest.mark.parametrize("name", SHARED)
+def test_lines_that_no_example_changes_come_once_for_each(name, run, capsys):
+    f = SHARED[name]
+    mean = mg.mean_loss(f, in_axes=(None, 0))
+    for g in GRAPHS:
+        f(2.0, g)
+    expected = sorted(capsys.readouterr().out.splitlines())
+    assert expected
+    for transform in (FORWARD | REVERSE).values():
+        run(transform(f))(2.0, mg.batch(GRAPHS))
+        assert sorted(capsys.readouterr().out.splitlines()) == expected
+    for g in (mg.microbatch(mean, 1), mg.grad(mg.microbatch(mean, 2))):
+        run(g)(2.0, mg.batch(GRAPHS))
+        assert sorted(capsys.readouterr().out.splitlines()) == expected
 
 
 @mg.example

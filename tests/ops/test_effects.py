@@ -1,14 +1,14 @@
-"""Effects of compiled programs come in the order of the user's code."""
+"""Effects come in the order of the user's code."""
 
 import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.passes.order_effects import order_effects
+from minigrad.ops.effects import order_effects
 
 
 def effects(graph):
-    return [n for n in graph.nodes if n.prim.kind == "effect"]
+    return [n for n in graph.nodes if n.prim.effect]
 
 
 def test_a_graph_without_effects_stays_as_it_is():

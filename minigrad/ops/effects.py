@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from .. import interpreters
-from ..graph import Graph, Node, held_graphs, reachable
-from ..ops.constants import proj
-from ..ops.control import barrier
-from ..ops.subgraph import has_effects, with_graphs
+from ..graph import CALLS, Graph, Node, reachable
+from .constants import proj
+from .control import barrier
+from .subgraph import has_effects, orders_of, with_graphs
 
 
 def order_effects(graph: Graph) -> Graph:
     """Return the graph with its effects, and those of the graphs that it holds, in the order of the user's code."""
     if not has_effects(graph):
         return graph
-    ranks = {n: min(found) for n in graph.nodes if (found := [*_orders(n)])}
+    ranks = {n: min(found) for n in graph.nodes if (found := [*orders_of(n)])}
     new: dict[Node, Node] = {}
 
     def rebuild(node: Node) -> None:
         for n in reachable([node]):
             if n not in new:
                 inputs = tuple(new[i] for i in n.inputs)
-                params = with_graphs(n.params, order_effects) if n in ranks and n.prim.kind != "effect" else None
+                params = with_graphs(n.params, order_effects) if n in ranks and not n.prim.effect else None
                 new[n] = interpreters.rebuilt(n, inputs, params)
 
     before: Node | None = None
@@ -36,16 +34,10 @@ def order_effects(graph: Graph) -> Graph:
             new[first] = held
         else:
             rebuild(node)
-        before = new[node] if node.prim.kind == "effect" else proj(new[node], index=0)
+        before = new[node] if node.prim.effect else proj(new[node], index=0)
     for node in graph.outputs:
         rebuild(node)
     return graph.replace(outputs=tuple(new[n] for n in graph.outputs))
 
 
-def _orders(node: Node) -> Iterator[int]:
-    """Yield the numbers of the effects of a node."""
-    if node.prim.kind == "effect":
-        yield node.params["order"]
-    for _, graph in held_graphs(node):
-        for n in graph.nodes:
-            yield from _orders(n)
+CALLS["order_effects"] = order_effects

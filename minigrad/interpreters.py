@@ -307,7 +307,7 @@ def batch(outputs: Sequence[Node], shared: Mapping[Node, Node], mapped: Mapping[
     -------
     list of (Node, bool)
         The batched outputs, and whether each has the batch axis. Nodes that depend on no mapped input stay the same
-        objects, and run once; effects run for each example.
+        objects, and run once.
     """
     batched: dict[Node, Node] = {**shared, **mapped}
     has_axis = set(mapped)
@@ -319,20 +319,10 @@ def batch(outputs: Sequence[Node], shared: Mapping[Node, Node], mapped: Mapping[
 
 def batch_nodes(nodes: Iterable[Node], batched: dict[Node, Node], mapped: set[Node], size: int | Dim,
                 override: Callable[[Node, tuple[Node, ...]], Node | None] | None = None) -> None:
-    """Batch nodes in order: enter their batches in `batched`, and the nodes that differ between examples in `mapped`.
+    """Batch nodes, in topological order, but for those in `batched`; an effect runs for each of the `size` examples.
 
-    Parameters
-    ----------
-    nodes : iterable of Node
-        In topological order.
-    batched : dict of Node to Node
-        The batch of each node so far, and of the inputs.
-    mapped : set of Node
-    size : int or Dim
-        The number of examples.
-    override : callable, optional
-        ``override(node, inputs)`` returns the batch of a node whose batch rule does not apply, from those of its
-        operands; otherwise None.
+    Their batches enter `batched`, and the nodes that differ between examples `mapped`. ``override(node, inputs)``
+    returns the batch of a node whose batch rule does not apply, from those of its operands; otherwise None.
     """
     with made_by("vmap") as working_on:
         for node in nodes:

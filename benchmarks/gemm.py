@@ -31,18 +31,20 @@ ORIENTATIONS = {"x @ w": lambda x, w, d: (x, w), "d @ w.T": lambda x, w, d: (d, 
 
 def step(bits: int | None) -> Callable[..., None]:
     """Return the compiled step for float32; with `bits` of None it has no BLAS."""
-    code = cache.object_code(f"products of float32, {bits}", lambda: gemm.module(np.dtype(np.float32), bits))
+    name = f"products of float32, {bits}"
+    code = cache.object_code(cache.generated(name, lambda: (gemm.module(np.dtype(np.float32), bits), None)))
     library = jit.load([code], {**blas.symbols(), **threads.symbols()})
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(library.address("product"))
     call.library = library  # the code lives as long as its caller
     return call
 
 
-def bound(call: Callable[..., None], x: np.ndarray, y: np.ndarray, with_blas: bool) -> Callable[[], None]:
+def bound(call: Callable[..., None], x: np.ndarray, y: np.ndarray, resources: gemm_plan.Resources
+          ) -> Callable[[], None]:
     """Return the product of two matrices as a step that is bound to them."""
     out = np.empty((x.shape[0], y.shape[1]), x.dtype)
     views = [strides.View(i, 0, v.shape, v.strides) for i, v in enumerate((x, y, out))]
-    args = np.array(gemm_plan.gemm_args("ik,kj->ij", *views, x.dtype, with_blas))
+    args = np.array(gemm_plan.gemm_args("ik,kj->ij", *views, x.dtype, resources))
     bases = np.array([v.ctypes.data for v in (x, y, out)], np.uintp)
     keep = (args, bases, out, x, y)
     addresses = args.ctypes.data, bases.ctypes.data
@@ -106,6 +108,7 @@ def run(quick: bool) -> harness.Result:
     """Measure each product of each layer; the targets are geometric means over a batch size's products."""
     found, _ = blas.find()
     call = step(found.bits if found else None)
+    resources = gemm.resources(threads.get_num_threads())
     cases, targets = [], []
     rng = np.random.default_rng(0)
     for batch in BATCHES[1:3] if quick else BATCHES:
@@ -119,8 +122,8 @@ def run(quick: bool) -> harness.Result:
                 a, b = choose(x, w, d)
                 present, absent = harness.gather({
                     "numpy": lambda a=a, b=b: by_numpy(a, b),
-                    "native": lambda a=a, b=b: bound(call, a, b, found is not None),
-                    "generated": lambda a=a, b=b: bound(call, a, b, False),
+                    "native": lambda a=a, b=b: bound(call, a, b, resources),
+                    "generated": lambda a=a, b=b: bound(call, a, b, resources._replace(blas=False)),
                     "jax": lambda a=a, b=b: by_jax(a, b), "torch": lambda a=a, b=b: by_torch(a, b)})
                 times = harness.race(present, 3 if quick else 7, 0.005)
                 title = f"{name}, {batch} examples, {inputs} to {outputs}"

@@ -306,8 +306,7 @@ class BoundProgram:
                 self._native(function, args)
         elif way == "product":
             x, y, out = [self._view(n) for n in (*node.inputs, node)]
-            args = gemm_args(node.params["subscripts"], x, y, out, node.dtype, blas.find()[0] is not None,
-                             not blas.can_limit())
+            args = gemm_args(node.params["subscripts"], x, y, out, node.dtype, gemm.resources(self.team))
             self.calls_blas |= args[METHOD] != GENERATED
             self._native(gemm.address(node.dtype), args)
         elif way == "python":

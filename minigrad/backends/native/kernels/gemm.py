@@ -1,8 +1,10 @@
 """Matrix products of native programs: NumPy's BLAS, called by address, or generated code; `gemm_plan` chooses.
 
 The generated code works on tiles of a few rows and a few vectors of columns, which stay in registers while it runs
-along the contracted axis. It reads a tile's rows of the right operand in place, or copies them first if they are not
-contiguous, or do not fill whole vectors. The result's transpose can be computed instead, so that an operand with the
+along the contracted axis. It copies the columns of a few vectors first, which then stay in the first cache while all
+rows pass; meanwhile it prefetches those that are next. It copies the left operand, too, where the rows of a tile are
+contiguous: the terms of a tile would otherwise lie on a page each. A product of few rows reads its columns in place if
+they are contiguous, and fill whole vectors. The result's transpose can be computed instead, so that an operand with the
 strides that tiles need takes the right operand's place. Each element of the result is a chain of fused multiply-adds
 over at most `DEPTH` bytes of terms in order, and then a sum of those chains in order: it depends neither on the tiles
 nor on the number of threads. BLAS computes pieces of a product, whose sizes do not depend on that number either, on the
@@ -33,10 +35,11 @@ from ..runtime import threads
 from ..runtime.cache import CodeRequest, generated
 from ..runtime.jit import Target, has_fma, host, load
 from . import gemm_plan as plan
-from .gemm_plan import DEPTH, GENERATED, HEAD, MATRIX, WIDE, lanes
+from .gemm_plan import DEPTH, GENERATED, HEAD, MATRIX, TALL, WIDE, Resources, lanes
 
 _BOARD = 4  # vectors of columns that a tile has at most
-_TURNED = 8  # rows that are transposed at a time: as many as a tile has at most
+_TURNED = 8  # rows that are transposed at a time
+_DIRECT = 16  # rows of a piece, at most, that read the right operand in place
 
 
 _addresses: dict[np.dtype, tuple[int, int]] = {}
@@ -87,17 +90,22 @@ def module(dtype: np.dtype, blas_bits: int | None, machine: Target | None = None
 def tile(machine: Target, rows: int) -> int:
     """Return the most vectors of columns of a tile with `rows` rows.
 
-    The sums of a tile fill half the registers or more: 16 vectors of 32 where a register holds a whole one, otherwise 6
-    (12 registers of 16 with AVX2, 24 of 32 on ARM). The result does not depend on the tiles.
+    The sums of a tile fill most of the registers: 24 vectors of 32 where a register holds a whole one, otherwise 6 (12
+    registers of 16 with AVX2, 24 of 32 on ARM). The result does not depend on the tiles.
     """
     if not wide_registers(machine):
         return 1
     return 4 if rows <= 2 else 2
 
 
+def resources(threads: int) -> Resources:
+    """Return the BLAS, the registers and the threads for products in this process."""
+    return Resources(blas.find()[0] is not None, not blas.can_limit(), wide_registers(host()), threads)
+
+
 def heights(machine: Target) -> tuple[int, ...]:
     """Return the heights of tiles: rows are cut into the highest tiles, the remainder into lower ones."""
-    return (8, 4, 2, 1) if wide_registers(machine) else (6, 4, 2, 1)
+    return (plan.HIGH, 8, 4, 2, 1) if wide_registers(machine) else (6, 4, 2, 1)
 
 
 def wide_registers(machine: Target) -> bool:
@@ -118,12 +126,17 @@ class _Gemm(Emitter):
     # -- tiles
 
     def tile_function(self, rows: int, cols: int) -> ir.Function:
-        """Write ``a b`` for a tile; the sums go to a board of `_BOARD` vectors per row."""
-        with self.function(f"product_{rows}x{cols}", [I64, PTR, I64, I64, PTR, I64, PTR]) as f:
-            b, (k, left, a_row, a_col, right, b_row, board) = self.b, f.args
-            starts = [self.at(left, b.mul(I64(i), a_row)) for i in range(rows)]
+        """Write ``a b`` for a tile of whole vectors: rows of `line` elements, which are the sums or have them added.
+
+        `ahead` and `ahead_row` name lines of memory that are needed soon, one for each term.
+        """
+        operands = [PTR, I64, I64, PTR, I64, PTR, I64]
+        with self.function(f"product_{rows}x{cols}", [I64, *operands, PTR, I64, I1]) as f:
+            b, (k, left, a_row, a_col, right, b_row, ahead, ahead_row, out, line, add) = self.b, f.args
             sums = [[self.variable(ir.Constant(self.vector, None)) for _ in range(cols)] for _ in range(rows)]
+            starts = [self.at(left, b.mul(I64(i), a_row)) for i in range(rows)]
             with self.counting(I64(0), k) as index:
+                self.prefetch(self.at(ahead, b.mul(index, ahead_row)), write=False)
                 line_of_b = self.at(right, b.mul(index, b_row))
                 columns = [self.load_vector(self.at(line_of_b, I64(j * self.lanes))) for j in range(cols)]
                 step = b.mul(index, a_col)
@@ -131,10 +144,20 @@ class _Gemm(Emitter):
                     factor = splat(b, b.load(self.at(start, step), typ=self.scalar), self.lanes)
                     for column, total in zip(columns, sums_of_row, strict=True):
                         b.store(self.multiply_add(factor, column, self.get(total)), total)
-            for i, row in enumerate(sums):
-                for j, total in enumerate(row):
-                    self.store(self.get(total), self.dtype, self.at(board, I64((i * _BOARD + j) * self.lanes)))
+            lines = [self.at(out, b.mul(I64(i), line)) for i in range(rows)]
+            places = [(self.at(to, I64(j * self.lanes)), total)
+                      for to, sums_of_row in zip(lines, sums, strict=True) for j, total in enumerate(sums_of_row)]
+            with b.if_then(add):
+                for place, total in places:
+                    b.store(b.fadd(self.load_vector(place), self.get(total)), total)
+            for place, total in places:
+                self.store(self.get(total), self.dtype, place)
         return f
+
+    def prefetch(self, address: ir.Value, write: bool) -> None:
+        """Bring the line of an address into the first cache, to be written, or into the second one, to be read."""
+        self.b.call(self.intrinsic("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32]),
+                    [address, I32(int(write)), I32(3 if write else 2), I32(1)])
 
     def put(self) -> ir.Function:
         """Write a tile whose rows are the result's, or add it; `width` columns of it are the result's."""
@@ -152,19 +175,20 @@ class _Gemm(Emitter):
         return f
 
     def put_flipped(self) -> ir.Function:
-        """Write a tile whose rows are the result's columns, or add it."""
+        """Write a tile whose rows are the result's columns, or add it: some rows at a time."""
         with self.function("product_turn", [I64, I64, PTR, PTR, I64, I64, I1]) as f:
             b, (rows, cols, board, out, line, width, add) = self.b, f.args
-            mask = b.icmp_signed("<", lane_numbers(I64, _TURNED), splat(b, rows, _TURNED))
-            adding = b.and_(mask, splat(b, add, _TURNED))
-            turned = self.board(_TURNED, "turned")
-            with self.counting(I64(0), cols) as j:
+            always, turned = splat(b, add, _TURNED), self.board(_TURNED, "turned")
+            with self.counting(I64(0), rows, I64(_TURNED)) as i, self.counting(I64(0), cols) as j:
+                mask = self.first(b.sub(rows, i), _TURNED)
+                adding = b.and_(mask, always)
                 across = b.mul(j, I64(self.lanes))
-                self.turn([self.load_vector(self.at(board, b.add(I64(i * _BOARD * self.lanes), across)))
-                           for i in range(_TURNED)], turned)
+                corner = self.at(board, b.add(b.mul(i, I64(_BOARD * self.lanes)), across))
+                self.turn([self.load_vector(self.at(corner, I64(t * _BOARD * self.lanes))) for t in range(_TURNED)],
+                          turned)
                 with self.counting(I64(0), least(b, I64(self.lanes), b.sub(width, across))) as q:
                     part = self.load(self.dtype, self.at(turned, b.mul(q, I64(_TURNED))), _TURNED)
-                    address = self.at(out, b.mul(b.add(across, q), line))
+                    address = self.at(out, b.add(b.mul(b.add(across, q), line), i))
                     old = self.load(self.dtype, address, _TURNED, adding)
                     self.store(b.fadd(old, part), self.dtype, address, mask)
         return f
@@ -191,11 +215,19 @@ class _Gemm(Emitter):
         return f
 
     def tiles(self) -> ir.Function:
-        """Select the tile function by rows and vectors of columns, and the function that writes its result."""
-        operand_types = [I64, PTR, I64, I64, PTR, I64]
+        """Select the tile function by rows and vectors of columns, and the function that writes its result.
+
+        Tiles of whole vectors write contiguous results themselves.
+        """
+        operand_types = [I64, PTR, I64, I64, PTR, I64, PTR, I64]
         with self.function("product_tile", [I64, I64, *operand_types, PTR, I64, I64, I64, I1]) as f:
             b, (rows, cols, *operands, out, row, col, width, add) = self.b, f.args
-            board = self.board(_TURNED * _BOARD, "board")
+            board, line = self.board(max(self.heights) * _BOARD, "board"), I64(_BOARD * self.lanes)
+            straight = b.icmp_signed("==", col, ONE)
+            direct = b.and_(straight, b.icmp_signed("==", width, b.mul(cols, I64(self.lanes))))
+            to = [b.select(direct, out, board), b.select(direct, row, line), b.and_(direct, add)]
+            with b.if_then(direct), self.counting(I64(0), rows) as i, self.counting(I64(0), cols) as j:
+                self.prefetch(self.at(out, b.add(b.mul(i, row), b.mul(j, I64(self.lanes)))), write=True)
             limit = 16  # more than any tile has rows or columns
             done = f.append_basic_block("done")
             switch = b.switch(b.add(b.mul(cols, I64(limit)), rows), done)
@@ -203,12 +235,12 @@ class _Gemm(Emitter):
                 for c in {1, tile(self.machine, r)}:
                     block = f.append_basic_block(f"r{r}c{c}")
                     with b.goto_block(block):
-                        b.call(self.tile_function(r, c), [*operands, board])
+                        b.call(self.tile_function(r, c), [*operands, *to])
                         b.branch(done)
                     switch.add_case(I64(c * limit + r), block)
             b.position_at_end(done)
-            with b.if_else(b.icmp_signed("==", col, ONE)) as (straight, others):
-                with straight:
+            with b.if_then(b.not_(direct)), b.if_else(straight) as (lines, others):
+                with lines:
                     b.call(self.put(), [rows, cols, board, out, row, width, add])
                 with others, b.if_else(b.icmp_signed("==", row, ONE)) as (turned, scattered):
                     with turned:
@@ -240,15 +272,32 @@ class _Gemm(Emitter):
                     b.store(ir.Constant(self.scalar, 0), self.at(to_line, j))
         return f
 
+    def left_packer(self) -> ir.Function:
+        """Copy the left operand, whose columns are contiguous: the rows of each tile side by side."""
+        with self.function("product_pack_left", [PTR, I64, I64, I64, PTR]) as f:
+            b, (source, col, depth, rows, to) = self.b, f.args
+            for i, high in self.tiled(rows, self.highest):
+                start, panel = self.at(source, i), self.at(to, b.mul(i, depth))
+                done = f.append_basic_block("done")
+                switch = b.switch(high, done)
+                for r in self.heights:
+                    block = f.append_basic_block(f"r{r}")
+                    switch.add_case(I64(r), block)
+                    b.position_at_end(block)
+                    with self.counting(I64(0), depth) as k:
+                        column = self.load(self.dtype, self.at(start, b.mul(k, col)), r)
+                        self.store(column, self.dtype, self.at(panel, b.mul(k, I64(r))))
+                    b.branch(done)
+                b.position_at_end(done)
+        return f
+
     def pack_lines(self, source: ir.Value, row: ir.Value, depth: ir.Value, width: ir.Value, to: ir.Value,
                    line: ir.Value) -> None:
         """Copy contiguous lines."""
         b = self.b
-        with self.counting(I64(0), line, I64(self.lanes)) as j:
-            mask = self.first(b.sub(width, j))
-            with self.counting(I64(0), depth) as i:
-                value = self.load_vector(self.at(source, b.add(b.mul(i, row), j)), mask)
-                self.store(value, self.dtype, self.at(to, b.add(b.mul(i, line), j)))
+        with self.counting(I64(0), depth) as i, self.counting(I64(0), line, I64(self.lanes)) as j:
+            value = self.load_vector(self.at(source, b.add(b.mul(i, row), j)), self.first(b.sub(width, j)))
+            self.store(value, self.dtype, self.at(to, b.add(b.mul(i, line), j)))
 
     def pack_turned(self, source: ir.Value, col: ir.Value, depth: ir.Value, width: ir.Value, to: ir.Value,
                     line: ir.Value) -> None:
@@ -256,35 +305,45 @@ class _Gemm(Emitter):
         b, turned = self.b, self.board(_TURNED, "turned")
         with self.counting(I64(0), line, I64(_TURNED)) as j, self.counting(I64(0), depth, I64(self.lanes)) as i:
             terms, columns_left = b.sub(depth, i), b.sub(width, j)
-            address = self.at(source, b.add(b.mul(j, col), i))
-            columns = []
+            start, corner, columns = self.at(source, b.add(b.mul(j, col), i)), self.at(to, b.add(b.mul(i, line), j)), []
             for q in range(_TURNED):
                 mask = self.first(b.select(b.icmp_signed("<", I64(q), columns_left), terms, I64(0)))
-                columns.append(self.load_vector(address, mask))
-                address = self.at(address, col)
-            self.turn(columns, turned)
-            with self.counting(I64(0), least(b, I64(self.lanes), terms)) as q:
-                part = self.load(self.dtype, self.at(turned, b.mul(q, I64(_TURNED))), _TURNED)
-                self.store(part, self.dtype, self.at(to, b.add(b.mul(b.add(i, q), line), j)))
+                columns.append(self.load_vector(self.at(start, b.mul(I64(q), col)), mask))
+            rows = _transposed(b, columns)
+            with b.if_else(b.icmp_signed(">=", terms, I64(self.lanes))) as (all_terms, some):
+                with all_terms:
+                    for q in range(self.lanes):
+                        self.store(self.part(rows, q), self.dtype, self.at(corner, b.mul(I64(q), line)))
+                with some:
+                    for t, vector in enumerate(rows):
+                        self.store(vector, self.dtype, self.at(turned, I64(t * self.lanes)))
+                    with self.counting(I64(0), terms) as q:
+                        part = self.load(self.dtype, self.at(turned, b.mul(q, I64(_TURNED))), _TURNED)
+                        self.store(part, self.dtype, self.at(corner, b.mul(q, line)))
+
+    def part(self, vectors: Sequence[ir.Value], q: int) -> ir.Value:
+        """Return `_TURNED` elements of vectors, which lie side by side: from element ``q * _TURNED`` on."""
+        vector, first = divmod(q * _TURNED, self.lanes)
+        return self.b.shuffle_vector(vectors[vector], vectors[vector], lane_numbers(I32, _TURNED, first))
 
     def piece(self, operands: ir.Function) -> ir.Function:
         """Compute one piece of parallel work: some rows and columns of some products of the stack."""
-        tiles, pack = self.tiles(), self.packer()
+        tiles, packers = self.tiles(), (self.left_packer(), self.packer())
         with self.block("product_block", "") as f:
             b, item = self.b, f.args[1]
-            packed = self.board(self.depth * WIDE, "packed")
+            boards = self.board(DEPTH * TALL // 64, "left"), self.board(self.depth * WIDE, "right")
             t, column = b.udiv(item, self.arg(plan.COL_BLOCKS)), b.urem(item, self.arg(plan.COL_BLOCKS))
             group, row = b.udiv(t, self.arg(plan.ROW_BLOCKS)), b.urem(t, self.arg(plan.ROW_BLOCKS))
             first = b.mul(group, self.arg(plan.GROUP))
             with self.counting(first, least(b, b.add(first, self.arg(plan.GROUP)), self.arg(plan.BATCH))) as index:
                 located = self.located(operands, index)
                 if self.blas_bits is None:
-                    self.product(located, row, column, packed, tiles, pack)
+                    self.product(located, row, column, boards, tiles, packers)
                 else:
                     method = self.arg(plan.METHOD)
                     with b.if_else(b.icmp_signed("==", method, I64(GENERATED))) as (generated, library):
                         with generated:
-                            self.product(located, row, column, packed, tiles, pack)
+                            self.product(located, row, column, boards, tiles, packers)
                         with library:
                             self.by_blas(located, row, column)
         return f
@@ -307,10 +366,10 @@ class _Gemm(Emitter):
                 sizes = [b.select(turned, depth, rows), b.select(turned, rows, depth)]
                 self.call_blas("gemv", [plan.TRANS_A], sizes, a, right, out)
 
-    def product(self, operands: list[ir.Value], row: ir.Value, column: ir.Value, packed: ir.Value,
-                tiles: ir.Function, pack: ir.Function) -> None:
+    def product(self, operands: list[ir.Value], row: ir.Value, column: ir.Value, boards: tuple[ir.Value, ir.Value],
+                tiles: ir.Function, packers: tuple[ir.Function, ir.Function]) -> None:
         """Compute the rows and columns of one product that `row` and `column` count."""
-        b, arg = self.b, self.arg
+        b, arg, (left_board, board), (pack_left, pack) = self.b, self.arg, boards, packers
         a, right, out = operands
         a_row, a_col, b_row, b_col, line, step = map(arg, range(plan.A_ROW, plan.C_STEP + 1))
         flipped = b.trunc(arg(plan.FLIPPED), I1)
@@ -322,27 +381,42 @@ class _Gemm(Emitter):
         right = self.at(right, b.mul(left, b_col))
         out = self.at(out, b.add(b.mul(low, out_row), b.mul(left, out_col)))
         chunk = arg(plan.CHUNK)
+        packs_left = b.and_(b.icmp_signed("==", a_row, ONE), b.and_(
+            b.icmp_signed("<=", rows, I64(TALL)), b.icmp_signed(">", cols, I64(WIDE * self.lanes))))
+        in_place = b.and_(b.icmp_signed("==", b_col, ONE), b.icmp_signed("<=", rows, I64(_DIRECT)))
         # A product of no terms is zero: there is one turn then, of no depth.
         with self.counting(I64(0), most(b, arg(plan.K), ONE), I64(self.depth)) as k:
             depth = least(b, I64(self.depth), b.sub(arg(plan.K), k))
             add = b.icmp_signed(">", k, I64(0))
             a_here = self.at(a, b.mul(k, a_col))
+            with b.if_then(packs_left):
+                b.call(pack_left, [a_here, a_col, depth, rows, left_board])
             with self.counting(I64(0), cols, chunk) as j:
                 width = least(b, chunk, b.sub(cols, j))
                 columns = self.at(right, b.add(b.mul(k, b_row), b.mul(j, b_col)))
                 vectors = b.sdiv(b.add(width, I64(self.lanes - 1)), I64(self.lanes))
                 padded = b.mul(vectors, I64(self.lanes))
-                direct = b.and_(b.icmp_signed("==", b_col, ONE), b.icmp_signed("==", width, padded))
+                direct = b.and_(in_place, b.icmp_signed("==", width, padded))
                 with b.if_then(b.not_(direct)):
-                    b.call(pack, [columns, b_row, b_col, depth, width, packed, padded])
-                columns = b.select(direct, columns, packed)
+                    b.call(pack, [columns, b_row, b_col, depth, width, board, padded])
+                columns = b.select(direct, columns, board)
                 b_line = b.select(direct, b_row, padded)
+                after = b.add(j, chunk)
+                more = b.icmp_signed("<", after, cols)  # otherwise the first columns of the next terms are next
+                ahead = self.at(right, b.add(b.mul(b.select(more, k, b.add(k, I64(self.depth))), b_row),
+                                             b.mul(b.select(more, after, I64(0)), b_col)))
+                ahead_row = b.select(direct, I64(0), b_row)
                 for i, high in self.tiled(rows, self.highest):
+                    a_tile = b.select(packs_left, self.at(left_board, b.mul(i, depth)),
+                                      self.at(a_here, b.mul(i, a_row)))
+                    a_step = b.select(packs_left, high, a_col)
+                    # One tile prefetches the first vector of each line, the next one the second.
+                    soon = self.at(ahead, b.mul(b.urem(b.udiv(i, I64(self.heights[0])), I64(WIDE)), I64(self.lanes)))
                     for first, count in self.tiled(vectors, partial(self.widest, high)):
                         j_tile = b.mul(first, I64(self.lanes))
                         to = self.at(out, b.add(b.mul(i, out_row), b.mul(b.add(j, j_tile), out_col)))
-                        b.call(tiles, [high, count, depth, self.at(a_here, b.mul(i, a_row)), a_row, a_col,
-                                       self.at(columns, j_tile), b_line, to, out_row, out_col,
+                        b.call(tiles, [high, count, depth, a_tile, a_row, a_step, self.at(columns, j_tile), b_line,
+                                       soon, ahead_row, to, out_row, out_col,
                                        least(b, b.sub(width, j_tile), b.mul(count, I64(self.lanes))), add])
 
     def tiled(self, count: ir.Value, share: Callable[[ir.Value], ir.Value]) -> Iterator[tuple[ir.Value, ir.Value]]:
@@ -430,9 +504,10 @@ class _Gemm(Emitter):
         """Load a vector, or the lanes of `mask`: the others are zero, and their memory is not touched."""
         return self.load(self.dtype, pointer, self.lanes, mask)
 
-    def first(self, count: ir.Value) -> ir.Value:
-        """Return the mask of the first `count` lanes."""
-        return self.b.icmp_signed("<", lane_numbers(I64, self.lanes), splat(self.b, count, self.lanes))
+    def first(self, count: ir.Value, lanes: int | None = None) -> ir.Value:
+        """Return the mask of the first `count` of the lanes, a vector's otherwise."""
+        lanes = lanes or self.lanes
+        return self.b.icmp_signed("<", lane_numbers(I64, lanes), splat(self.b, count, lanes))
 
     def board(self, vectors: int, name: str) -> ir.Value:
         """Return memory for some vectors."""

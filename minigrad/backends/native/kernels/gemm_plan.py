@@ -1,10 +1,10 @@
 """Plans of matrix products, made when a program is bound to its sizes: BLAS or generated code, and the blocking.
 
-- BLAS computes products of a matrix and a vector, which run at the speed of memory, those of two or three rows with
-  the transpose of a matrix, and large products: smaller ones too where the left operand is transposed, as in the
-  gradient of a weight.
-- Generated code computes all others: it is faster for few rows or columns, for outer products and stacks of small
-  products, and reads operands of any strides.
+- BLAS computes products of a matrix and a vector, which run at the speed of memory, and those of two or three rows with
+  the transpose of a matrix. Without registers of 64 bytes, or where it has threads of its own, it computes large
+  products, too: smaller ones if the left operand is transposed, as in the gradient of a weight.
+- Generated code computes all others, and reads operands of any strides. With 32 registers of 64 bytes it is faster than
+  OpenBLAS at every size (``python -m benchmarks gemm``).
 
 Both compute pieces of the result on the threads of the whole program. Only a BLAS whose own threads cannot be held
 back gets a product whole: they spin for a while after it, and take the cores of others.
@@ -25,17 +25,18 @@ from ..codegen.strides import View, merged
 from ..codegen.vector_math.lanes import Lanes, maximum, select
 
 DEPTH = 1024  # bytes of the terms of one chain: the right operand's stay in the cache while rows of the left pass
-WIDE = 4  # vectors of columns that are copied at a time; more of them where there are fewer terms
+WIDE = 2  # vectors of columns that are copied at a time; more of them where there are fewer terms
+HIGH = 12  # rows of pieces are multiples of it: of the highest tiles
 _SMALL = 1 << 10  # multiplications that take less time than a call of BLAS
-# Multiplications of float32 from which BLAS is at least as fast: of most products, and of those whose left operand is
-# transposed, which it copies at less cost. Of float64: twice as many. ``python -m benchmarks gemm`` shows both.
+# Multiplications of float32 from which BLAS is at least as fast without registers of 64 bytes: of most products, and of
+# those whose left operand is transposed. Of float64: twice as many.
 _LARGE, _LARGE_TURNED = 1 << 27, 1 << 24
 _PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
-_FEW = 4  # pieces, at least, of a product that is large enough
+_FEW = 4  # pieces, at least, of a product that is large enough: for BLAS in all, otherwise for each thread
 _PIECES = 32  # pieces that suffice for any number of threads
 _BLAS_PIECE = 1 << 22  # multiplications of one piece for BLAS, at least
 _SIDE = 64  # rows and columns of pieces for BLAS are multiples of it
-TALL = 128  # rows of one piece, at most
+TALL = 192  # rows of one piece, at most: their terms of one chain fill part of the second cache
 
 GENERATED, MATRIX, VECTOR = range(3)  # methods: tiles, BLAS's product of matrices, BLAS's of matrix and vector
 
@@ -51,8 +52,28 @@ def lanes(dtype: np.dtype) -> int:
     return 64 // dtype.itemsize
 
 
-def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, blas: bool, whole: bool = False
-              ) -> list[int]:
+class Resources(NamedTuple):
+    """The BLAS, registers and threads for products.
+
+    Attributes
+    ----------
+    blas : bool
+        Whether there is a BLAS to call.
+    whole : bool
+        Whether BLAS gets products whole, as it has threads of its own.
+    wide : bool
+        Whether generated code has 32 registers of 64 bytes.
+    threads : int
+        Those that may work on one product. The result does not depend on it.
+    """
+
+    blas: bool
+    whole: bool = False
+    wide: bool = False
+    threads: int = 1
+
+
+def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, resources: Resources) -> list[int]:
     """Return the arguments of a step that computes ``out = einsum(subscripts, x, y)``.
 
     Parameters
@@ -63,10 +84,7 @@ def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, bla
         The operands and the result, which overlaps neither, and is contiguous along its last axis.
     dtype : dtype
         Of all three: float32 or float64.
-    blas : bool
-        Whether the step has a BLAS to call.
-    whole : bool
-        Whether BLAS gets products whole, as it has threads of its own.
+    resources : Resources
 
     Returns
     -------
@@ -85,19 +103,20 @@ def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, bla
                       b[n + 1] if right else 0)
     axes = merged((x.shape[i], a[i], b[i], c[i]) for i in range(n))
     stack = math.prod(axis[0] for axis in axes)
-    method = _method(product, stack, width) if blas else GENERATED
+    method = _method(product, stack, width, resources) if resources.blas else GENERATED
     flipped = product.flip_pays(width) if method == GENERATED else method == VECTOR and m == 1
     if flipped:
         product = product.flipped()
         axes = [(size, right, left, to) for size, left, right, to in axes]
-    rows, cols = _blocks(product, stack, width) if method == GENERATED else _blas_blocks(product, method)
+    generated = method == GENERATED
+    rows, cols = _blocks(product, stack, width, resources.threads) if generated else _blas_blocks(product, method)
     group = max(1, min(_PIECE // 4 // max(rows * cols * k, rows * cols), -(-stack // _PIECES)))
-    if whole and method != GENERATED:
+    if resources.whole and not generated:
         rows, cols, group = (max(size, 1) for size in (product.m, product.n, stack))
     line = c[n] if left else 0
     head = product.head(stack, len(axes), width, (rows, cols, group),
                         [out.base, out.offset, line, c[-1] if right else 1, flipped])
-    if method != GENERATED:
+    if not generated:
         _add_blas(head, product, method, 1 if flipped else line)
     return head + [v for axis in axes for v in axis]
 
@@ -155,7 +174,7 @@ class Product(NamedTuple):
         head[A_ROW:B_COL + 1] = a_row, a_col, b_row, b_col
         # Columns of the right operand are copied whole tiles at a time, as many as fit; a copy column by column writes
         # whole vectors of terms.
-        head[ROWS:CHUNK + 1] = rows, cols, group, most(WIDE * depth // terms // 2 * 2, WIDE) * lanes
+        head[ROWS:CHUNK + 1] = rows, cols, group, most(WIDE * depth // terms // WIDE * WIDE, WIDE) * lanes
         head[ROW_BLOCKS:GROUPS + 1] = ((m + (rows - 1)) // rows, (n + (cols - 1)) // cols,
                                        (stack + (group - 1)) // group)
         head[AXES] = axes
@@ -176,7 +195,7 @@ def _cost(m: Number, n: Number, k: Number, stride: Number, lanes: int) -> Number
 # -- numbers of the host alone -------------------------------------------------------------------------------
 
 
-def _method(p: Product, stack: int, lanes: int) -> int:
+def _method(p: Product, stack: int, lanes: int, resources: Resources) -> int:
     """Return the fastest method that BLAS's rules for strides allow."""
     left, right = _layout((p.a_row, p.a_col), p.m, p.k), _layout((p.b_row, p.b_col), p.k, p.n)
     work = p.m * p.n * p.k
@@ -188,23 +207,34 @@ def _method(p: Product, stack: int, lanes: int) -> int:
         return GENERATED
     if p.m < 4 and p.flip_pays(lanes):  # most of each vector would be empty
         return MATRIX
+    if resources.wide and not resources.whole:
+        return GENERATED
     rows, cols = _blas_blocks(p, MATRIX)
     shared = stack * -(-p.m // rows) * -(-p.n // cols) >= _FEW
     enough = (_LARGE_TURNED if left[0] == TRANSPOSE else _LARGE) * 16 // lanes
     return MATRIX if shared and work >= enough else GENERATED
 
 
-def _blocks(p: Product, stack: int, lanes: int) -> tuple[int, int]:
-    """Return the rows and columns of one piece of parallel work, for any number of threads."""
-    rows, cols = max(min(p.m, TALL), 1), WIDE * lanes
-    piece = _PIECE if p.m > 4 else _PIECE // 8  # few rows take as long as memory does
-    while cols < p.n and (rows * cols * p.k < piece or stack * -(-p.m // rows) * -(-p.n // cols) > _PIECES):
-        cols *= 2
-    cols = max(min(p.n, cols), 1)
-    # A small result of many terms, as a weight's gradient: fewer rows, so that several threads have pieces.
-    while stack * -(-p.m // rows) * -(-p.n // cols) < _FEW and rows * cols * p.k >= 2 * _PIECE and rows >= 16:
-        rows = -(-rows // 16) * 8
+def _blocks(p: Product, stack: int, lanes: int, threads: int) -> tuple[int, int]:
+    """Return the rows and columns of one piece of parallel work.
+
+    Few rows take as long as memory does, so that their pieces are smaller.
+    """
+    rows, cols = max(_share(p.m, -(-p.m // TALL), HIGH), 1), max(p.n, 1)
+    piece, enough = (_PIECE if p.m > 4 else _PIECE // 8), _FEW * threads if threads > 1 else 1
+    while stack * -(-p.m // rows) * -(-p.n // cols) < enough and rows * cols * p.k >= 2 * piece:
+        if cols > WIDE * lanes:
+            cols = _share(cols, 2, WIDE * lanes)
+        elif rows > HIGH:
+            rows = _share(rows, 2, HIGH)
+        else:
+            break
     return rows, cols
+
+
+def _share(size: int, count: int, unit: int) -> int:
+    """Return the size of `count` parts, all multiples of `unit`; a single part is whole."""
+    return size if count < 2 else -(-size // (count * unit)) * unit
 
 
 def _blas_blocks(p: Product, method: int) -> tuple[int, int]:

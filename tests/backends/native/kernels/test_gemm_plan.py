@@ -12,6 +12,7 @@ from minigrad.backends.native.kernels.gemm_plan import (
     AXES,
     BATCH,
     COL_BLOCKS,
+    COLS,
     GENERATED,
     GROUPS,
     LDA,
@@ -19,12 +20,14 @@ from minigrad.backends.native.kernels.gemm_plan import (
     MATRIX,
     METHOD,
     ROW_BLOCKS,
+    ROWS,
     TRANS_A,
     TRANS_B,
     VECTOR,
     K,
     M,
     N,
+    Resources,
     gemm_args,
 )
 from minigrad.blas import NO_TRANSPOSE, TRANSPOSE
@@ -40,7 +43,7 @@ def transposed(view):
 
 
 def plan(x, y, out, subscripts="ij,jk->ik", blas=True):
-    return gemm_args(subscripts, x, y, out, np.dtype("f4"), blas)
+    return gemm_args(subscripts, x, y, out, np.dtype("f4"), Resources(blas))
 
 
 def test_large_products_use_blas():
@@ -51,10 +54,28 @@ def test_large_products_use_blas():
     assert plan(x, y, out, blas=False)[METHOD] == GENERATED
 
 
+def test_wide_registers_compute_large_products_unless_blas_has_threads_of_its_own():
+    x, y, out = contiguous(0, 1024, 1000), contiguous(1, 1000, 1030), contiguous(2, 1024, 1030)
+    for whole, method in ((False, GENERATED), (True, MATRIX)):
+        resources = Resources(True, whole, wide=True)
+        assert gemm_args("ij,jk->ik", x, y, out, np.dtype("f4"), resources)[METHOD] == method
+
+
+def test_each_thread_has_several_pieces_of_a_large_product():
+    sizes = ((1024, 1000, 1030), (64, 2000, 64), (3000, 100, 40), (16, 700, 3000), (2, 4000, 4000))
+    for (m, k, n), threads in itertools.product(sizes, (2, 3, 8)):
+        views = contiguous(0, m, k), contiguous(1, k, n), contiguous(2, m, n)
+        args = gemm_args("ij,jk->ik", *views, np.dtype("f4"), Resources(False, threads=threads))
+        pieces, work = args[ROW_BLOCKS] * args[COL_BLOCKS], m * n * k
+        assert pieces >= min(4 * threads, work >> 21)
+        assert args[ROWS] * args[ROW_BLOCKS] >= m > args[ROWS] * (args[ROW_BLOCKS] - 1)
+        assert args[COLS] * args[COL_BLOCKS] >= n > args[COLS] * (args[COL_BLOCKS] - 1)
+
+
 def test_a_blas_with_threads_of_its_own_gets_products_whole():
     x, y, out = contiguous(0, 3, 1024, 1000), contiguous(1, 3, 1000, 1030), contiguous(2, 3, 1024, 1030)
     for whole, blocks in ((True, [1, 1, 1]), (False, [4, 4, 3])):
-        args = gemm_args("aij,ajk->aik", x, y, out, np.dtype("f4"), True, whole)
+        args = gemm_args("aij,ajk->aik", x, y, out, np.dtype("f4"), Resources(True, whole))
         assert [args[i] for i in (METHOD, ROW_BLOCKS, COL_BLOCKS, GROUPS)] == [MATRIX, *blocks]
 
 
@@ -63,7 +84,7 @@ def test_products_without_rows_have_plans_for_any_blas():
         x = transposed(contiguous(0, k, m)) if turned else contiguous(0, m, k)
         y = transposed(contiguous(1, n, k)) if turned else contiguous(1, k, n)
         for whole in (False, True):
-            args = gemm_args("ij,jk->ik", x, y, contiguous(2, m, n), np.dtype("f4"), True, whole)
+            args = gemm_args("ij,jk->ik", x, y, contiguous(2, m, n), np.dtype("f4"), Resources(True, whole))
             assert args[ROW_BLOCKS] * args[COL_BLOCKS] == int(m * n > 0)
 
 

@@ -94,10 +94,15 @@ def squared_norms(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxe
     gradients = per_example_grad(f, argnums, in_axes)
 
     def squared_norms(*args: PyTree, **kwargs: PyTree) -> PyTree:
-        return sum((g**2).sum(axis=tuple(range(1, g.ndim))) for g in optree.tree_leaves(gradients(*args, **kwargs)))
+        return _squares(gradients(*args, **kwargs))
 
     vars(squared_norms).update(in_axes=in_axes)  # the default of `microbatch`
     return squared_norms
+
+
+def _squares(gradients: PyTree) -> PyTree:
+    """Return the squared norm of each example's gradient."""
+    return sum((g**2).sum(axis=tuple(range(1, g.ndim))) for g in optree.tree_leaves(gradients))
 
 
 @picklable
@@ -165,12 +170,12 @@ def clipped_mean(f: Callable[..., PyTree], bound: float | Array, argnums: Argnum
     >>> mg.per_example.clipped_mean(loss, 1.0, in_axes=(None, 0))(w, X)
     array([0.5, 0.5])
     """
-    gradients, squares = per_example_grad(f, argnums, in_axes), squared_norms(f, argnums, in_axes)
+    gradients = per_example_grad(f, argnums, in_axes)
 
     def clipped_mean(*args: PyTree, **kwargs: PyTree) -> PyTree:
-        factor = 1 / np.maximum(1, np.sqrt(squares(*args, **kwargs)) / bound)
-        return optree.tree_map(
-            lambda g: (g * factor.reshape(-1, *(1,) * (g.ndim - 1))).mean(axis=0), gradients(*args, **kwargs))
+        each = gradients(*args, **kwargs)
+        factor = 1 / np.maximum(1, np.sqrt(_squares(each)) / bound)
+        return optree.tree_map(lambda g: (g * factor.reshape(-1, *(1,) * (g.ndim - 1))).mean(axis=0), each)
 
     vars(clipped_mean).update(in_axes=in_axes)  # the default of `microbatch`
     return clipped_mean
@@ -248,14 +253,15 @@ def noise_scale(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes 
     >>> mg.per_example.noise_scale(loss, in_axes=(None, 0))(w, X)
     np.float64(1.25)
     """
-    gradients, squares = per_example_grad(f, argnums, in_axes), squared_norms(f, argnums, in_axes)
+    gradients = per_example_grad(f, argnums, in_axes)
 
     def compute(*args: PyTree, **kwargs: PyTree) -> PyTree:
-        each = squares(*args, **kwargs)
+        own = gradients(*args, **kwargs)
+        each = _squares(own)
         n = each.size
         if isinstance(n, int) and n < 2:
             raise BatchError(at_user_line(f"noise_scale({function_name(f)}) needs at least two examples, got {n}"))
-        of_mean = sum((g.mean(axis=0) ** 2).sum() for g in optree.tree_leaves(gradients(*args, **kwargs)))
+        of_mean = sum((g.mean(axis=0) ** 2).sum() for g in optree.tree_leaves(own))
         trace = (each.mean() - of_mean) * (n / (n - 1.0))
         return trace / (of_mean - trace / n)
 

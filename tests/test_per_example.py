@@ -1,5 +1,7 @@
 """What is asked of per-example gradients, against the loop and against libraries that hook into layers."""
 
+import functools
+
 import numpy as np
 import optree
 import pytest
@@ -116,3 +118,14 @@ def test_a_bound_above_all_norms_leaves_the_mean(bound):
     clipped = mg.per_example.clipped_mean(loss, bound, in_axes=(None, 0))
     for f in (clipped, mg.compile(clipped)):
         np.testing.assert_allclose(f(np.ones(2), X), [10.5, 14.0])
+
+
+@pytest.mark.parametrize("statistic", [mg.per_example.norms, mg.per_example.gram, mg.per_example.noise_scale,
+                                       functools.partial(mg.per_example.clipped_mean, bound=1.0)])
+def test_effects_of_a_loss_happen_once_per_example(statistic, capsys):
+    def loss(w, x):
+        mg.print("{}", x)
+        return np.sum(w * x) ** 2
+
+    statistic(loss, in_axes=(None, 0))(np.ones(()), np.arange(3))
+    assert capsys.readouterr().out == "0\n1\n2\n"

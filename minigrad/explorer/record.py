@@ -15,6 +15,7 @@ from ..defined_sizes import definitions
 from ..draw.values import input_sizes, node_values
 from ..errors import Place, file_name, printable
 from ..graph import ArrayType, Graph, Node, held_graphs
+from ..interpreters import Run
 from ..symbolic import Dim, Symbol, value
 from ..text import Words, is_literal, node_names
 from .stages import GraphStage, number
@@ -109,9 +110,9 @@ def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
 
 
 @contextmanager
-def recorded_runs() -> Iterator[list[tuple[Graph, Sequence[np.ndarray]]]]:
-    """Record each graph that is evaluated inside the ``with`` block, with its arrays."""
-    runs: list[tuple[Graph, Sequence[np.ndarray]]] = []
+def recorded_runs() -> Iterator[list[Run]]:
+    """Record each graph that is evaluated inside the ``with`` block, with its arrays and sizes."""
+    runs: list[Run] = []
     before, interpreters.settings.runs = interpreters.settings.runs, runs
     try:
         yield runs
@@ -211,12 +212,14 @@ def _held(stage: GraphStage, node: Node, held: Sequence[tuple[str, Graph]], oper
             rows = turns[:TURNS]
             inner = GraphStage(one["name"], f"{len(turns)} runs; the page holds the first {len(rows)}.", ran)
             number([inner])
-            operands_of = [[np.asarray(x, n.dtype) for x, n in zip(row, ran.inputs, strict=True)] for row in rows]
-            own = {**sizes, **input_sizes(ran, operands_of[0])}
-            record = stage_record(inner, operands_of[0], own, pool, bodies, words)
+            operands_of = [[np.asarray(x, n.dtype) for x, n in zip(row.arrays, ran.inputs, strict=True)]
+                           for row in rows]
+            sizes_of = [{**sizes, **row.sizes, **input_sizes(ran, arguments)}  # turns differ in rows
+                        for row, arguments in zip(rows, operands_of, strict=True)]
+            record = stage_record(inner, operands_of[0], sizes_of[0], pool, bodies, words)
             record["turns"] = []
-            for arguments in operands_of:
-                values = node_values(ran, arguments, {**sizes, **input_sizes(ran, arguments)})  # turns differ in rows
+            for arguments, own in zip(operands_of, sizes_of, strict=True):
+                values = node_values(ran, arguments, own)
                 record["turns"].append([pool.add(np.asarray(values[n])) if isinstance(n.type, ArrayType) else None
                                         for n in ran.nodes])
             one["body"] = len(bodies)
@@ -225,18 +228,17 @@ def _held(stage: GraphStage, node: Node, held: Sequence[tuple[str, Graph]], oper
     return records
 
 
-def _turns(graph: Graph, sized: Graph, runs: Sequence[tuple[Graph, Sequence[np.ndarray]]]
-           ) -> tuple[Graph, list[Sequence[np.ndarray]]]:
-    """Return the graph of a held graph's runs, and their arrays: `graph` itself, or its batch of some examples.
+def _turns(graph: Graph, sized: Graph, runs: Sequence[Run]) -> tuple[Graph, list[Run]]:
+    """Return the graph of a held graph's runs, and these runs: `graph` itself, or its batch of some examples.
 
     `sized` is the same graph with numbers in place of the sizes.
     """
-    if turns := [arrays for ran, arrays in runs if ran is sized]:
+    if turns := [run for run in runs if run.graph is sized]:
         return graph, turns
     nodes = set(sized.nodes)
-    for ran, arrays in runs:
-        if any(n.source in nodes for n in ran.nodes):
-            return ran, [arrays]
+    for run in runs:
+        if any(n.source in nodes for n in run.graph.nodes):
+            return run.graph, [run]
     return graph, []
 
 

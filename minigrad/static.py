@@ -63,6 +63,17 @@ def static_parts(tree: optree.PyTreeSpec) -> Iterator[tuple[tuple[Tree, ...], ob
             yield path, x.value
 
 
+def flatten_as(tree: Tree, like: optree.PyTreeSpec | None) -> tuple[list[Any], optree.PyTreeSpec]:
+    """Return the leaves and the structure of a pytree, with its values as static where `like` has static ones."""
+    leaves, own = optree.tree_flatten(tree)
+    paths = set() if like is None or own == like else {path for path, _ in static_parts(like)}
+    if not paths:
+        return leaves, own
+    marked: Tree = optree.tree_unflatten(own, [
+        Static(x) if path in paths else x for path, x in zip(optree.tree_paths(tree), leaves, strict=True)])
+    return optree.tree_flatten(marked)
+
+
 def _flatten(x: Static) -> tuple[tuple[()], Static, tuple[()]]:
     return (), x, ()
 

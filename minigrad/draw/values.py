@@ -9,15 +9,21 @@ import optree
 
 from .. import interpreters
 from ..argument_sizes import argument_sizes
-from ..errors import TraceError, at_user_line
+from ..errors import TraceError, at_user_line, format_structure
 from ..graph import Graph, Node, PyTree
+from ..static import flatten_as
 from ..symbolic import Symbol
 
 
 def input_arrays(graph: Graph, values: Sequence[PyTree], method: str) -> list[np.ndarray]:
     """Return the leaves of `values`, one array per input of the graph; `method` stands in the error."""
-    tree: PyTree = tuple(values)
-    leaves = optree.tree_leaves(tree)
+    arguments: PyTree = (tuple(values), {})
+    leaves: list[PyTree] = optree.tree_leaves(arguments)
+    if len(leaves) > len(graph.inputs):  # with static values among them
+        leaves, tree = flatten_as(arguments, graph.in_tree)
+        if graph.in_tree is not None and len(leaves) == len(graph.inputs) and tree != graph.in_tree:
+            raise TraceError(at_user_line(f"{graph.name}.{method}: expected arguments of structure "
+                                          f"{format_structure(graph.in_tree)}, got {format_structure(tree)}"))
     if len(leaves) != len(graph.inputs):
         raise TraceError(at_user_line(f"{graph.name}.{method}: expected {len(graph.inputs)} values "
                                       f"({', '.join(graph.names)}), got {len(leaves)}"))

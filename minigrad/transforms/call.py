@@ -6,7 +6,6 @@ import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import optree
 
 from .. import interpreters
 from ..argument_sizes import argument_sizes
@@ -15,7 +14,7 @@ from ..errors import DtypeError, ShapeError, TraceError, at_user_line, format_st
 from ..graph import CALLS, ArrayType, Graph, PyTree, note_read
 from ..ops.elementwise import cast_to
 from ..ops.subgraph import with_new_effects
-from ..static import Static, static_parts
+from ..static import flatten_as
 from ..symbolic import Dim, Symbol
 from ..traced_array import Array
 from ..tracing import note_batch, tracing
@@ -27,9 +26,7 @@ def call(graph: Graph, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> P
     """Return the value of a graph on arguments that match its structure and types."""
     arguments: PyTree = (args, kwargs)
     leaves: list[object]
-    leaves, tree = optree.tree_flatten(arguments)
-    if tree != in_tree(graph) and any(True for _ in static_parts(in_tree(graph))):
-        leaves, tree = _with_static(graph, arguments)
+    leaves, tree = flatten_as(arguments, graph.in_tree)
     if tree != in_tree(graph):
         raise TraceError(at_user_line(f"{graph.name}: expected arguments of structure "
                                       f"{format_structure(in_tree(graph))}, got {format_structure(tree)}"))
@@ -43,16 +40,6 @@ def call(graph: Graph, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> P
             raise ShapeError(at_user_line(f"{graph.name}: argument {name}: expected {node.type}, got {t}"))
     note_read()  # the outputs may depend on nodes older than the trace
     return run(with_new_effects(concrete.replace(out_tree=out_tree(graph))), leaves)
-
-
-def _with_static(graph: Graph, arguments: PyTree) -> tuple[list[object], optree.PyTreeSpec]:
-    """Return the arguments' leaves and structure, with values as static where the graph has static ones."""
-    paths = {path for path, _ in static_parts(in_tree(graph))}
-    leaves: list[object]
-    leaves, tree = optree.tree_flatten(arguments)
-    marked: PyTree = optree.tree_unflatten(tree, [
-        Static(x) if path in paths else x for path, x in zip(optree.tree_paths(arguments), leaves, strict=True)])
-    return optree.tree_flatten(marked)
 
 
 def _converted(x: object, t: ArrayType, i: int, graph: Graph) -> object:

@@ -148,3 +148,11 @@ def test_graphs_with_values_draw_them_and_keep_no_array():
     (np.array([np.inf, 1, 2, 3, np.nan]), "in 1 … inf, 1 nan")])
 def test_arrays_in_words(array, want):
     assert draw.in_words(array) == want
+
+
+def test_values_of_graphs_with_static_arguments():
+    graph = mg.trace(lambda x, mode: np.tanh(x) if mode == "tanh" else x)(1.0, "tanh")
+    assert "= 0.4621" in graph.with_values(0.5, "tanh").to_svg()
+    assert "= 0.4621" in graph.with_values(0.5).to_svg()
+    with pytest.raises(mg.TraceError, match=r"with_values: expected arguments of structure .*'tanh'.*, got .*'sine'"):
+        graph.with_values(0.5, "sine")

@@ -30,12 +30,13 @@ from .backends.native.runtime.jit import host
 from .draw import open_in_browser
 from .errors import CheckError, MinigradError
 from .explorer import seed
-from .graph import Graph, PyTree
+from .graph import Graph, InAxes, PyTree
 from .report import Report, digits
 from .report.comparison import compare
 from .report.training import METHODS, train
 from .report.user_module import Sources, Target, TargetError, blame, load
-from .report.variants import Data, progress_bar
+from .report.variants import Data, example_data, progress_bar
+from .transforms.static_arguments import bound_static
 
 ENOUGH = 0.95  # accuracy on held-out digits that the mini-batch run must exceed
 _CHECKED = 4  # examples of `check`
@@ -240,6 +241,13 @@ def _target(args: argparse.Namespace) -> Target:
     return Target(digits.loss, digits.init(args.seed), digits.load(args.seed).all)
 
 
+def _with_data(args: argparse.Namespace) -> tuple[Callable[..., PyTree], Data, InAxes]:
+    """Return the loss of one example, its arguments, and their axes; static arguments are bound to the loss."""
+    target = _target(args)
+    loss, (params, *more) = bound_static(target.loss, (target.params, *target.more))
+    return loss, example_data(tuple(more), loss, params, target.axes), target.axes
+
+
 def _code(loss: Callable[..., PyTree], args: argparse.Namespace) -> Callable[..., PyTree]:
     """Return the loss, as it is or as NumPy code."""
     return mg.numpy_code(loss) if args.numpy_code and not isinstance(loss, Graph) else loss
@@ -324,12 +332,11 @@ def _show(report: Report | Audit) -> None:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    target = _target(args)
-    data = Data(target.loss, (target.params, *target.more), target.axes)
-    mean = mg.mean_loss(target.loss, target.axes)
+    loss, data, axes = _with_data(args)
+    mean = mg.mean_loss(loss, axes)
     step = mg.compile(mg.value_and_grad(mean))
     entry = step.build(*data.args)
-    graphs = {"example": mg.trace(target.loss)(*data.each[0]), "batch": mg.trace(mean)(*data.args),
+    graphs = {"example": mg.trace(loss)(*data.take(0)), "batch": mg.trace(mean)(*data.args),
               "gradient": entry.graph}
     titles = {"example": "one example", "batch": "the batch: one example's graph under vmap, and a mean",
               "gradient": "value and gradient of the batch"}
@@ -377,13 +384,12 @@ def _heading(text: str) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
-    target = _target(args)
-    data = Data(target.loss, (target.params, *target.more), target.axes)
+    loss, data, axes = _with_data(args)
     some = data.first(_CHECKED)
     checks: dict[str, Callable[[], object]] = {
-        "gradients": lambda: mg.check_grads(target.loss, data.each[0], order=args.order),
-        "batching": lambda: mg.check_batching(target.loss, some, target.axes),
-        "batching of the gradient": lambda: mg.check_batching(mg.grad(target.loss), some, target.axes)}
+        "gradients": lambda: mg.check_grads(loss, data.take(0), order=args.order),
+        "batching": lambda: mg.check_batching(loss, some, axes),
+        "batching of the gradient": lambda: mg.check_batching(mg.grad(loss), some, axes)}
     status = 0
     for name, check in checks.items():
         try:

@@ -14,10 +14,12 @@ from ..draw.notebook import cell, framed, image
 from ..draw.values import input_arrays, input_sizes
 from ..errors import BatchError, TraceError, Unsupported, at_user_line
 from ..graph import Graph, InAxes, Node, PyTree, held_graphs
-from ..ragged.batch import Batch, batch
+from ..ragged.batch import Batch, is_batch
+from ..report.ragged import packed_lists
 from ..report.variants import example_arguments
 from ..tracebacks import boundary
 from ..transforms.arguments_by_name import positional_axes
+from ..transforms.example_arguments import ExampleArguments
 from ..transforms.grad import grad
 from ..transforms.mean import mean_loss
 from ..transforms.static_arguments import bound_static
@@ -84,7 +86,7 @@ def explore(loss: Callable[..., PyTree], params: PyTree, examples: PyTree, in_ax
     loss : callable
         The loss of one example, ``loss(params, *example)``, a floating scalar: a function, its `trace`, or a graph.
     params : pytree of arrays
-    examples : tuple of arrays, or Batch
+    examples : tuple of arrays, a Batch, or a list of examples
         The data: arrays with one example per row, or a batch of examples that differ in size. The page begins with
         the first 16 of them; its reader chooses others, of up to 1,000 that it holds.
     in_axes : int, None, or tuple of pytrees, optional
@@ -112,8 +114,9 @@ def explore(loss: Callable[..., PyTree], params: PyTree, examples: PyTree, in_ax
     loss = getattr(loss, "untraced", loss)
     more = example_arguments(loss, examples, "explore")
     name = getattr(loss, "__name__", "loss")
-    if any(isinstance(e, Batch) for e in more):
-        return _ragged(loss, name, params, more)
+    more = packed_lists(more)
+    if any(map(is_batch, optree.tree_leaves(more, is_leaf=is_batch))):
+        return _ragged(loss, name, (params, *more), in_axes)
     axes = _axes(positional_axes(loss, in_axes, 1 + len(more), "explore"), len(more))
     loss, args = bound_static(loss, (params, *more))
     params, *_ = args
@@ -144,48 +147,59 @@ def explore(loss: Callable[..., PyTree], params: PyTree, examples: PyTree, in_ax
     return _page(name, stages, feeds, pool, examples, ["one", "copies"])
 
 
-def _ragged(loss: Callable[..., PyTree], name: str, params: PyTree, more: tuple[PyTree, ...]) -> Exploration:
-    if len(more) != 1:
-        raise BatchError(at_user_line(f"explore({name}): expected one Batch of examples, got {len(more)} arguments"))
-    whole = more[0]
-    shown = min(EXAMPLES, len(whole))
-    packed = batch([whole[i] for i in range(shown)])
-    example = GraphStage("one example", "The loss of one example, as traced.", trace(loss)(params, packed[0]))
-    losses = trace(vmap(loss, in_axes=(None, 0)))(params, packed)
+def _ragged(loss: Callable[..., PyTree], name: str, args: tuple[PyTree, ...], in_axes: InAxes) -> Exploration:
+    axes = (None, *[0] * (len(args) - 1)) if in_axes is None else positional_axes(loss, in_axes, len(args), "explore")
+    loss, args = bound_static(loss, args)
+    whole = ExampleArguments(args, axes, is_batch)
+    if (batches := sum(map(is_batch, whole.parts))) != 1:
+        raise BatchError(at_user_line(f"explore({name}): expected one Batch of examples, got {batches}. Put the fields "
+                                      "of all into one schema"))
+    counts = {len(p) if is_batch(p) else p.shape[a] for p, a in zip(whole.parts, whole.axes, strict=True)
+              if a is not None}
+    _refuse_counts(name, counts)
+    shown = min(EXAMPLES, whole.size)
+    first, some = whole.take(0), whole.take(slice(shown))
+    example = GraphStage("one example", "The loss of one example, as traced.", trace(loss)(*first))
+    losses = trace(vmap(loss, in_axes=axes))(*some)
     packing = GraphStage(
         "batch",
         "The examples lie end to end: one axis for all rows, indices shifted by the rows before.",
         losses,
         example,
     )
-    mean = GraphStage(
-        "mean", "The mean of the losses.", trace(mean_loss(loss, in_axes=(None, 0)))(params, packed), packing
-    )
+    mean = GraphStage("mean", "The mean of the losses.", trace(mean_loss(loss, in_axes=axes))(*some), packing)
     stages = [example, packing, *of_function(mean)]
     if stages[3:] and stages[3].cotangents:
         try:
-            each = trace(vmap(grad(loss), in_axes=(None, 0)))(params, packed)
+            each = trace(vmap(grad(loss), in_axes=axes))(*some)
             stages.insert(4, GraphStage("each gradient", EACH, each, packing))
         except (Unsupported, BatchError) as error:  # the page says so, and shows the rest
             mean.note += f" The gradients of single examples cannot be batched: {error}"
     number(stages)
-    one, leaves = _leaves((params, packed[0])), _leaves((params, packed))
+    leaves = _leaves(some)
     count = shown
     if page.evaluable(losses):
-        count = held.fitting(len(whole), held.weight(leaves[len(_leaves(params)):]) / shown, shown)
+        mapped = [x for p, a in zip(whole.parts, whole.axes, strict=True) if a is not None for x in _leaves(p)]
+        count = held.fitting(whole.size, held.weight(mapped) / whole.size, shown)
     pool = Arrays()
-    examples = held.ragged(_leaves(params), batch([whole[i] for i in range(count)]), len(whole), shown, pool)
-    examples["indices"] = _indices(packed, len(_leaves(params)))
-    return _page(name, stages, [one, *[leaves] * (len(stages) - 1)], pool, examples, ["first"])
+    of_page = ExampleArguments(whole.take(slice(count)), axes, is_batch)
+    examples = held.ragged(of_page.parts, of_page.axes, whole.size, shown, pool)
+    examples["indices"] = _indices(whole.parts)
+    return _page(name, stages, [_leaves(first), *[leaves] * (len(stages) - 1)], pool, examples, ["first"])
 
 
-def _indices(packed: Batch, first: int) -> list[Record]:
+def _indices(parts: Sequence[PyTree]) -> list[Record]:
     """Return the fields that are indices, with the names of the sizes of their axes and targets."""
-    schema = packed.schema
-    present = [name for name, array in packed.leaves().items() if array is not None]
-    return [{"name": name, "axis": held.size_name(t.axes[0]), "target": held.size_name(t.target),
-             "input": first + present.index(name)}
-            for name, t in schema.fields.items() if t.target is not None and len(t.axes) == 1 and name in present]
+    found: list[Record] = []
+    first = 0
+    for part in parts:
+        if isinstance(part, Batch):
+            present = [name for name, array in part.leaves().items() if array is not None]
+            found += [{"name": name, "axis": held.size_name(t.axes[0]), "target": held.size_name(t.target),
+                       "input": first + present.index(name)} for name, t in part.schema.fields.items()
+                      if t.target is not None and len(t.axes) == 1 and name in present]
+        first += len(_leaves(part))
+    return found
 
 
 @boundary
@@ -235,8 +249,14 @@ def _mapped(take: Callable[[int, PyTree], PyTree], axes: PyTree, tree: PyTree) -
 def _count(name: str, args: tuple[PyTree, ...], axes: tuple[InAxes, ...]) -> int:
     """Return the number of examples, or raise `BatchError` where there is none, or where arguments disagree."""
     counts = {n for axis, arg in zip(axes, args, strict=True) for n in _lengths(axis, arg)}
+    _refuse_counts(name, counts)
+    return counts.pop()
+
+
+def _refuse_counts(name: str, counts: set[int]) -> None:
+    """Raise `BatchError` unless there is one number of examples, and it is not 0."""
     if len(counts) == 1 and counts != {0}:
-        return counts.pop()
+        return
     reason = "in_axes maps no argument" if not counts else "there must be at least one example" if counts == {0} else (
         f"the arguments have {' and '.join(map(str, sorted(counts)))} examples")
     raise BatchError(at_user_line(f"explore({name}): {reason}"))

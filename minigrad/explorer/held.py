@@ -29,16 +29,32 @@ def stacked(leaves: Sequence[np.ndarray], axes: Sequence[int | None], total: int
             pool: Arrays) -> Record:
     """Return the record of examples in arrays with an axis of examples (None: shared by all)."""
     count = next(x.shape[a] for x, a in zip(leaves, axes, strict=True) if a is not None)
-    return _record([pool.add(x, WHOLE if a is None else MOST) for x, a in zip(leaves, axes, strict=True)],
-                   [None if a is None else {"axis": a % x.ndim, "rows": []} for x, a in zip(leaves, axes, strict=True)],
-                   {"": [1] * count}, total, shown)
+    return _record([_held(x, a, pool) for x, a in zip(leaves, axes, strict=True)],
+                   [_leaf(x, a) for x, a in zip(leaves, axes, strict=True)], {"": [1] * count}, total, shown)
 
 
-def ragged(shared: Sequence[np.ndarray], batch: Batch, total: int, shown: int, pool: Arrays) -> Record:
-    """Return the record of a batch of examples that differ in size; `shared` are the arrays before it."""
+def ragged(parts: Sequence[np.ndarray | Batch], axes: Sequence[int | None], total: int, shown: int,
+           pool: Arrays) -> Record:
+    """Return the record of examples that differ in size: a batch of them, and arrays beside it."""
+    leaves: list[Record | None] = []
+    held: list[int] = []
+    lengths: Record = {}
+    for x, a in zip(parts, axes, strict=True):
+        if isinstance(x, Batch):
+            own, at = _rows(x, pool)
+            leaves, held = [*leaves, *own], [*held, *at]
+            lengths = {"": [1] * len(x), **{size_name(k): np.asarray(x.lengths[k]).tolist() for k in x.schema.axes}}
+        else:
+            leaves.append(_leaf(np.asarray(x), a))
+            held.append(_held(np.asarray(x), a, pool))
+    return _record(held, leaves, lengths, total, shown)
+
+
+def _rows(batch: Batch, pool: Arrays) -> tuple[list[Record | None], list[int]]:
+    """Return the records of a batch's arrays, and their places in the pool."""
     arrays, schema = batch.leaves(), batch.schema
-    leaves: list[Record | None] = [None] * len(shared)
-    held = [pool.add(x, WHOLE) for x in shared]
+    leaves: list[Record | None] = []
+    held: list[int] = []
     ids = {schema.leaf_name("segment_ids", a) for a in schema.axes}
     derived = ids | {schema.leaf_name("lengths", a) for a in schema.axes}
     for name, t in schema.leaf_types.items():
@@ -54,14 +70,21 @@ def ragged(shared: Sequence[np.ndarray], batch: Batch, total: int, shown: int, p
         if name in derived or t.blank:
             leaf["derived"] = True
         leaves.append(None if t.shared else leaf)
-        held.append(pool.add(np.asarray(arrays[name]), WHOLE if t.shared else MOST))
-    lengths = {size_name(a): np.asarray(batch.lengths[a]).tolist() for a in schema.axes}
-    return _record(held, leaves, {"": [1] * len(batch), **lengths}, total, shown)
+        held.append(_held(np.asarray(arrays[name]), None if t.shared else 0, pool))
+    return leaves, held
+
+
+def _leaf(x: np.ndarray, axis: int | None) -> Record | None:
+    return None if axis is None else {"axis": axis % x.ndim, "rows": []}
+
+
+def _held(x: np.ndarray, axis: int | None, pool: Arrays) -> int:
+    return pool.add(x, WHOLE if axis is None else MOST)
 
 
 def shared(leaves: Sequence[np.ndarray], pool: Arrays) -> Record:
     """Return the record of arguments without an axis of examples."""
-    return _record([pool.add(x, WHOLE) for x in leaves], [None] * len(leaves), {"": []}, 0, 0)
+    return _record([_held(x, None, pool) for x in leaves], [None] * len(leaves), {"": []}, 0, 0)
 
 
 def _record(held: Sequence[int], leaves: Sequence[Record | None], lengths: Record, total: int, shown: int) -> Record:

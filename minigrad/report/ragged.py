@@ -16,13 +16,14 @@ from ..ragged.schema import schema_of
 from ..transforms.example_arguments import ExampleArguments
 from ..transforms.grad import value_and_grad
 from ..transforms.mean import mean_loss
+from ..transforms.static_arguments import bound_static
 from ..transforms.symbolic_trace import trace
 from ..transforms.trace import function_name
 from ..transforms.vmap import vmap
 from .comparison import compare_on
 from .measure import measured
 from .report import Report
-from .variants import Data, Variant, moved, side_by_side, titled
+from .variants import Data, Variant, example_data, moved, side_by_side, titled
 
 ROWS = ("loop", "padded", "giant")
 
@@ -56,12 +57,12 @@ class RaggedData(Data):
 
     def batches(self) -> list[Batch]:
         """Return the mapped batches."""
-        return [p for p, a in zip(self._parts, self._axes, strict=True) if is_batch(p) and a is not None]
+        return [p for p, a in zip(self.parts, self.axes, strict=True) if is_batch(p) and a is not None]
 
     def padded(self) -> RaggedData:
         """Return the data with a filler behind each example, such that both together have the size of the largest."""
         parts = [p if a is None else _filled(p) if is_batch(p) else np.repeat(p, 2, axis=a)
-                 for p, a in zip(self._parts, self._axes, strict=True)]
+                 for p, a in zip(self.parts, self.axes, strict=True)]
         return _Padded(self._with(parts), self.in_axes, self._backend)
 
 
@@ -104,11 +105,28 @@ def _filled(b: Batch) -> Batch:
     return _pack(b.schema, columns, sizes)
 
 
+def packed_lists(more: PyTree) -> PyTree:
+    """Return the arguments with each list of examples as a batch."""
+    packed: PyTree = optree.tree_map(lambda x: batch(x) if are_examples(x) else x, more, is_leaf=are_examples)
+    return packed
+
+
 @compare_on.register(are_examples)
 def _compare_lists(more: PyTree, *args: Any) -> Report:
-    packed: PyTree = optree.tree_map(lambda x: batch(x) if are_examples(x) else x, more, is_leaf=are_examples)
-    report: Report = compare_on(packed, *args)
+    report: Report = compare_on(packed_lists(more), *args)
     return report
+
+
+@example_data.register(are_examples)
+def _data_of_lists(more: PyTree, *args: Any) -> Data:
+    data: Data = example_data(packed_lists(more), *args)
+    return data
+
+
+@example_data.register(is_batch)
+def _data_of_batches(more: tuple[PyTree, ...], loss: Callable[..., Any], params: PyTree, in_axes: InAxes,
+                     backend: str | None = None) -> Data:
+    return RaggedData((params, *more), in_axes, backend)
 
 
 @compare_on.register(is_batch)
@@ -121,6 +139,8 @@ def compare_ragged(more: tuple[PyTree, ...], loss: Callable[..., Any], params: P
         raise MinigradError(at_user_line(f"compare: no row {unknown[0]!r} for examples of different size; there are "
                                          f"{', '.join(ROWS)}" if unknown else "compare: repeats must be at least 1"))
     axes = (None, *(0 for _ in more)) if in_axes is None else in_axes
+    loss, (params, *further) = bound_static(loss, (params, *more))
+    more = tuple(further)
     every = {b: RaggedData((params, *more), axes, b) for b in side_by_side(backend)}
     data = next(iter(every.values()))
     mean = mean_loss(loss, axes)

@@ -24,7 +24,7 @@ from ..progress import in_notebook, notebook_bar
 from ..symbolic import size_of, value
 from ..transforms.arguments_by_name import positional_axes
 from ..transforms.example_arguments import ExampleArguments
-from ..transforms.in_axes import mapped_axes
+from ..transforms.in_axes import by_kind, mapped_axes
 from ..transforms.trace import flatten_arguments, function_name
 from .flops import count_operations
 
@@ -94,6 +94,13 @@ class Data(ExampleArguments):
     def first(self, n: int) -> tuple[PyTree, ...]:
         """Return the arguments of the first `n` examples."""
         return self.take(slice(n))
+
+
+@by_kind
+def example_data(more: tuple[PyTree, ...], loss: Callable[..., Any], params: PyTree, in_axes: InAxes,
+                 backend: str | None = None) -> Data:
+    """Return the arguments of a per-example loss, whose examples are those of `more`."""
+    return Data(loss, (params, *more), in_axes, backend)
 
 
 class Variant:

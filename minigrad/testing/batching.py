@@ -216,10 +216,10 @@ class StackedExamples(Examples):
         self.f, self.staged = f, staged
         # The leaves, with the examples along axis 0.
         self._fronts = [np.asarray(x) if a is None else np.moveaxis(np.asarray(x), a, 0)
-                        for x, a in zip(self._parts, self._axes, strict=True)]
+                        for x, a in zip(self.parts, self.axes, strict=True)]
 
     def _on(self, fronts: Sequence[np.ndarray]) -> StackedExamples:
-        leaves = [x if a is None else np.moveaxis(x, 0, a) for x, a in zip(fronts, self._axes, strict=True)]
+        leaves = [x if a is None else np.moveaxis(x, 0, a) for x, a in zip(fronts, self.axes, strict=True)]
         return StackedExamples(self.f, self.staged, self._with(leaves), self.in_axes)
 
     def some(self, rows: Sequence[int]) -> StackedExamples:
@@ -229,8 +229,8 @@ class StackedExamples(Examples):
     def distinct(self) -> StackedExamples:
         """Return at least two examples, distinct where they have floating values."""
         rows = list(range(self.size)) if self.size > 1 else [0] * 3
-        fronts = [x if a is None else x[rows].copy() for x, a in zip(self._fronts, self._axes, strict=True)]
-        mapped = [x for x, a in zip(fronts, self._axes, strict=True) if a is not None]
+        fronts = [x if a is None else x[rows].copy() for x, a in zip(self._fronts, self.axes, strict=True)]
+        mapped = [x for x, a in zip(fronts, self.axes, strict=True) if a is not None]
         known: set[tuple[bytes, ...]] = set()
         for k in range(len(rows)):
             if tuple(x[k].tobytes() for x in mapped) in known:
@@ -241,7 +241,7 @@ class StackedExamples(Examples):
         return self._on(fronts)
 
     def moved(self, k: int) -> StackedExamples:
-        return self._on([x if a is None else _move(x, k) for x, a in zip(self._fronts, self._axes, strict=True)])
+        return self._on([x if a is None else _move(x, k) for x, a in zip(self._fronts, self.axes, strict=True)])
 
     def together(self) -> list[Sequence[ArrayLike]]:
         return optree.tree_leaves(vmap(self.f, self.in_axes)(*self.args))
@@ -254,7 +254,7 @@ class StackedExamples(Examples):
     def _batched_values(self) -> list[tuple[Any, bool]]:
         """Return the batched value of each of `_nodes`, and whether it has the batch axis."""
         new = [placeholder(type_of(x)) for x in self._fronts]
-        mapped = [a is not None for a in self._axes]
+        mapped = [a is not None for a in self.axes]
         batched = batched_on(self._nodes(), self.graph.inputs, new, mapped, self.size)
         values = interpreters.evaluate(Graph(tuple(new), tuple(n for n, _ in batched)), self._fronts)
         return [(v, has) for v, (_, has) in zip(values, batched, strict=True)]
@@ -265,7 +265,7 @@ class StackedExamples(Examples):
         graph = self.graph.replace(outputs=tuple(needed), out_names=())
         alone = [dict(zip(needed, interpreters.evaluate(graph, self.leaves_of(k)), strict=True))
                  for k in range(self.size)]
-        mapped = [n for n, a in zip(self.graph.inputs, self._axes, strict=True) if a is not None]
+        mapped = [n for n, a in zip(self.graph.inputs, self.axes, strict=True) if a is not None]
         reached = set(interpreters.dependent(nodes, mapped))
         for node in nodes:
             if node in reached:

@@ -78,7 +78,7 @@ class PackedExamples(Examples):
                     fields[name] = x
             return Batch(p.schema, fields, p._lengths, size=len(p))
 
-        parts = [move(p, a) for p, a in zip(self._parts, self._axes, strict=True)]
+        parts = [move(p, a) for p, a in zip(self.parts, self.axes, strict=True)]
         return PackedExamples(self.f, self._with(parts), self.in_axes)
 
     def together(self) -> list[Sequence[ArrayLike]]:

@@ -73,6 +73,31 @@ def test_ragged_batches():
     assert "[nodes, 2]" in str(page.stages[1].graph)
 
 
+def test_arguments_beside_a_ragged_batch():
+    def loss(w, factor, g, power):
+        return factor * graph_loss(w, g) ** power
+
+    graphs, factors = molecules(), np.arange(1.0, 4.0)
+    page = mg.explore(loss, np.ones(2), (factors, graphs, 2), in_axes=(None, 0, 0, None))
+    expected = np.mean([loss(np.ones(2), c, g, 2) for c, g in zip(factors, graphs, strict=True)])
+    mean = page.stages[2].graph
+    assert np.isclose(mean(np.ones(2), factors, graphs, 2), expected)
+    assert str(mean.inputs[1].type) == "f64[B]"
+
+
+def test_lists_of_examples_are_batches():
+    pages = [mg.explore(graph_loss, np.ones(2), examples) for examples in (molecules(), molecules().unbatch())]
+    assert pages[0].html == pages[1].html
+
+
+@pytest.mark.parametrize(("examples", "message"), [
+    ((molecules(), molecules()), r"explore\(<lambda>\): expected one Batch of examples, got 2"),
+    ((molecules(), np.ones(4)), "the arguments have 3 and 4 examples")])
+def test_arguments_that_do_not_fit_a_ragged_batch(examples, message):
+    with pytest.raises(mg.BatchError, match=message):
+        mg.explore(lambda w, g, x: graph_loss(w, g), np.ones(2), examples)
+
+
 @pytest.mark.parametrize(("loss", "params", "examples", "error", "message"), [
     (lambda w, x: w * x, np.ones(3), (np.ones((4, 3)),), mg.TraceError, r"explore\(<lambda>\): .*returns f64\[3\]"),
     (lambda w, x: None, np.ones(3), (np.ones((4, 3)),), mg.TraceError, "Did you forget `return`"),

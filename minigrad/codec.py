@@ -76,7 +76,8 @@ class Encoder:
             return {"budget": [self._budgets.setdefault(value, len(self._budgets)), value.nbytes]}
         if isinstance(value, Graph):
             return {"graph": _encode(value, self)}
-        return self._other(value, f"a parameter of type {type(value).__name__} has no JSON form")
+        return self._other(value, f"{value!r}, a parameter of type {type(value).__name__}, has no JSON form: pickle "
+                           "the graph")
 
     def _other(self, value: object, why: str) -> Json:
         if self._others is None:
@@ -119,7 +120,8 @@ class Encoder:
             return {kind.__name__: [self._branch(v) for v in tree]}
         if tree is None:
             return "none"
-        raise GraphError(f"a pytree with a {kind.__name__} in it has no JSON form: use dicts, lists and tuples")
+        raise GraphError(f"a pytree with a {kind.__name__} in it has no JSON form, which names no classes: pickle the "
+                         "graph, or trace a function of dicts, lists and tuples")
 
 
 class Decoder:

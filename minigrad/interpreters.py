@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,17 +20,9 @@ from .symbolic import Dim, Symbol, size_of
 from .tracing import made_by, thread
 
 
-class Run(NamedTuple):
-    """A graph that `evaluate` runs, its arrays, and the numbers of its symbolic sizes."""
-
-    graph: Graph
-    arrays: Sequence[np.ndarray]
-    sizes: Mapping[Symbol, int]
-
-
 class _Settings(threading.local):
     check: Callable[[Node, object, Sequence[object]], None] | None = None  # sees each value, and those of its operands
-    runs: list[Run] | None = None  # where `evaluate` records its runs
+    runs: list[tuple[Graph, Sequence[np.ndarray], Mapping[Symbol, int]]] | None = None  # those of `evaluate`
 
 
 settings = _Settings()
@@ -60,7 +52,7 @@ def evaluate(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, 
         uses[n] += 1
     check = settings.check
     if settings.runs is not None:
-        settings.runs.append(Run(graph, arrays, sizes or {}))
+        settings.runs.append((graph, arrays, sizes or {}))
     for node in nodes:
         if node not in values:
             params = concrete(node.params, sizes) if sizes else node.params

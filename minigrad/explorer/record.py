@@ -15,7 +15,6 @@ from ..defined_sizes import definitions
 from ..draw.values import input_sizes, node_values
 from ..errors import Place, file_name, printable
 from ..graph import ArrayType, Graph, Node, held_graphs
-from ..interpreters import Run
 from ..symbolic import Dim, Symbol, value
 from ..text import Words, is_literal, node_names
 from .stages import GraphStage, number
@@ -28,6 +27,7 @@ TURNS = 12  # runs of a held graph
 BUDGET = 2_000_000  # bytes of arrays on one page; beyond them only statistics are kept
 
 Record = dict[str, Any]
+Run = tuple[Graph, Sequence[np.ndarray], Mapping[Symbol, int]]  # a graph that was evaluated, its arrays and sizes
 
 
 class Arrays:
@@ -212,10 +212,10 @@ def _held(stage: GraphStage, node: Node, held: Sequence[tuple[str, Graph]], oper
             rows = turns[:TURNS]
             inner = GraphStage(one["name"], f"{len(turns)} runs; the page holds the first {len(rows)}.", ran)
             number([inner])
-            operands_of = [[np.asarray(x, n.dtype) for x, n in zip(row.arrays, ran.inputs, strict=True)]
-                           for row in rows]
-            sizes_of = [{**sizes, **row.sizes, **input_sizes(ran, arguments)}  # turns differ in rows
-                        for row, arguments in zip(rows, operands_of, strict=True)]
+            operands_of = [[np.asarray(x, n.dtype) for x, n in zip(arrays, ran.inputs, strict=True)]
+                           for _, arrays, _ in rows]
+            sizes_of = [{**sizes, **known, **input_sizes(ran, arguments)}  # turns differ in rows
+                        for (_, _, known), arguments in zip(rows, operands_of, strict=True)]
             record = stage_record(inner, operands_of[0], sizes_of[0], pool, bodies, words)
             record["turns"] = []
             for arguments, own in zip(operands_of, sizes_of, strict=True):
@@ -233,12 +233,12 @@ def _turns(graph: Graph, sized: Graph, runs: Sequence[Run]) -> tuple[Graph, list
 
     `sized` is the same graph with numbers in place of the sizes.
     """
-    if turns := [run for run in runs if run.graph is sized]:
+    if turns := [run for run in runs if run[0] is sized]:
         return graph, turns
     nodes = set(sized.nodes)
     for run in runs:
-        if any(n.source in nodes for n in run.graph.nodes):
-            return run.graph, [run]
+        if any(n.source in nodes for n in run[0].nodes):
+            return run[0], [run]
     return graph, []
 
 

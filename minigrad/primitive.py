@@ -187,7 +187,8 @@ class Primitive:
         The place of the result in the first operand's memory (see `views`); None: in its own memory.
     kind : str
         ``leaf`` (has no operands and is not computed), ``elementwise``, ``reduce``, ``view`` (implied by `view`),
-        ``matrix`` (works on the last two axes), ``check`` (refuses values: programs keep it) or ``other``.
+        ``matrix`` (works on the last two axes), ``transform`` (on the last one as a whole), ``check`` (refuses values:
+        programs keep it) or ``other``.
     effect : bool
         Programs run it once for each example, in the order of the code, whether anything reads its result or not.
     kernel : str

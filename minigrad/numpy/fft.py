@@ -11,11 +11,17 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import ShapeError, at_user_line
+from ..graph import Node
 from ..ops import fourier
-from ..traced_array import Array, ArrayLike, as_array
+from ..ops.control import barrier
+from ..sizes import Size, shown
+from ..symbolic import Dim, differs
+from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import number
-from .arguments import Axes, as_axes, as_axis, as_int
+from .arguments import Axes, as_axes, as_axis, as_int, at_least_rows, counted
+from .creation import arange
 from .dispatch import FFT, implements, namespace
+from .elementwise import where
 from .joining import pad, roll, stack
 from .manipulation import moveaxis
 
@@ -25,8 +31,8 @@ def _shift(function: Callable[..., object], sign: int) -> None:
     def shift(x: ArrayLike, axes: Axes = None) -> Array:
         x = as_array(x)
         over = as_axes(axes, x.ndim, function.__name__)
-        sizes = [number(x._node.shape[a]) for a in over]
-        return roll(x, [n // 2 if sign > 0 else -(n // 2) for n in sizes], over) if over else x
+        halves = [x.shape[a] // 2 for a in over]
+        return roll(x, halves if sign > 0 else [-n for n in halves], over) if over else x
 
 
 _shift(np.fft.fftshift, 1)
@@ -34,7 +40,7 @@ _shift(np.fft.ifftshift, -1)
 
 
 @implements(name="rfft_parts", namespace=FFT)
-def rfft_parts(x: ArrayLike, n: int | None = None, axis: int = -1) -> tuple[Array, ...]:
+def rfft_parts(x: ArrayLike, n: int | Size | None = None, axis: int = -1) -> tuple[Array, ...]:
     """Return the Fourier transform of a real signal as its real and its imaginary part.
 
     Parameters
@@ -51,13 +57,14 @@ def rfft_parts(x: ArrayLike, n: int | None = None, axis: int = -1) -> tuple[Arra
     """
     x = _single_or_double(x)
     a = as_axis(axis, x.ndim, "rfft_parts")
-    x = _fit(moveaxis(x, a, -1), number(x._node.shape[a]) if n is None else as_int(n, "fft.rfft", "n"))
-    parts = Array(fourier.rfft(x._node))
+    x = _fit(moveaxis(x, a, -1), _points("rfft", x._node.shape[a] if n is None else n))
+    signal, size = _frequencies(x._node, x._node.shape[-1])
+    parts = Array(fourier.rfft(signal, size=size))
     return tuple(moveaxis(parts[..., i, :], -1, a) for i in (0, 1))
 
 
 @implements(name="irfft_parts", namespace=FFT)
-def irfft_parts(real: ArrayLike, imaginary: ArrayLike, n: int | None = None, axis: int = -1) -> Array:
+def irfft_parts(real: ArrayLike, imaginary: ArrayLike, n: int | Size | None = None, axis: int = -1) -> Array:
     """Return the real signal whose Fourier transform has the given parts: the inverse of `rfft_parts`.
 
     Parameters
@@ -69,9 +76,10 @@ def irfft_parts(real: ArrayLike, imaginary: ArrayLike, n: int | None = None, axi
     """
     re, im = map(_single_or_double, (real, imaginary))
     a = as_axis(axis, re.ndim, "irfft_parts")
-    n = 2 * (number(re._node.shape[a]) - 1) if n is None else as_int(n, "fft.irfft", "n")
-    parts = [_fit(moveaxis(v, a, -1), n // 2 + 1) for v in (re, im)]
-    return moveaxis(Array(fourier.irfft(stack(parts, axis=-2)._node, n=n)), -1, a)
+    points = _points("irfft", 2 * (re._node.shape[a] - 1) if n is None else n)
+    both = stack([moveaxis(v, a, -1) for v in (re, im)], axis=-2)
+    node, size = _frequencies(both._node, points)
+    return moveaxis(Array(fourier.irfft(_fit(Array(node), size)._node, n=points)), -1, a)
 
 
 def _single_or_double(x: ArrayLike) -> Array:
@@ -83,11 +91,47 @@ def _single_or_double(x: ArrayLike) -> Array:
     return x.astype(np.float32 if x.dtype in (np.float16, np.float32) else np.float64)
 
 
-def _fit(x: Array, n: int) -> Array:
-    have = number(x._node.shape[-1])
-    if n < 1:
-        raise ShapeError(at_user_line(f"a Fourier transform of {n} points"))
-    return x[..., :n] if have >= n else pad(x, [(0, 0)] * (x.ndim - 1) + [(0, n - have)])
+def _points(name: str, n: int | Size | Dim) -> int | Dim:
+    """Return the number of points of a transform, a size if it differs between examples."""
+    points = n.dim if isinstance(n, Size) else n
+    if not differs(points):
+        points = number(points) if isinstance(points, Dim) else as_int(points, f"fft.{name}", "n")
+    if isinstance(points, int) and points < 1:
+        raise ShapeError(at_user_line(f"a Fourier transform of {points} points"))
+    return points
+
+
+def _frequencies(x: Node, points: int | Dim) -> tuple[Node, int | Dim]:
+    """Return `x` and the number of frequencies of a transform, which the program computes if it differs."""
+    if isinstance(points, int):
+        return x, points // 2 + 1
+    x = at_least_rows(Array(x), points, 1, "a Fourier transform")._node
+    place = as_array(arange(shown(points) // 2 + 1))._node
+    return barrier(x, place), place.shape[0]
+
+
+def _fit(x: Array, n: int | Dim) -> Array:
+    """Return the first `n` elements along the last axis, with zeros after those that are there."""
+    have = x._node.shape[-1]
+    if have == n:
+        return x
+    if differs(have) or differs(n):
+        more = pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 1)])
+        return more[..., TABLE[np.minimum](as_array(counted(n)), as_array(shown(have)))]
+    have, want = number(have), number(n)
+    return x[..., :want] if have >= want else pad(x, [(0, 0)] * (x.ndim - 1) + [(0, want - have)])
+
+
+def _of_size(function: Callable[..., object], positions: Callable[[Size], Array]) -> None:
+    @implements(function, doc=f"Return ``np.fft.{function.__name__}``; the size may be symbolic.")
+    def frequencies(n: int | Size, d: float = 1.0, device: str | None = None) -> Array:
+        if not isinstance(n, Size):
+            return as_array(function(n, d))
+        return positions(n) / (as_array(n) * d)
+
+
+_of_size(np.fft.rfftfreq, lambda n: arange(n // 2 + 1))
+_of_size(np.fft.fftfreq, lambda n: where(arange(n) < (n + 1) // 2, arange(n), arange(n) - n))
 
 
 __getattr__, __dir__ = namespace(FFT, np.fft)

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
@@ -273,7 +273,9 @@ def roll(a: ArrayLike, shift: ArrayLike, axis: Axes = None) -> Array:
     x = as_array(a)
     if axis is None:
         return reshape(roll(ravel(x), shift, 0), x.shape)
-    shifts = list(ravel(shift)) if isinstance(shift, Array) else as_ints(shift, "roll", "shift").ravel().tolist()
+    traced = isinstance(shift, Array) or (isinstance(shift, (list, tuple)) and any_traced(shift))
+    shifts = [*cast("Iterable[Array]", ravel(shift) if isinstance(shift, Array) else shift)] if traced else as_ints(
+        shift, "roll", "shift").ravel().tolist()
     axes = np.ravel(axis).tolist()
     for s, a_ in zip(*(v * max(len(shifts), len(axes)) if len(v) == 1 else v for v in (shifts, axes)), strict=True):
         a_ = as_axis(a_, x.ndim, "roll")

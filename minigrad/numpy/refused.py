@@ -107,8 +107,7 @@ hooks.assigned, hooks.missing = _assigned, _missing
 APART = {
     "they make an array of numbers, sizes or a file": """
         fromiter indices diag_indices mask_indices bartlett blackman hamming
-        hanning kaiser load loadtxt fromfile fromregex fromstring frombuffer genfromtxt from_dlpack fft.fftfreq
-        fft.rfftfreq""",
+        hanning kaiser load loadtxt fromfile fromregex fromstring frombuffer genfromtxt from_dlpack""",
     "they speak of dtypes, shapes and Python objects": """
         broadcast_shapes isdtype issubdtype isscalar iterable mintypecode promote_types typename datetime_data
         nested_iters""",

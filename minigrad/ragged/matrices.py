@@ -1,7 +1,7 @@
-"""Batching rule of matrices of ragged size: one example after the other.
+"""Batching rule of matrices and transforms of ragged size: one example after the other.
 
-LAPACK takes matrices of one size. Each pass of the loop puts the matrices of an example together, and takes its
-results apart into packed rows.
+LAPACK takes matrices of one size, and a Fourier transform signals of one length. Each pass of the loop puts the
+matrices of an example together, and takes its results apart into packed rows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import interpreters
 from ..graph import ArrayType, Graph, Node, full
 from ..ops.broadcast import broadcast_along
 from ..ops.constants import iota, size_scalar
@@ -43,8 +42,6 @@ class _Example:
         domains = [b.rows.domain(t.shape) for t in types]
         each: list[Domain] = [(n,) for domain in domains for n in domain]
         self.rows = {d: Dim.new("rows", rows=True) for d in dict.fromkeys([*each, *filter(None, domains)])}
-        self.sizes = {d[0].symbol: n for d, n in self.rows.items()
-                      if len(d) == 1 and isinstance(d[0], Dim) and d[0].symbol}
 
     def operand(self, old: Node) -> tuple[Node, Node]:
         """Return an input of the pass, and the operand of one example that it holds."""
@@ -85,10 +82,11 @@ class _Example:
 
 
 def _each(b: Batching, node: Node, xs: Inputs) -> Any:
-    """Apply an operation on matrices to one example after the other."""
+    """Apply an operation on whole matrices or signals to one example after the other."""
     example = _Example(b, [*(i.types[0] for i in node.inputs), *node.types])
     pairs = [example.operand(old) for old in node.inputs]
-    found = node.prim(*(x for _, x in pairs), **interpreters.concrete(node.params, example.sizes))
+    params = {k: example.rows.get((v,), v) if isinstance(v, Dim) else v for k, v in node.params.items()}
+    found = node.prim(*(x for _, x in pairs), **params)
     results = parts(found) if len(node.types) > 1 else [found]
     outputs = [example.result(x, t.shape) for x, t in zip(results, node.types, strict=True)]
     counts = [placeholder(ArrayType((example.one,), _INT)) for _ in example.rows]
@@ -102,4 +100,4 @@ def _each(b: Batching, node: Node, xs: Inputs) -> Any:
     return tuple(new) if len(node.types) > 1 else new[0]
 
 
-EACH["matrix"] = _each
+EACH["matrix"] = EACH["transform"] = _each

@@ -326,6 +326,7 @@ CASES = {
     "full": [*made("full"), call((2, 3), 1), call((2,), True), call((3, 4), V)],
     "arange": [call(5), call(1, 5), call(1, 9, 2), call(0, 1, 0.25), call(3, dtype="f4"), call(5, 0, -1), call(2.5)],
     "identity": [call(3), call(2, dtype="i4")], "tri": [call(3), call(3, 4, 1), call(2, 5, -1, "i4")],
+    "fftfreq": [call(5), call(4, 0.5)], "rfftfreq": [call(5), call(4, 0.5)],
     "eye": [call(3), call(3, 4), call(3, k=1), call(2, dtype="f4"), call(3, 4, -1)],
     "divmod": [call(M, 0.7), call(K, 2), call(M, np.abs(V) + 0.1), call(5, K), call(M4, 2)],
     "copy": [call(M), call(K)], "asarray": [call(M), call(M, "f4", smooth=False), call(K, float)],

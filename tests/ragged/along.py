@@ -3,6 +3,8 @@
 An entry is an expression of an example: `x` of shape (n, 3) and `n`, its number of rows.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 
 import minigrad as mg
@@ -39,6 +41,7 @@ WORKS = {
                  "np.linalg.svd(x, full_matrices=False)[1]", "np.linalg.qr(x)[1]", "np.linalg.pinv(x)",
                  "np.linalg.lstsq(x, x[:, 0])[0]", "np.polyfit(x[:, 0], x[:, 1], 1)", "np.linalg.matrix_rank(x)",
                  "np.linalg.norm(x, 'nuc')", "np.linalg.cond(x)"],
+    "transforms": ["mnp.fft.rfft_parts(x[:, 0])[0]", "np.fft.fftshift(x, axes=0)", "mnp.fft.rfftfreq(n, 0.1)"],
     "sizes": ["x.sum() / n", "np.sqrt(n)", "np.where(n > 3, 1.0, 0.0)", "np.where(n == 3, 1.0, 0.0)", "n // 2 + n % 2",
               "np.maximum(n, 4)"],
     "of `minigrad.numpy`": ["mnp.arange(n)", "mnp.arange(1, n, 2)", "mnp.linspace(0, 1, n)", "mnp.zeros((n, 2))",
@@ -51,13 +54,22 @@ REFUSED = {
                                  "np.minimum, np.where, np.equal; mg.scan for loops"),
     "a full basis": (["np.linalg.svd(x)", "np.linalg.qr(x, mode='complete')"], "full_matrices=False; the reduced QR"),
     "sets": (["np.unique(x)", "np.bincount((x[:, 0] > 0).astype(int))"], "np.sort and np.diff; mg.segment_sum"),
-    "transforms": (["mnp.fft.rfft_parts(x[:, 0])"], "products with np.cos and np.sin")}
+    "complex numbers": (["np.fft.rfft(x[:, 0])"], "minigrad.numpy.fft.rfft_parts")}
+
+
+def rfft_parts(x):
+    """Return the real and the imaginary part of NumPy's transform."""
+    z = np.fft.rfft(x)
+    return z.real, z.imag
+
+
+PLAIN = SimpleNamespace(**{**vars(np), "fft": SimpleNamespace(**vars(np.fft), rfft_parts=rfft_parts)})
 
 
 def evaluate(entry, x):
     """Return the value of an entry for one example, by NumPy on an array and by minigrad on a traced one."""
     plain = isinstance(x, np.ndarray)
-    return eval(entry, {"np": np, "mg": mg, "mnp": np if plain else mnp, "x": x, "n": x.shape[0], "KEY": KEY,
+    return eval(entry, {"np": np, "mg": mg, "mnp": PLAIN if plain else mnp, "x": x, "n": x.shape[0], "KEY": KEY,
                         "KERNEL": KERNEL})
 
 

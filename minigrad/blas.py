@@ -29,7 +29,7 @@ ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112
 _UPPER, _LOWER, _NON_UNIT, _LEFT = 121, 122, 131, 141
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Blas:
     """Addresses in the BLAS of this process.
 

@@ -39,7 +39,7 @@ Kinds: TypeAlias = tuple[str, optree.PyTreeSpec, *tuple[object, ...]]  # backend
 _REMEMBERED = 1024  # argument shapes whose sizes are kept
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Entry:
     """A traced program for one structure, one set of dtypes and static shapes, and every batch size.
 

@@ -10,7 +10,7 @@ import numpy as np
 ROWS, WHOLE, SCRATCH, PARTS = "rows", "whole", "scratch", "parts"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Blocks:
     """The blocks of one call.
 

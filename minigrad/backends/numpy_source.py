@@ -34,7 +34,7 @@ from minigrad.ops.elementwise import {', '.join(sorted(f'{prim.name}_into' for p
 from minigrad.ops.sum_rows import sum_gathered, sum_rows, take_rows"""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Source:
     """The text of a program and the arguments of its main function.
 
@@ -265,7 +265,7 @@ class Printer:
         return notes
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Arg:
     name: str
     mode: str

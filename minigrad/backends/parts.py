@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Build = Callable[[Graph, Collection[int], Collection[int]], Executable]  # of a graph, its host inputs and outputs
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Part:
     """One part of a program.
 

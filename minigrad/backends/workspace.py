@@ -32,7 +32,7 @@ Evaluation = Callable[..., np.ndarray | tuple[np.ndarray, ...]]  # of a node, fr
 # -- items ---------------------------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Item(ABC):
     """An argument of the main function that the workspace provides."""
 
@@ -43,7 +43,7 @@ class Item(ABC):
         """Return the argument for one workspace."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class BufferItem(Item):
     """The array of a node in the arena."""
 
@@ -54,7 +54,7 @@ class BufferItem(Item):
         return space.array(n.shape, n.dtype, space.layout.offset["buffer", space.plan.place[n]])
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class ScratchItem(Item):
     """The memory of a slot for one block of rows, as an array of the node's type."""
 
@@ -68,7 +68,7 @@ class ScratchItem(Item):
         return space.array((rows, *self.node.shape[1:]), self.node.dtype, offset)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class BlocksItem(Item):
     """The blocks of a group, or None where it runs at once.
 
@@ -96,7 +96,7 @@ class BlocksItem(Item):
         return Blocks(spans, self.modes, parts)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class SizeItem(Item):
     """The number of a symbolic size."""
 
@@ -106,7 +106,7 @@ class SizeItem(Item):
         return space.sizes[self.symbol]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class LeafItem(Item):
     """The array of a node without operands."""
 
@@ -120,7 +120,7 @@ class LeafItem(Item):
         return leaf
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class ViewItem(Item):
     """A view of another item, called `source`."""
 
@@ -133,7 +133,7 @@ class ViewItem(Item):
         return n.prim.eval(np, *operands, **concrete(n.params, space.sizes))
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class EvaluationItem(Item):
     """The evaluation of a primitive, with its parameters bound."""
 
@@ -223,7 +223,7 @@ def grows(plan: Plan) -> bool:
                if monomial)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Workspace:
     """The memory of one run, with the items made so far.
 

@@ -50,7 +50,7 @@ class Group(NamedTuple):
     rows: RowCount
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Roles:
     """The role of each node in a program: leaf, view, or statement.
 

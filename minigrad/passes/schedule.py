@@ -18,7 +18,7 @@ from .record import Stage
 from .topological import in_order
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Buffer:
     """A piece of memory.
 
@@ -37,14 +37,14 @@ class Buffer:
     output: int | None = None
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Slot:
     """Scratch memory for one block of rows, of `row` bytes each."""
 
     row: int | Dim
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Step:
     """One group with its memory.
 
@@ -64,7 +64,7 @@ class Step:
     heads: dict[Node, Node]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Plan:
     """The program of a graph, before a backend prints it.
 

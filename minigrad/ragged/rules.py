@@ -63,7 +63,7 @@ Rule = Callable[["Batching", Node, Inputs], Node]
 SegmentForm = Callable[["Batching", Domain, Node, Sequence[Node]], Node]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Batching:
     """The batching of one program for examples of different size.
 

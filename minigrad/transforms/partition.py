@@ -41,7 +41,7 @@ class Facts:
     count: Size | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Cut:
     """A cut of a batch.
 

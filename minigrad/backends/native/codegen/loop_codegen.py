@@ -34,7 +34,7 @@ from .strides import Access, access, whole
 REGISTERS = 8  # vectors of results that the accumulators of a loop fill at most
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Reference:
     """An operand or a result in memory, by the axes of the loop's space."""
 
@@ -47,7 +47,7 @@ class Reference:
     by_rows: bool = True  # whether axis 0 counts rows of the whole and not of the block
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Axis:
     """One loop of the nest: axes of the space along which every operand and result is contiguous."""
 

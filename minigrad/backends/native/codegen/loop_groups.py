@@ -17,7 +17,7 @@ from ....symbolic import Shape
 from ....views import SAME
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Loop:
     """Statements that run together over one space, row by row."""
 

@@ -34,7 +34,7 @@ def widths(dtype: np.dtype) -> tuple[int, ...]:
     return *(wide // n for n in (1, 4, 16) if wide > n), 1
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class StepCode:
     """The code of a step. Once loaded, it stays in the process.
 

@@ -37,7 +37,7 @@ from . import axis_kernels, copies, gather_scatter, matrices, philox, segments, 
 from . import block_einsum as block_kernels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Kind:
     """The steps of one primitive.
 

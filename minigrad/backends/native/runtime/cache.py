@@ -21,7 +21,7 @@ _BENEATH = ("axes.py", "blas.py", "combiners.py", "symbolic.py", "graph.py", "op
             "passes/schedule.py", "primitive.py", "views.py")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class CodeRequest:
     """A request for the object code of one module.
 

@@ -35,41 +35,38 @@ with _uncollected(lasting=True):
     from .ragged.axes import Axis, axis, count, index, shared
     from .ragged.batch import Batch, batch
     from .ragged.schema import example
-    from .segment import gather, segment_max, segment_mean, segment_min, segment_softmax, segment_sum
-    from .sparse import Sparse
     from .symbolic import Dim
     from .traced_array import Array
     from .transforms import call as _call  # makes graphs callable
     from .transforms.array_types import bool_, dim, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
     from .transforms.batch_loss import batch_loss
-    from .transforms.checkpoint import checkpoint, stop_gradient
-    from .transforms.control import cond, fori_loop, scan, switch, while_loop
     from .transforms.custom import callback, custom_jvp, custom_vjp, primitive
     from .transforms.grad import grad, value_and_grad
-    from .transforms.jacobian import hessian, hvp, jacobian
     from .transforms.jacobian_products import jvp, vjp
     from .transforms.mean import mean_loss, unroll
     from .transforms.microbatch import microbatch
-    from .transforms.printing import breakpoint, print
-    from .transforms.pytrees import register_dataclass
     from .transforms.symbolic_trace import trace
-    from .transforms.trees import tree_scan
     from .transforms.vmap import vmap
 
 __version__ = "0.1.0"
 
 # Names that the first gradient of a process does not need: imported on first use, which saves half of the time.
 _LATER = {
-    "Audit": ".auditing", "audit": ".auditing", "autobatch": ".passes.autobatch",
-    "check_batching": ".testing", "check_grads": ".testing", "check_primitive": ".testing",
-    "all_reduce": ".distributed", "compare": ".report", "compile": ".compiler",
-    "DataLoader": ".ragged.loader", "distribute": ".distributed", "explore": ".explorer",
-    "from_networkx": ".ragged.convert",
-    "from_pyg": ".ragged.convert", "get_num_threads": ".backends.native.runtime.threads",
-    "numpy_code": ".plain", "open_dataset": ".ragged.dataset", "optim": ".optim", "per_example": ".per_example",
-    "per_example_grad": ".per_example", "random": ".random", "Report": ".report",
-    "save_dataset": ".ragged.dataset", "set_num_threads": ".backends.native.runtime.threads",
-    "to_networkx": ".ragged.convert", "to_pyg": ".ragged.convert", "tree_parents": ".ragged.child_lists"}
+    "all_reduce": ".distributed", "Audit": ".auditing", "audit": ".auditing", "autobatch": ".passes.autobatch",
+    "breakpoint": ".transforms.printing", "check_batching": ".testing", "check_grads": ".testing",
+    "check_primitive": ".testing", "checkpoint": ".transforms.checkpoint", "compare": ".report", "compile": ".compiler",
+    "cond": ".transforms.control", "DataLoader": ".ragged.loader", "distribute": ".distributed", "explore": ".explorer",
+    "fori_loop": ".transforms.control", "from_networkx": ".ragged.convert", "from_pyg": ".ragged.convert",
+    "gather": ".segment", "get_num_threads": ".backends.native.runtime.threads", "hessian": ".transforms.jacobian",
+    "hvp": ".transforms.jacobian", "jacobian": ".transforms.jacobian", "numpy_code": ".plain",
+    "open_dataset": ".ragged.dataset", "optim": ".optim", "per_example": ".per_example",
+    "per_example_grad": ".per_example", "print": ".transforms.printing", "random": ".random",
+    "register_dataclass": ".transforms.pytrees", "Report": ".report", "save_dataset": ".ragged.dataset",
+    "scan": ".transforms.control", "segment_max": ".segment", "segment_mean": ".segment", "segment_min": ".segment",
+    "segment_softmax": ".segment", "segment_sum": ".segment", "set_num_threads": ".backends.native.runtime.threads",
+    "Sparse": ".sparse", "stop_gradient": ".transforms.checkpoint", "switch": ".transforms.control",
+    "to_networkx": ".ragged.convert", "to_pyg": ".ragged.convert", "tree_parents": ".ragged.child_lists",
+    "tree_scan": ".transforms.trees", "while_loop": ".transforms.control"}
 
 if _TYPE_CHECKING:
     from . import optim, per_example, random
@@ -86,7 +83,15 @@ if _TYPE_CHECKING:
     from .ragged.dataset import open_dataset, save_dataset
     from .ragged.loader import DataLoader
     from .report import Report, compare
+    from .segment import gather, segment_max, segment_mean, segment_min, segment_softmax, segment_sum
+    from .sparse import Sparse
     from .testing import check_batching, check_grads, check_primitive
+    from .transforms.checkpoint import checkpoint, stop_gradient
+    from .transforms.control import cond, fori_loop, scan, switch, while_loop
+    from .transforms.jacobian import hessian, hvp, jacobian
+    from .transforms.printing import breakpoint, print
+    from .transforms.pytrees import register_dataclass
+    from .transforms.trees import tree_scan
 
 __all__ = [
     "Array", "ArrayType", "Audit", "Axis", "Batch", "BatchError", "CheckError", "DataLoader", "Dim", "DtypeError",

@@ -647,7 +647,9 @@ def held_graphs(node: Node) -> Iterator[tuple[str, Graph]]:
 
 def has_effect(node: Node) -> bool:
     """Return whether a node is an effect, or holds a graph that has effects."""
-    return node.prim.effect or any(has_effect(n) for _, graph in held_graphs(node) for n in graph.nodes)
+    if node.prim.effect or not node.params:
+        return node.prim.effect
+    return any(has_effect(n) for _, graph in held_graphs(node) for n in graph.nodes)
 
 
 PRINTERS: dict[str, Callable[[Graph], str]] = {}  # filled by the backends

@@ -312,8 +312,7 @@ def batch(outputs: Sequence[Node], shared: Mapping[Node, Node], mapped: Mapping[
     batched: dict[Node, Node] = {**shared, **mapped}
     has_axis = set(mapped)
     since = -1 if closed else min((n.serial for n in batched), default=-1)
-    effects = [n for n in reachable(outputs, since, batched) if has_effect(n)]
-    batch_nodes(dependent(outputs, [*batched, *effects]), batched, has_axis, size)
+    batch_nodes(reachable(outputs, since, batched), batched, has_axis, size)
     return [(batched.get(n, n), n in has_axis) for n in outputs]
 
 

@@ -46,6 +46,8 @@ def rolled(outputs: Sequence[Node], since: int) -> list[Node]:
         Nodes with smaller serial numbers belong to the trace around.
     """
     roots = list(outputs)
+    if max((n.serial for n in roots), default=since) - since < NODES - 1:  # fewer nodes were made
+        return roots
     while len(nodes := _as_read(roots, since)) >= NODES:
         found = _longest(nodes)
         if found is None:

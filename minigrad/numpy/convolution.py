@@ -1,12 +1,13 @@
 """Convolutions and pooling: sliding windows, and products or extremes of them.
 
 `conv`, `max_pool`, `avg_pool` and `windows` have no counterpart in NumPy; they are functions of one example, whose
-first axis counts channels. Being made of gathers and contractions, they have every derivative.
+first axis counts channels. Being made of views, gathers and contractions, they have every derivative.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -100,6 +101,13 @@ def windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int]
     ShapeError
         If no window fits.
     """
+    view, axes = _windows(x, size, stride, padding, dilation, fill)
+    return moveaxis(view, axes, tuple(range(-len(axes), 0)))
+
+
+def _windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int], padding: Padding,
+             dilation: int | Sequence[int], fill: float) -> tuple[Array, tuple[int, ...]]:
+    """Return the windows, and the axes within them: views in memory's order where windows stand side by side."""
     x = as_array(x)
     window = tuple(as_sequence(size))
     k = len(window)
@@ -119,17 +127,24 @@ def windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int]
         pads = [tuple(p) if isinstance(p, (tuple, list)) else (p, p) for p in each]
     if any(low or high for low, high in pads):
         x = pad(x, [(0, 0)] * lead + pads, constant_values=fill)
-    for i, (n, s, d, r) in enumerate(zip(window, strides, dilations, reach, strict=True)):
-        length = sizes[i] + sum(pads[i])
+    lengths = [n + low + high for n, (low, high) in zip(sizes, pads, strict=True)]
+    for n, s, d, r, length in zip(window, strides, dilations, reach, lengths, strict=True):
         if n < 1 or s < 1 or d < 1 or (isinstance(length, int) and length < r):
             raise ShapeError(at_user_line(f"windows: a window of {n} (dilation {d}, stride {s}) does not fit an axis "
                                           f"of {length}"))
         if isinstance(length, Dim):
             x = at_least_rows(x, length, r, f"a window of {n}")
+    known = [n for n in lengths if isinstance(n, int)]
+    if strides == window and all(d == 1 for d in dilations) and len(known) == k:
+        counts = [n // s for n, s in zip(known, window, strict=True)]
+        x = x[(..., *(slice(c * s) for c, s in zip(counts, window, strict=True)))]
+        x = x.reshape(*x.shape[:lead], *chain(*zip(counts, window, strict=True)))
+        return x, tuple(range(lead + 1, x.ndim, 2))
+    for i, (n, s, d, r, length) in enumerate(zip(window, strides, dilations, reach, lengths, strict=True)):
         first = arange(0, shown(length - r + 1), s) if isinstance(length, Dim) else np.arange(0, length - r + 1, s)
         index = first[:, None] + np.arange(n) * d
         x = moveaxis(x[(slice(None),) * (lead + i) + (index,)], lead + i + 1, -1)
-    return x
+    return x, tuple(range(-k, 0))
 
 
 @implements(name="conv")
@@ -172,11 +187,11 @@ def conv(x: ArrayLike, w: ArrayLike, stride: int | Sequence[int] = 1, padding: P
 
 def _pool(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int] | None, padding: Padding,
           fill: float) -> tuple[Array, tuple[int, ...]]:
+    """Return the windows of a pooling, and the axes within them."""
     x = as_array(x)
+    x = x if x.dtype.kind == "f" else x.astype(float)
     window = _pairs("pool", size, len(size) if isinstance(size, (tuple, list)) else max(x.ndim - 1, 1), "size")
-    view = windows(x if x.dtype.kind == "f" else x.astype(float), window, window if stride is None else stride, padding,
-                   1, fill)
-    return view, tuple(range(-len(window), 0))
+    return _windows(x, window, window if stride is None else stride, padding, 1, fill)
 
 
 @implements(name="max_pool")

@@ -72,6 +72,22 @@ def test_pooling():
     assert np.isfinite(run_traced(lambda x: [mnp.max_pool(x, 3, padding=1)], IMAGE)[0]).all()
 
 
+@pytest.mark.parametrize("size", [2, 3, (1, 4), (4, 3)])
+def test_windows_side_by_side_are_views(size):
+    x = rng.integers(0, 3, (2, 7, 9)).astype(float)  # many ties
+    h, w = size if isinstance(size, tuple) else (size, size)
+    graph = mg.trace(lambda x: mnp.max_pool(x, size))(x)
+    assert graph.count("gather") == 0
+    gradient, want = mg.grad(lambda x: np.sum(mnp.max_pool(x, size) ** 2))(x), np.zeros_like(x)
+    for c, i, j in np.ndindex(2, 7 // h, 9 // w):
+        part = np.s_[c, i * h:(i + 1) * h, j * w:(j + 1) * w]
+        top = x[part] == x[part].max()
+        want[part] = 2 * x[part].max() * top / top.sum()
+    assert_same(gradient, want)
+    patches = run_traced(lambda x: [mnp.windows(x, (h, w), stride=(h, w))], x)[0]
+    assert_same(patches, np.lib.stride_tricks.sliding_window_view(x, (h, w), axis=(1, 2))[:, ::h, ::w])
+
+
 def test_windows_that_do_not_fit_are_refused():
     for f, match in ((lambda x, w: mnp.conv(x[:, :2], w), "does not fit"),
                      (lambda x, w: mnp.conv(x[:3], w), "channels"),

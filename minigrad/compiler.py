@@ -275,7 +275,7 @@ class Compiled(Immutable):
                 values = entry.program(arrays, sizes)
             for i in entry.points:  # as where the function runs on its own: NumPy's scalars, or Python's
                 values[i] = values[i].item() if i in entry.scalars else values[i][()]
-            return optree.tree_unflatten(entry.out_tree, values)
+            return optree.tree_unflatten(entry.out_tree, values[:entry.out_tree.num_leaves])
         except Exception as error:
             raise for_user(error)  # noqa: B904
 
@@ -287,7 +287,7 @@ class Compiled(Immutable):
             values = interpreters.evaluate(entry.graph, arrays, sizes, namespace(arrays))
         else:
             values = entry.program(leaves, sizes)
-        return optree.tree_unflatten(entry.out_tree, values)
+        return optree.tree_unflatten(entry.out_tree, values[:entry.out_tree.num_leaves])
 
     @boundary
     def workspace_bytes(self, *args: PyTree, **kwargs: PyTree) -> int:

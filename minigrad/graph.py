@@ -357,7 +357,7 @@ class Graph:
     def out_names(self) -> tuple[str, ...]:
         if self._out_names:
             return self._out_names
-        if self.out_tree is not None:
+        if self.out_tree is not None and self.out_tree.num_leaves == len(self.outputs):
             return tuple("out" + "".join(f"[{p!r}]" for p in path) for path in optree.treespec_paths(self.out_tree))
         return tuple(f"out{i}" for i in range(len(self.outputs))) if len(self.outputs) != 1 else ("out",)
 

@@ -62,7 +62,7 @@ def checkpoint(f: Callable[..., PyTree]) -> Callable[[Call], Graph]:
     """
 
     def rewrite(call: Call) -> Graph:
-        staged = call.trace()
+        staged = call.trace(nothing=True)
         body, free = closed(staged)
         node = control.checkpoint(*staged.inputs, *free, graph=body)
         return staged.graph.replace(outputs=tuple(control.parts(node)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import optree
@@ -16,6 +16,7 @@ from ..ops import branches as branching
 from ..ops import loops
 from ..ops.control import parts
 from ..ops.elementwise import cast_to
+from ..ops.results import zero
 from ..ops.subgraph import fixed_point
 from ..primitive import placeholder
 from ..sizes import Size, unwrap
@@ -41,7 +42,8 @@ def cond(pred: ArrayLike, true_fun: Callable[..., PyTree], false_fun: Callable[.
     pred : bool
         One truth value; a plain one chooses at once, and only that function is traced.
     true_fun, false_fun : callable
-        Functions of the operands with results of the same structure, shapes and dtypes.
+        Functions of the operands with results of the same structure, shapes and dtypes; or without, where one of them
+        has an effect: ``mg.cond(x > 9, lambda: mg.print("{}", x), lambda: None)``.
     *operands : pytrees of arrays
 
     Returns
@@ -111,7 +113,9 @@ def _branch(name: str, index: Array, branches: dict[str, Callable[..., PyTree]],
             ) -> PyTree:
     """Return the result of the branch that a traced number chooses; `name` and the keys are the user's words."""
     def rewrite(call: Call) -> Graph:
-        staged = {label: call.of(f).trace() for label, f in branches.items()}
+        staged = {label: call.of(f).trace(nothing=True) for label, f in branches.items()}
+        if not all(s.outputs for s in staged.values()):
+            _without_results(staged.values())
         (label, first), *others = staged.items()
         for other, s in others:
             _same_result(name, label, first, other, s)
@@ -123,6 +127,15 @@ def _branch(name: str, index: Array, branches: dict[str, Callable[..., PyTree]],
         return Graph(tuple(inputs), tuple(parts(node)), out_tree=first.out_tree)
 
     return rewritten(rewrite, next(iter(branches.values())), operands)
+
+
+def _without_results(branches: Collection[Staged]) -> None:
+    """Give a zero to branches that have neither result nor effect beside those that have an effect."""
+    for staged in branches:
+        if any(s.outputs for s in branches):
+            staged.outputs = staged.outputs or [zero()]
+        else:
+            _ = staged.graph  # raises the error of a function that returns None
 
 
 def _is_traced(x: object) -> bool:

@@ -161,7 +161,8 @@ def _rule_graph(traced: Staged, staged: Staged, outer: Sequence[Node]) -> Graph:
 def _trace_rule(rule: Rule, staged: Staged, reverse: bool) -> Staged:
     """Trace a rule on leaves: of the results' cotangents or the arguments' tangents, the results, and the arguments."""
     call = staged.call
-    sources, targets = (staged.outputs, staged.inputs) if reverse else (staged.inputs, staged.outputs)
+    results = staged.outputs[:staged.out_tree.num_leaves]
+    sources, targets = (results, staged.inputs) if reverse else (staged.inputs, results)
     tree = staged.out_tree if reverse else call.tree
     types = [n.types[0] for n in (*(n for n in sources if n.type.floating), *staged.outputs, *staged.inputs)]
     n = len(staged.outputs)
@@ -170,7 +171,7 @@ def _trace_rule(rule: Rule, staged: Staged, reverse: bool) -> Staged:
     def flat(*leaves: Array) -> list[Array]:
         derivatives = iter(leaves[:k])
         first: Any = optree.tree_unflatten(tree, [next(derivatives) if x.type.floating else None for x in sources])
-        out = optree.tree_unflatten(staged.out_tree, leaves[k:k + n])
+        out = optree.tree_unflatten(staged.out_tree, leaves[k:k + len(results)])
         args: PyTree = optree.tree_unflatten(call.tree, leaves[k + n:])[0]
         own = unmarked(args)
         if reverse:

@@ -147,7 +147,7 @@ def batched(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], ou
     packed: Graph | None = CALLS["packed"](graph, inputs, axes, out_axes, size)
     if packed is not None:
         return packed
-    places = prefix(out_axes, out_tree(graph), f"out_axes of vmap({graph.name})")
+    places = prefix(out_axes, out_tree(graph), f"out_axes of vmap({graph.name})") or [0] * len(graph.outputs)
     with made_by("vmap"):
         fronts = [i if a is None else move_axis(i, a, 0) for i, a in zip(inputs, axes, strict=True)]
     pairs = list(zip(graph.inputs, fronts, axes, strict=True))
@@ -178,11 +178,11 @@ def _loss(graph: Graph, has_aux: bool) -> Node:
     """Return the result to differentiate, which must be one floating number."""
     if has_aux:
         loss = loss_and_aux(graph, "grad")[0]
-    elif len(graph.outputs) == 1:
+    elif (count := out_tree(graph).num_leaves) == 1:
         (loss,) = graph.outputs
     else:
         raise GradError(at_user_line(
-            f"grad of {graph.name}: it returns {len(graph.outputs)} values, and a gradient needs one number. "
+            f"grad of {graph.name}: it returns {count} values, and a gradient needs one number. "
             + ("Say has_aux=True for (loss, aux)" if is_pair(out_tree(graph)) else
                "Return (loss, aux) and say has_aux=True") + ", or use mg.vjp."))
     if loss.shape != () or not loss.type.floating:

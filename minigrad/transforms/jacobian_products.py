@@ -115,12 +115,10 @@ def vjp(f: Callable[..., PyTree], *primals: PyTree, has_aux: bool = False) -> tu
     """
     call = Call(f, primals)
     graph = call.trace().graph
-    if not has_aux:
-        return run(graph, call.leaves), _Pull(graph, call.leaves)
-    tree = result_and_aux(graph, "vjp")
-    value, aux = run(graph, call.leaves)
+    tree = result_and_aux(graph, "vjp") if has_aux else out_tree(graph)
     first = graph.replace(outputs=graph.outputs[:tree.num_leaves], out_names=(), out_tree=tree)
-    return value, _Pull(first, call.leaves), aux
+    results, pull = run(graph, call.leaves), _Pull(first, call.leaves)
+    return (results[0], pull, results[1]) if has_aux else (results, pull)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -153,7 +151,7 @@ def jvp_graph(graph: Graph, nodes: Sequence[Node], has_aux: bool = False) -> Gra
     """
     moving = [placeholder(n.types[0]) for n in nodes]
     tree = out_tree(graph)
-    count = result_and_aux(graph, "jvp").num_leaves if has_aux else len(graph.outputs)
+    count = (result_and_aux(graph, "jvp") if has_aux else tree).num_leaves
     moved, aux = graph.outputs[:count], graph.outputs[count:]
     pushed = interpreters.forward(moved, dict(zip(nodes, moving, strict=True)))
     tangents = [zeros_like(o) if t is None else t for o, t in zip(moved, pushed, strict=True)]

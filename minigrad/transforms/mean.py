@@ -67,7 +67,8 @@ def mean_loss(f: Callable[..., PyTree], in_axes: InAxes = 0, has_aux: bool = Fal
         except ShapeError as error:
             error.add_note(f"mean_loss({function_name(f)}) calls {function_name(f)} with one example. {_OF_BATCH}")
             raise
-        result: PyTree = optree.tree_unflatten(out_tree(batch), batch.outputs)
+        tree = out_tree(batch)
+        result: PyTree = optree.tree_unflatten(tree, batch.outputs[:tree.num_leaves])
         pair = isinstance(result, tuple) and len(result) == 2
         if has_aux and not pair:
             raise BatchError(at_user_line(f"mean_loss({function_name(f)}) with has_aux: it must return (loss, aux)"))
@@ -78,7 +79,8 @@ def mean_loss(f: Callable[..., PyTree], in_axes: InAxes = 0, has_aux: bool = Fal
             raise BatchError(at_user_line(
                 f"mean_loss({function_name(f)}): the loss of one example must be one floating number; over the "
                 f"batch it came out as {got}. "
-                + ("Say has_aux=True for (loss, aux)." if pair and not has_aux else
+                + ("Did you forget `return`?" if result is None else
+                   "Say has_aux=True for (loss, aux)." if pair and not has_aux else
                    "Sum or average it within the example, and check that in_axes maps each argument that has a row per "
                    f"example. {_OF_BATCH}")))
         total = average(losses, "mean_loss")

@@ -126,10 +126,10 @@ def in_passes(f: Callable[..., PyTree], size: int | Budget, in_axes: InAxes, cal
     def rewrite(call: Call) -> Graph:
         with made_by("microbatch"):
             cut = parts_of((call.args, call.kwargs), call, in_axes, caller)
-        staged = call.trace(cut.types)
+        staged = call.trace(cut.types, nothing=True)
         with made_by("microbatch"):
             outputs = _Passes(staged, call.inputs, cut, size, caller, note).cut()
-        return Graph(tuple(call.inputs), tuple(outputs), out_tree=staged.out_tree)
+        return Graph(tuple(call.inputs), tuple(outputs), out_tree=staged.graph.out_tree)
 
     vars(rewrite).update(in_axes=in_axes)
     return rewrite

@@ -104,7 +104,7 @@ def stage_batch(call: Call, in_axes: InAxes) -> StagedBatch:
     slots, tree = optree.tree_flatten(example)
     args, kwargs = example  # their leaves belong to the inputs
     flat = call.flat._replace(leaves=[s.leaf for s in slots], tree=tree, types=[s.type for s in slots])
-    staged = Call(call.f, args, kwargs, flat).trace()
+    staged = Call(call.f, args, kwargs, flat).trace(nothing=True)
     with made_by("vmap"):
         batching = _inputs(rows, slots, staged.inputs)
     return StagedBatch(call, staged, batching, inputs, axes)
@@ -116,22 +116,24 @@ def ragged_vmap(examples: Arguments, call: Call, in_axes: InAxes, out_axes: InAx
     name, batch = call.name, stage_batch(call, in_axes)
     staged, batching = batch.staged, batch.batching
     with made_by("vmap"):
-        outputs, tree = _results(name, batching, staged.outputs, staged.since, staged.out_tree, out_axes, batch.axes)
+        outputs, tree = _results(name, batching, staged.graph, staged.since, out_axes, batch.axes)
     return Graph(tuple(batch.inputs), outputs, out_tree=tree)
 
 
-def _results(name: str, batching: Batching, outputs: Sequence[Node], since: int, tree: optree.PyTreeSpec,
-             out_axes: InAxes, axes: Mapping[Symbol, Axis]) -> tuple[tuple[Node, ...], optree.PyTreeSpec]:
-    """Return the batch of `outputs`, whose pytree is `tree`, and its pytree: results with ragged axes are batches."""
+def _results(name: str, batching: Batching, graph: Graph, since: int, out_axes: InAxes, axes: Mapping[Symbol, Axis]
+             ) -> tuple[tuple[Node, ...], optree.PyTreeSpec]:
+    """Return the batch of the outputs of a graph, and its pytree: results with ragged axes are batches."""
+    outputs, tree = graph.outputs, out_tree(graph)
     new = batching.run(outputs, since)
-    places = prefix(out_axes, tree, f"out_axes of vmap({name})")
+    places = prefix(out_axes, tree, f"out_axes of vmap({name})") or [0] * len(outputs)
     out = [_packed_result(name, batching.rows, o.types[0], node, a, axes) if batching.is_ragged(o) else
            place(name, node, has, a, batching.rows.size)
            for o, (node, has), a in zip(outputs, new, places, strict=True)]
-    results: PyTree = optree.tree_unflatten(tree, out)
+    results: PyTree = optree.tree_unflatten(tree, out[:tree.num_leaves])
     nodes: list[Node]
     nodes, new_tree = optree.tree_flatten(results)
-    nodes[0] = waiting(nodes[0], batching.rows.definitions.values())
+    nodes = nodes or [node for node, _ in new]
+    nodes[:1] = [waiting(node, batching.rows.definitions.values()) for node in nodes[:1]]
     return tuple(nodes), new_tree
 
 
@@ -145,7 +147,7 @@ def _batch_of_selections(graph: Graph, inputs: Sequence[Node], axes: Sequence[in
         batching.batched[old] = new if axis is None else move_axis(new, axis, 0)
         if axis is not None:
             batching.mapped.add(old)
-    outputs, tree = _results(graph.name, batching, graph.outputs, -1, out_tree(graph), out_axes, {})
+    outputs, tree = _results(graph.name, batching, graph, -1, out_axes, {})
     return graph.replace(inputs=tuple(inputs), outputs=outputs, out_tree=tree, out_names=())
 
 

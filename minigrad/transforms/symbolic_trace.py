@@ -159,7 +159,7 @@ def _trace_sizes(call: Call, needed: dict[int, tuple[str, int] | None]) -> tuple
     tagged = [ArrayType(tuple(n if isinstance(n, Dim) else Tagged(n, (i, a)) for a, n in enumerate(t.shape)),
                         t.dtype) for i, t in enumerate(types)]
     guards = Guards(mapped=[], named={}, integers=needed)
-    staged = call.trace(tagged, guards=guards)
+    staged = call.trace(tagged, guards=guards, nothing=True)
     groups, names = _merge(guards.mapped or []), guards.named or {}
     notes: list[str] = []
     again = bool(groups) and not needed
@@ -170,7 +170,7 @@ def _trace_sizes(call: Call, needed: dict[int, tuple[str, int] | None]) -> tuple
                     for i, t in enumerate(types)]
         failure = None
         try:
-            staged = call.trace(symbolic, guards=guards)
+            staged = call.trace(symbolic, guards=guards, nothing=True)
         except MinigradError as error:  # if a number met a symbol, the next trace has the number twice
             failure = error
         by_symbol = {dims[group[0]].symbol: group for group in groups}

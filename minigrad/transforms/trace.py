@@ -199,7 +199,7 @@ class Call:
                 for x, t in zip(self.leaves, self.types, strict=True)]
 
     def trace(self, types: list[ArrayType] | None = None, weak: Sequence[bool] | None = None,
-              guards: Guards | None = None) -> Staged:
+              guards: Guards | None = None, nothing: bool = False) -> Staged:
         """Trace the function on fresh inputs of the arguments' types, or of others.
 
         `weak` says which inputs give way to other dtypes, as Python numbers do; without it, those that are such.
@@ -226,7 +226,7 @@ class Call:
                 outputs = shorter(outputs, since)
         for seen in watching:
             seen(outputs)
-        return Staged(self, inputs, result, outputs, out_tree, since)
+        return Staged(self, inputs, result, outputs, out_tree, since, nothing)
 
     def _note_integers(self, running: Trace, inputs: Sequence[Node], guards: Guards | None) -> None:
         """Enter the traced integers among the arguments, which the function may need as numbers."""
@@ -247,18 +247,21 @@ class Staged:
     call: Call
     inputs: list[Node]  # one per leaf of the arguments, of the type that the function saw
     result: PyTree  # as the function returned it, with `Array` leaves
-    outputs: list[Node]
+    outputs: list[Node]  # without results, a zero that waits for the effects, if any
     out_tree: optree.PyTreeSpec
     since: int  # nodes with smaller serial numbers were made before the function was traced
+    nothing: bool  # whether the function may return None, if it has an effect
 
     @property
     def scalars(self) -> tuple[bool, ...]:
         """Which leaves of the result are Python numbers where the function runs on its own."""
-        return tuple(map(is_weak, optree.tree_leaves(self.result)))
+        return tuple(map(is_weak, optree.tree_leaves(self.result))) or (False,) * len(self.outputs)
 
     @property
     def graph(self) -> Graph:
         """The function as a graph, with names that are computed on demand."""
+        if self.result is None and not (self.nothing and self.outputs):
+            raise TraceError(f"{_defined(self.call.f)}: {self.call.name} returned None. Did you forget `return`?")
         return Graph(tuple(self.inputs), tuple(self.outputs), lambda: self.call.names, in_tree=self.call.tree,
                      out_tree=self.out_tree, name=self.call.name)
 
@@ -311,8 +314,6 @@ def is_weak(x: object) -> TypeGuard[Array | int | float]:
 
 def flatten_result(f: Callable[..., PyTree], result: PyTree) -> tuple[list[Node], optree.PyTreeSpec]:
     """Return the nodes and the pytree of a traced function's result."""
-    if result is None:
-        raise TraceError(f"{_defined(f)}: {function_name(f)} returned None. Did you forget `return`?")
     leaves, tree = optree.tree_flatten(result)
     try:
         return [as_array(x)._node for x in leaves], tree
@@ -341,7 +342,7 @@ def run(graph: Graph, leaves: Sequence[object]) -> PyTree:
         values = interpreters.evaluate(CALLS["order_effects"](graph), arrays, xp=xp)
         values = own(values, arrays)
     assert graph.out_tree is not None
-    return optree.tree_unflatten(graph.out_tree, values)
+    return optree.tree_unflatten(graph.out_tree, values[:graph.out_tree.num_leaves])
 
 
 def refuse_foreign(inputs: Sequence[Node], outputs: Sequence[Node]) -> None:

@@ -54,7 +54,7 @@ def vmap(f: Callable[..., PyTree], in_axes: InAxes = 0, out_axes: InAxes = 0) ->
 def batch_of(examples: Arguments, call: Call, in_axes: InAxes, out_axes: InAxes) -> Graph:
     """Return the batch of a function over the examples among its arguments."""
     axes, size = mapped_axes(call.f, *examples, in_axes, call.types, "vmap")
-    return batched(call.trace(of_one(call.types, axes)).graph, call.inputs, axes, out_axes, size)
+    return batched(call.trace(of_one(call.types, axes), nothing=True).graph, call.inputs, axes, out_axes, size)
 
 
 def of_one(types: Sequence[ArrayType], axes: Sequence[int | None]) -> list[ArrayType]:

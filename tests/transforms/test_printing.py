@@ -359,6 +359,67 @@ def test_loops_of_unknown_length_print_each_turn_of_each_example(f, run, capsys)
         assert capsys.readouterr().out.splitlines() == lines
 
 
+# -- functions without results -------------------------------------------------------------------------------
+
+def shown(x):
+    mg.print("x {}", x)
+
+
+def nothing(x):
+    mg.print("x {}", x)
+    return ()
+
+
+def shown_within(x):
+    """Return a sum beside effects that no result reads."""
+    mg.vmap(shown)(x)
+    mg.checkpoint(nothing)(x[0])
+    mg.scan(lambda c, x: (shown(x), (None, ()))[1], None, x)
+    mg.fori_loop(0, 1, lambda i, s: nothing(i), ())
+    mg.vmap(lambda x: mg.cond(x > 0.7, lambda: shown(x), lambda: None))(x)
+    return np.sum(x**2)
+
+
+ALONE = {"no effect": (mg.vmap(lambda x: ()), X, (), []),
+         "no effect of a batch": (mg.vmap(lambda g: ()), mg.batch([np.ones(2)], mg.f64[mg.axis("k")]), (), []),
+         "None": (shown, 1.0, None, ["x 1.0"]), "()": (nothing, 1.0, (), ["x 1.0"]),
+         "vmap": (mg.vmap(shown), X, None, ["x 0.5", "x 1.0"]),
+         "checkpoint": (mg.checkpoint(nothing), 1.0, (), ["x 1.0"]),
+         "microbatch": (mg.microbatch(mg.vmap(shown), 1), X, None, ["x 0.5", "x 1.0"]),
+         "scan": (lambda X: mg.scan(lambda c, x: ((), nothing(x)), (), X), X, ((), ()), ["x 0.5", "x 1.0"]),
+         "fori_loop": (lambda x: mg.fori_loop(0, 2, lambda i, s: nothing(i * x), ()), 1.0, (), ["x 0.0", "x 1.0"]),
+         "branch taken": (lambda x: mg.cond(x > 0, shown, lambda x: None, x), 1.0, None, ["x 1.0"]),
+         "branch not taken": (lambda x: mg.cond(x > 0, shown, lambda x: None, x), -1.0, None, []),
+         "branches of examples": (mg.vmap(lambda x: mg.cond(x > 0.7, shown, lambda x: None, x)), X, None, ["x 1.0"]),
+         "switch": (lambda x: mg.switch(x, [nothing, lambda x: ()], x), 0, (), ["x 0"]),
+         "vjp": (lambda x: mg.vjp(nothing, x)[1](()), 1.0, (0.0,), ["x 1.0"]),
+         "jvp": (lambda x: mg.jvp(nothing, (x,), (1.0,)), 1.0, ((), ()), ["x 1.0"]),
+         "graph": (lambda x: mg.trace(nothing)(1.0)(x), 1.0, (), ["x 1.0"])}
+
+
+@pytest.mark.parametrize("run", [lambda f: f, lambda f: mg.compile(f, backend="numpy"),
+                                 lambda f: mg.compile(f, backend="native")], ids=["eager", "numpy", "native"])
+def test_functions_without_results_run_for_their_effects(run, capsys):
+    for name, (f, x, result, lines) in ALONE.items():
+        assert run(f)(x) == result, name
+        assert capsys.readouterr().out.splitlines() == lines, name
+    lines = ["x 0.5", "x 1.0", "x 0.5", "x 0.5", "x 1.0", "x 0", "x 1.0"]
+    for f in (shown_within, mg.grad(shown_within), mg.hessian(shown_within), mg.checkpoint(shown_within)):
+        run(f)(X)
+        assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_a_function_without_result_and_effect_is_refused():
+    for f in (mg.compile(lambda x: None), mg.vmap(lambda x: None), mg.checkpoint(lambda x: None), mg.grad(shown),
+              mg.compile(lambda x: mg.cond(x[0] > 0, lambda: None, lambda: None))):
+        with pytest.raises(mg.TraceError, match="returned None"):
+            f(X)
+    with pytest.raises(mg.BatchError, match=r"over the batch it came out as a NoneType. Did you forget `return`\?"):
+        mg.mean_loss(shown)(X)
+    with pytest.raises(mg.GradError, match="returns 0 values, and a gradient needs one number"):
+        mg.grad(nothing)(1.0)
+
+
 # -- ragged batches ------------------------------------------------------------------------------------------
 
 node, edge = mg.axis("node"), mg.axis("edge")
@@ -505,6 +566,22 @@ def test_lines_that_no_example_changes_come_once_for_each(name, run, capsys):
     for g in (mg.microbatch(mean, 1), mg.grad(mg.microbatch(mean, 2))):
         run(g)(2.0, mg.batch(GRAPHS))
         assert sorted(capsys.readouterr().out.splitlines()) == expected
+
+
+def unread(w, g):
+    mg.scan(lambda c, x: (shown(x[0]), (None, None))[1], None, g.x)
+    mg.cond(g.x.shape[0] > 2, lambda: shown(g.target), lambda: None)
+    return w * np.sum(g.x)
+
+
+@pytest.mark.parametrize("run", [lambda f: f, lambda f: mg.compile(f, backend="numpy"),
+                                 lambda f: mg.compile(f, backend="native")], ids=["eager", "numpy", "native"])
+def test_ragged_functions_without_results_run_for_their_effects(run, capsys):
+    run(mg.vmap(lambda g: shown(g.target)))(mg.batch(GRAPHS))
+    assert capsys.readouterr().out.splitlines() == ["x []", "x [1]", "x [2 1 0]", "x []"]
+    for f in (FORWARD | REVERSE).values():
+        run(f(unread))(2.0, mg.batch(GRAPHS))
+        assert capsys.readouterr().out.splitlines() == ["x 0.0", "x 0.0", "x 2.0", "x 2.0", "x 4.0", "x [2 1 0]"]
 
 
 @mg.example

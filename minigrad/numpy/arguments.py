@@ -9,7 +9,7 @@ from typing import Any, Literal, SupportsIndex, TypeAlias, TypeGuard, TypeVar
 import numpy as np
 from numpy._globals import _NoValueType
 
-from ..errors import DtypeError, IntegerRangeError, ShapeError, at_user_line
+from ..errors import DtypeError, IntegerRangeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node
 from ..ops import overflow
 from ..ops.broadcast import broadcast_along
@@ -151,10 +151,15 @@ def as_axis(axis: SupportsIndex, ndim: int, name: str) -> int:
 
 
 def as_int(value: Any, name: str, parameter: str) -> int:
-    """Return an integer argument as an int, or raise `DtypeError`: NumPy would cut a fraction off, or fail later."""
+    """Return an integer argument as an int, or raise an error: NumPy would cut a fraction off, or fail later."""
     try:
         return operator.index(value)
     except TypeError:
+        if isinstance(value, Array) and value._node.dtype.kind in "iu" and not value.ndim:
+            raise TraceError(at_user_line(
+                f"np.{name}: {parameter} is a traced value ({value._node.type}), and its number is known only when the "
+                "program runs. Give an ordinary int: a static argument, or a number from outside of the loop or batch"
+            )) from None
         if isinstance(value, Array):
             raise
         raise DtypeError(at_user_line(f"np.{name}: {parameter} must be an integer, not {value!r}")) from None

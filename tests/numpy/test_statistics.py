@@ -80,3 +80,19 @@ def test_nan_has_no_share_in_an_extreme_of_infinities(x, slope, wrap):
             value, have = wrap(mg.value_and_grad(h))(x)
             assert value == f(x)
             np.testing.assert_array_equal(have, slope)
+
+
+def test_the_number_of_bins_is_an_ordinary_int():
+    """How many edges there are is the shape of the result; a plain int among the arguments is fixed."""
+    x = np.array([0.1, 0.5, 0.9])
+
+    def loss(x, n):
+        return mg.fori_loop(0, 2, lambda i, c: c + np.sum(np.histogram_bin_edges(x * c, n)), 1.0)
+
+    want = loss(x, 4)
+    np.testing.assert_allclose(mg.compile(loss)(x, 4), want)
+    np.testing.assert_allclose(mg.hessian(loss)(x, 4), mg.hessian(lambda x: loss(x, 4))(x))
+    message = r"test_statistics\.py:\d+.*np\.histogram: bins is a traced value \(i64\[\]\), and its number is known"
+    for f in (mg.vmap(loss, (None, 0)), mg.hessian(lambda x, n: mg.mean_loss(loss, (None, 0))(x, n))):
+        with pytest.raises(mg.TraceError, match=message):
+            f(x, np.array([4, 5]))

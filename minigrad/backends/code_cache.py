@@ -73,9 +73,10 @@ def trusted() -> Path | None:
     return None
 
 
-def digest(*parts: str) -> str:
-    """Return the key of code that depends on these texts."""
-    return _digest("\0".join((repr(_FORMAT), *parts)).encode()).hex()
+def digest(*parts: str | bytes) -> str:
+    """Return the key of code that depends on these texts, or on their bytes."""
+    texts = [part if isinstance(part, bytes) else part.encode() for part in (repr(_FORMAT), *parts)]
+    return _digest(b"\0".join(texts)).hex()
 
 
 def find(where: Path | None, key: str) -> tuple[Any, bytes] | None:

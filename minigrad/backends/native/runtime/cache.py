@@ -74,7 +74,7 @@ def sources() -> str:
     """Return a digest of the files on which generated code depends."""
     package = Path(__file__).parents[1]
     files = [*sorted(package.rglob("*.py")), *(package.parents[1] / name for name in _BENEATH)]
-    return code_cache.digest(*(path.read_text(encoding="utf-8") for path in files))
+    return code_cache.digest(*(path.read_bytes() for path in files))
 
 
 def _key(text: str, target: Target) -> str:

@@ -36,6 +36,7 @@ _FEW = 4  # pieces, at least, of a product that is large enough: for BLAS in all
 _PIECES = 32  # pieces that suffice for any number of threads
 _BLAS_PIECE = 1 << 22  # multiplications of one piece for BLAS, at least
 _SIDE = 64  # rows and columns of pieces for BLAS are multiples of it
+_ROWS = 8  # the same of products of a matrix and a vector: a few long rows have pieces, too
 TALL = 192  # rows of one piece, at most: their terms of one chain fill part of the second cache
 
 GENERATED, MATRIX, VECTOR = range(3)  # methods: tiles, BLAS's product of matrices, BLAS's of matrix and vector
@@ -244,17 +245,17 @@ def _blas_blocks(p: Product, method: int) -> tuple[int, int]:
     those of 256 take 10 to 20, and smaller ones are worth it for the first few alone.
     """
     rows, cols, pieces = max(p.m, 1), max(p.n, 1), 1
-    piece, large = (_PIECE // 8, _SIDE) if method == VECTOR else (_BLAS_PIECE, 8 * _SIDE)
-    while (max(rows, cols) >= (large if pieces >= _FEW else 2 * _SIDE) and rows * cols * p.k >= 2 * piece
+    piece, large, side = (_PIECE // 8, _SIDE, _ROWS) if method == VECTOR else (_BLAS_PIECE, 8 * _SIDE, _SIDE)
+    while (max(rows, cols) >= (large if pieces >= _FEW else 2 * side) and rows * cols * p.k >= 2 * piece
            and pieces < _PIECES):
-        rows, cols = (_half(rows), cols) if rows >= cols else (rows, _half(cols))
+        rows, cols = (_half(rows, side), cols) if rows >= cols else (rows, _half(cols, side))
         pieces = -(-p.m // rows) * -(-p.n // cols)
     return rows, cols
 
 
-def _half(size: int) -> int:
-    """Return about half of a size: a multiple of the rows and columns of BLAS's tiles."""
-    return -(-size // (2 * _SIDE)) * _SIDE
+def _half(size: int, side: int) -> int:
+    """Return about half of a size: a multiple of `side`."""
+    return -(-size // (2 * side)) * side
 
 
 def _add_blas(head: list[int], p: Product, method: int, line: int) -> None:

@@ -104,3 +104,11 @@ def test_small_stacks_are_generated_and_their_axes_merged():
     args = plan(contiguous(0, 2, 5, 3, 4), contiguous(1, 2, 5, 4, 6), contiguous(2, 2, 5, 3, 6), "abij,abjk->abik")
     assert [args[i] for i in (METHOD, BATCH, AXES)] == [GENERATED, 10, 1]
     assert args[-4:] == [10, 12, 24, 18]
+
+
+def test_a_few_long_rows_times_a_vector_have_pieces():
+    x, w, y = contiguous(0, 32, 10**6), contiguous(1, 10**6), contiguous(2, 32)
+    args = plan(x, w, y, "ij,j->i")
+    assert [args[i] for i in (METHOD, ROW_BLOCKS, COL_BLOCKS)] == [VECTOR, 4, 1]
+    short = plan(contiguous(0, 32, 1000), contiguous(1, 1000), y, "ij,j->i")
+    assert short[ROW_BLOCKS] == 1, "too little work for pieces"

@@ -87,7 +87,9 @@ def _benchmark(name: str, data: dict[str, Any]) -> list[str]:
              f"{data['date']}, {machine['cpu']}, {machine['cores']} cores; {versions}.", ""]
     if (RESULTS / f"{name}.svg").exists():
         lines += [f"![time per example over the batch]({name}.svg)", ""]
-    if data["cases"] and all("rested" in row for case in data["cases"] for row in case["rows"].values()):
+    if "lines" in data:
+        lines += _curves(data)
+    elif data["cases"] and all("rested" in row for case in data["cases"] for row in case["rows"].values()):
         lines += _programs(data["cases"])
     else:
         for case in data["cases"]:
@@ -116,6 +118,31 @@ def _programs(cases: list[dict[str, Any]]) -> list[str]:
             cells += [f"{case['rows'][p][ratio]['median']:.3g} ×" if p in case["rows"] else "" for p in peers]
         lines.append(f"| {case['title']} | {' | '.join(cells)} | {100 * row['of the limit']:.2g} |")
     return [*lines, ""]
+
+
+def _curves(data: dict[str, Any]) -> list[str]:
+    """Return one table per curve, a line for each size, with the reasons of departures."""
+    lines = ["Nanoseconds of a unit of work at each size; and why, where they depart from a contestant's lowest.", ""]
+    for title, by_name in data["lines"].items():
+        cases = [case for case in data["cases"] if case["title"].partition(": ")[2] == title]
+        names = list(by_name)
+        unit = by_name[names[0]]["unit"]
+        lines += [f"**{title}**", "", f"| {unit}s | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+        for case in cases:
+            n = case["more"]["size"]
+            cells = [f"{1e9 * case['rows'][name]['median'] / n:.3g}" if name in case["rows"] else "" for name in names]
+            lines.append(f"| {n:,} | {' | '.join(cells)} |")
+        lines += ["", *(f"- {text}" for name, own in by_name.items() for text in _departures(name, own)), ""]
+    return lines
+
+
+def _departures(name: str, own: dict[str, Any]) -> list[str]:
+    """Return a contestant's line and departures, in words."""
+    slope = own["slope"]
+    text = [f"{name}: {1e6 * own['fixed']:.3g} µs and {1e9 * own['each']:.3g} ns for each {own['unit']}; slope "
+            f"{slope['median']:.2f} ({slope['p10']:.2f} to {slope['p90']:.2f})"]
+    return text + [f"{name}, {d['size']:,}: {d['over the lowest']:.2g} times the lowest: {d['reason'] or 'not known'}"
+                   for d in own["departures"]]
 
 
 def _case(case: dict[str, Any]) -> list[str]:

@@ -1,13 +1,17 @@
 """The benchmarks agree with each other, and the page of results says what the measured files say."""
 
 import importlib
+import json
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import minigrad as mg
-from benchmarks import gpu, graphs, harness, page
+from benchmarks import counters, gpu, graphs, harness, page, scale
 from benchmarks.book import optimizer_steps, record, when_it_pays
 from benchmarks.peers import cold, contestants, epoch, limits, mlp, norms, table
 
@@ -186,3 +190,124 @@ def test_tables_have_the_third_call_after_a_rest_beside_those_back_to_back():
     assert row[harness.THIRD] == np.median(times.third["many"]) / row["median"]
     assert harness.THIRD not in case.rows["few"]
     assert "in the third call after a rest" in str(case)
+
+
+def test_a_line_has_the_fixed_cost_and_that_of_a_unit():
+    sizes = (10, 100, 1_000, 10_000, 100_000)
+    line = scale.Line.of(sizes, [[5e-6 + 2e-9 * n] * 3 for n in sizes])
+    assert line.fixed == pytest.approx(5e-6)
+    assert line.each == pytest.approx(2e-9)
+    assert line.slopes == pytest.approx([np.log10(205 / 25)] * 3)  # of the last decade
+
+
+def case_of(size, seconds, machine, faults=0.0):
+    case = harness.Case.of(f"{size}: work", "ms", "ours", {"ours": [seconds] * 3, scale.MACHINE: [machine] * 3})
+    case.more = {"size": size, "bytes": 8 * size, "held by": "L2", "seconds of each round": {"ours": [seconds] * 3},
+                 "counts of a call": {"ours": {"page faults": faults}}}
+    return case
+
+
+def test_departures_from_a_line_have_reasons():
+    small, best = case_of(10, 1.01e-5, 1e-7), case_of(100_000, 1e-4 + 1e-5, 1e-4)
+    for large, reason in ((case_of(10**6, 2.2e-3, 2e-3), "the machine itself takes 2.00 times"),
+                          (case_of(10**6, 2.2e-3, 1e-3, faults=5000), "5000 page faults"),
+                          (case_of(10**6, 2.2e-3, 1e-3), None)):
+        first, last = scale.departures([small, best, large], "ours")
+        assert first["size"] == 10
+        assert first["reason"].startswith("a fixed cost of")
+        assert last["size"] == 10**6
+        assert last["reason"] is reason is None or reason in last["reason"]
+        assert scale.target({"work": {"ours": {"departures": [first, last]}}}).met == (reason is not None)
+
+
+@pytest.mark.parametrize("name", ["batch", "features", "nodes", "examples"])
+def test_programs_of_curves_agree_on_all_backends(name):
+    pytest.importorskip("llvmlite")
+    calls, nbytes = scale.curves()[name].calls(20)
+    assert nbytes > 0
+    value, gradient = calls["minigrad numpy"]()
+    for call in calls.values():
+        other, slope = call()
+        np.testing.assert_allclose(other, value, rtol=1e-5)
+        assert table.disagreement(table.numbers(slope), table.numbers(gradient)) < 1e-4
+
+
+def test_a_function_of_operations_has_as_many():
+    graph = mg.trace(scale.operations(50))(np.ones(3))
+    assert 50 <= len(graph.nodes) <= 52  # and the sum, and perhaps the argument
+
+
+def test_counters_count_the_page_faults_of_new_memory():
+    counter = counters.Counters()
+    if "page faults" in counter.absent:
+        pytest.skip(counter.absent["page faults"])
+    try:
+        counts = counter.of(lambda: np.full(3_000_000, 1, np.uint8))  # too small for huge pages
+        assert counts["page faults"] > 100
+        assert counts["nanoseconds on a core"] > 0
+    finally:
+        counter.close()
+    assert counter.read() == {}
+
+
+RECORD = """
+import json
+import numpy as np
+from benchmarks import cores
+from benchmarks.regions import Recorder
+import minigrad as mg
+recorder = Recorder()
+mg.set_num_threads(2)
+f = mg.compile(lambda x: np.tanh(x) * 2, backend="native")
+x = np.linspace(-3, 3, 300_000)
+f(x)
+found = [recorder.alone(lambda: f(x)), recorder.together(lambda: f(x))]
+assert np.allclose(f(x), 2 * np.tanh(x))
+print(json.dumps([[seconds, [[r.threads, r.seconds, r.items.tolist(), r.worker.tolist()] for r in regions]]
+                  for seconds, regions in found]))
+"""
+
+
+def test_recorded_regions_have_all_items_of_a_call():
+    pytest.importorskip("llvmlite")
+    done = subprocess.run([sys.executable, "-c", RECORD], capture_output=True, text=True, check=True,
+                          cwd=Path(__file__).parents[1])
+    alone, both = json.loads(done.stdout)
+    for seconds, regions in (alone, both):
+        ((threads, within, items, worker),) = regions
+        assert threads == 2
+        assert within < seconds
+        assert len(items) == len(worker) == -(-300_000 // 8192)
+        assert min(items) > 0
+    ((_, within, items, worker),) = alone[1]
+    assert sum(items) < within
+    assert set(worker) == {0}
+    assert set(both[1][0][3]) <= {0, 1}
+
+
+def test_predicted_times_follow_the_order_in_which_cores_take_items():
+    pytest.importorskip("llvmlite")
+    from benchmarks import cores
+
+    assert cores.makespan([3, 1, 1, 1], 2) == 3
+    assert cores.makespan([1, 1, 1, 3], 2) == 4  # 1 and 1, then 1 beside 3
+    assert cores.makespan([2, 2], 32) == 2
+    regions = [np.array([1.0] * 64), np.array([5.0])]
+    assert cores.predicted(2.0, regions, 1) == 71
+    assert cores.predicted(2.0, regions, 32, handing=0.5) == 2 + 2 + 5 + 0.5
+    runs = [(10.0, [cores.Region(2, 4.0, np.array([1.0, 3.0]), np.zeros(2))]),
+            (12.0, [cores.Region(2, 8.0, np.array([2.0, 1.0]), np.zeros(2))])]
+    serial, items = cores.least(runs)
+    assert serial == 4.0
+    assert items[0].tolist() == [1.0, 1.0]
+
+
+def test_the_page_of_curves_has_each_size_and_reason():
+    lines = {"work": {"ours": {"fixed": 1e-5, "each": 1e-9, "unit": "row", "slope": harness.spread([1.0, 1.1]),
+                               "departures": [{"size": 10, "ns": 1e3, "over the lowest": 900.0, "reason": None}]}}}
+    text = page._curves({"lines": lines, "cases": [{"title": "10: work", "more": {"size": 10},
+                                                    "rows": {"ours": {"median": 1e-5}}}]})
+    assert "| rows | ours |" in text
+    assert "| 10 | 1e+03 |" in text
+    assert "- ours: 10 µs and 1 ns for each row; slope 1.05 (1.01 to 1.09)" in text
+    assert "- ours, 10: 9e+02 times the lowest: not known" in text

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import optree
 from optree import PyTreeSpec
 
+from ..collector import uncollected
 from ..errors import BatchError, GradError, at_user_line
 from ..graph import FORMS, ArrayType, Graph, InAxes, Node
 from ..primitive import placeholder
@@ -112,4 +113,5 @@ def _with_arguments(transformed: Graph, graph: Graph, names: Sequence[str], tree
         in_tree=optree.treespec_tuple([optree.treespec_tuple([*args.children(), *trees]), kwargs]))
 
 
-FORMS.update(vmap=_vmap, grad=_grad, value_and_grad=_value_and_grad, jvp=_jvp, vjp=_vjp)
+FORMS.update({name: uncollected()(form) for name, form in (
+    ("vmap", _vmap), ("grad", _grad), ("value_and_grad", _value_and_grad), ("jvp", _jvp), ("vjp", _vjp))})

@@ -407,15 +407,17 @@ def run(quick: bool, names: Sequence[str] = ()) -> tuple[harness.Result, dict[st
     return harness.Result(cases, [target(lines)], notes), lines
 
 
-def merged(old: Mapping[str, Any], result: harness.Result, lines: Mapping[str, Any]
-           ) -> tuple[harness.Result, dict[str, Any]]:
-    """Return a result with the curves of an older file that it lacks."""
-    kept = [harness.Case(**case) for case in old["cases"] if case["title"].partition(": ")[2] not in lines]
-    every = {**old["lines"], **lines}
-    order = [curve.title for curve in curves().values()]
-    cases = sorted([*kept, *result.cases], key=lambda case: order.index(case.title.partition(": ")[2]))
-    every = {title: every[title] for title in order if title in every}
-    return harness.Result(cases, [target(every)], result.notes), every
+def merged(old: Mapping[str, Any], result: harness.Result) -> tuple[harness.Result, dict[str, Any]]:
+    """Return a result with the curves of an older file that it lacks, and all lines."""
+    new = {case.title.partition(": ")[2] for case in result.cases}
+    kept = [harness.Case(**case) for case in old["cases"] if case["title"].partition(": ")[2] not in new]
+    cases, lines = [], {}
+    for curve in curves().values():
+        own = [case for case in [*kept, *result.cases] if case.title.partition(": ")[2] == curve.title]
+        if own:
+            cases += own
+            lines[curve.title] = summary(curve, own)
+    return harness.Result(cases, [target(lines)], result.notes), lines
 
 
 def main() -> None:
@@ -430,7 +432,7 @@ def main() -> None:
     others, wall = harness.Work.now().others_since(before)
     result.notes["cores busy with others' work meanwhile"] = round(others / wall, 2)
     if args.names and path.exists():
-        result, lines = merged(json.loads(path.read_text()), result, lines)
+        result, lines = merged(json.loads(path.read_text()), result)
     print("\n".join(["== scale", *described(lines), *map(str, result.targets)]), flush=True)
     if not args.quick:
         path.write_text(harness.document("scale", result, {"lines": lines}), encoding="utf-8")

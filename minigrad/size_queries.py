@@ -52,7 +52,8 @@ def _for_call(function: object) -> str:
     if function in (builtins.max, builtins.min, builtins.float, builtins.int) or getattr(math, name, 0) is function:
         return _NUMBER
     if function is not None and getattr(np, name, None) is function:
-        return "minigrad.numpy has arrays of such a size: arange(n), ones(n), zeros(n), full(n, v), eye(n) and tri(n)."
+        return ("Arrays of such a size are those of minigrad.numpy: arange(n), ones(n), zeros(n), full(n, v), eye(n) "
+                "and tri(n).")
     return _OTHERWISE
 
 

@@ -126,7 +126,7 @@ CASES = [
     (lambda: grad(lambda w: w[w.sum() > 0].sum())(W), mg.TraceError, ["one traced bool", r"np.where\(flag, x, 0\)"]),
     (lambda: vmap(lambda w, i: w[::i], (None, 0))(W, np.array([0, 1])), mg.TraceError, ["step is traced", "np.arange"]),
     (lambda: grad(lambda w: sum(v for v in w.sum()))(W), mg.TraceError, ["iteration over a traced scalar"]),
-    (lambda: grad(lambda w: np.unique(w).sum())(W), mg.TraceError, ["np.unique of a traced value", "depends on data"]),
+    (lambda: grad(lambda w: np.polydiv(w, w)[0])(W), mg.TraceError, ["np.polydiv of a traced value", "on data"]),
     # arrays do not change
     (lambda: grad(lambda w: w.__setitem__(0, 1.0))(W), mg.TraceError,
      ["in-place assignment", r"x = np.where\(mask, new, x\)"]),

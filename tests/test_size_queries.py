@@ -47,7 +47,7 @@ CASES = {  # name: what is wrong, what the error says, what it proposes, and the
     "first rows": (lambda g: POS[:size(g)] * g.x,
         r"`POS\[:size\(g\)\]`.*minigrad\.numpy\.take\(rows, minigrad\.numpy\.arange",
                    lambda g: mnp.take(POS, mnp.arange(size(g)), axis=0) * g.x, lambda x: POS[:len(x)] * x),
-    "repeat": (lambda g: np.repeat(2.0, size(g)) * g.x, r"minigrad\.numpy has arrays of such a size: .*full\(n, v\)",
+    "repeat": (lambda g: np.repeat(2.0, size(g)) * g.x, r"Arrays of such a size are those of minigrad\.numpy: .*full",
                lambda g: mnp.full(size(g), 2.0) * g.x, lambda x: 2 * x),
     "len": (lambda g: g.x * len(g.x), r"`len\(g\.x\)`.*x\.shape\[0\]", lambda g: g.x * g.x.shape[0],
         lambda x: x * len(x)),

@@ -39,6 +39,7 @@ from . import (
     refused,
     searching,
     selections,
+    sets,
     sorting,
     special,
     statistics,

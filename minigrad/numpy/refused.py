@@ -16,7 +16,6 @@ _TEXT = "it makes text or a file of numbers that are known only when the program
 _LAYOUT = "it asks about memory, and a traced value has none"
 _KIND = "it works on dates, strings or objects, and minigrad has bool, integer and floating arrays"
 _SCIPY = "SciPy's function makes an ndarray of its argument"
-_SORT = "np.sort, and np.diff(...) != 0 for where a new value begins, have the information in a fixed shape."
 _COUNT = "With a known number n of bins: minigrad.numpy.at(np.zeros(n))[x].add(1)."
 _AT = "Write x = x.at[i].set(values), or x = np.where(mask, values, x)."
 _PARTS = ("minigrad.numpy.fft.rfft_parts(x) returns the real and the imaginary part of the transform of real x, and "
@@ -29,11 +28,8 @@ def _refuse(why: str, instead: str, names: str) -> None:
     REFUSED.update(dict.fromkeys((n if n.startswith("scipy.") else f"np.{n}" for n in names.split()), (why, instead)))
 
 
-_refuse(_SHAPE, _SORT, "unique unique_all unique_counts unique_inverse unique_values union1d intersect1d setdiff1d "
-        "setxor1d")
 _refuse(_SHAPE, "np.isin(a, b) says for each element of a whether it is in b.", "in1d")
-_refuse(_SHAPE, _COUNT, "bincount histogram2d histogramdd")
-_refuse(_SHAPE, "Cut it outside the traced function.", "trim_zeros")
+_refuse(_SHAPE, _COUNT, "histogram2d histogramdd")
 _refuse(_SHAPE, "Divide values instead: np.polyval(p, x) / np.polyval(q, x).", "polydiv")
 _refuse(WRITES, _AT, "put place putmask copyto fill_diagonal")
 _refuse(WRITES, "minigrad.numpy.put_along_axis returns a new array.", "put_along_axis")

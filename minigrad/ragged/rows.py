@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import Unsupported, at_user_line
 from ..graph import Node, full
 from ..ops.broadcast import broadcast_along
-from ..ops.constants import iota
+from ..ops.constants import iota, size_scalar
 from ..ops.index import gather
 from ..ops.reduce import sum_
 from ..ops.segments import nonempty, segment_ids
@@ -145,12 +145,9 @@ class Rows:
         products = self._monomials(domain) or [((), 0)]
         terms: list[Node] = []
         for symbols, factor in products:
-            if not isinstance(factor, int):
-                raise Unsupported(at_user_line(f"a ragged size has the symbolic factor {factor}: fix this size, or "
-                                               "reduce over its axis first"))
             factors = [self.lengths[s] for s in symbols]
             if factor != 1 or not factors:
-                factors.insert(0, full(factor, (self.size,), _INT))
+                factors.insert(0, broadcast_along(size_scalar(factor, _INT), (self.size,), (0,)))
             terms.append(functools.reduce(operator.mul, factors))
         return functools.reduce(operator.add, terms)
 

@@ -138,6 +138,17 @@ MORE = {
     "tril_indices": [call(3), call(3, 1, 4)], "triu_indices": [call(3), call(4, -1, 2)],
     "nonzero": [call(M > 0), call(V), call(np.eye(3, dtype=int))], "flatnonzero": [call(M > 0), call(V)],
     "argwhere": [call(M > 0), call(V), call(K)],
+    # of integers: a cotangent has no size ahead of the call; `test_sets` has the gradients
+    "unique": [call(K), call(K, True, True, True), call(BM), call(K, axis=0, return_inverse=True),
+               call(K, return_index=True, return_counts=True, axis=1)],
+    "unique_all": [call(K)], "unique_counts": [call(K)], "unique_inverse": [call(K)],
+    "unique_values": [call(np.array([[2, 2], [2, 2]]))],  # in NumPy, several values have no order
+    "union1d": [call(K, I3)], "setxor1d": [call(K, I3), call(I3, I3[:2].copy(), True)],
+    "intersect1d": [call(K, I3), call(K, I3, return_indices=True)],
+    "setdiff1d": [call(K, I3), call(I3, I3[1:].copy(), True)],
+    "bincount": [call(I3), call(K[1]), call(I3, minlength=5), call(U8 % 7)],
+    "trim_zeros": [call(np.array([0, 0, 3, 0, 2, 0])), call(K - 1), call(np.array([0, 3, 0]), "f"),
+                   call(np.array([0, 3, 0]), "b")],
     "sliding_window_view": [call(V, 3), call(M, (2, 3)), call(M, 2, axis=0), call(T, (2, 2), axis=(2, 1)),
                             call(K, (1, 3)),
                             call(V, 5)],

@@ -38,8 +38,8 @@ def test_values_that_depend_on_no_input_are_known():
 
 
 def test_errors_name_the_function_of_numpy_that_needs_a_number():
-    with pytest.raises(mg.TraceError, match=r"test_protocols.py:\d+: np.unique of a traced value"):
-        mg.trace(lambda x: np.unique(x))(V)
+    with pytest.raises(mg.TraceError, match=r"test_protocols.py:\d+: np.histogram2d of a traced value"):
+        mg.trace(lambda x: np.histogram2d(x, x))(V)
 
 
 def test_a_module_of_the_user_may_be_named_after_numpy():

@@ -384,7 +384,7 @@ def test_every_function_equals_numpys(function):
 
 # Parameters that change nothing in a traced value: it has no memory layout, no subclass, no fields.
 LAYOUT = {"order", "copy", "subok", "like", "device", "writeable", "kind", "stable", "overwrite_input", "optimize",
-          "out", "assume_unique", "tol", "casting", "arguments", "more"}
+          "out", "assume_unique", "sorted", "tol", "casting", "arguments", "more"}
 UNREAD = {"iscomplexobj": {"x"}, "isrealobj": {"x"}, "partition": {"kth"}, "argpartition": {"kth"},
           "histogram_bin_edges": {"weights"}}
 

@@ -41,6 +41,9 @@ WORKS = {
                  "np.linalg.svd(x, full_matrices=False)[1]", "np.linalg.qr(x)[1]", "np.linalg.pinv(x)",
                  "np.linalg.lstsq(x, x[:, 0])[0]", "np.polyfit(x[:, 0], x[:, 1], 1)", "np.linalg.matrix_rank(x)",
                  "np.linalg.norm(x, 'nuc')", "np.linalg.cond(x)"],
+    "sets": ["np.unique(x)", "np.unique(x > 0, return_counts=True)[1]", "np.unique(x[:, 0], return_inverse=True)[1]",
+             "np.union1d(x[:, 0], x[:, 1])", "np.intersect1d(x[1:, 0], x[:-1, 0])", "np.setdiff1d(x[:, 0], x[:2, 0])",
+             "np.bincount((x[:, 0] > 0).astype(int))", "np.trim_zeros(np.maximum(x[:, 0], 0))"],
     "transforms": ["mnp.fft.rfft_parts(x[:, 0])[0]", "np.fft.fftshift(x, axes=0)", "mnp.fft.rfftfreq(n, 0.1)"],
     "sizes": ["x.sum() / n", "np.sqrt(n)", "np.where(n > 3, 1.0, 0.0)", "np.where(n == 3, 1.0, 0.0)", "n // 2 + n % 2",
               "np.maximum(n, 4)"],
@@ -53,7 +56,6 @@ REFUSED = {
     "a size that Python needs": (["range(n)", "len(x)", "min(n, 3)", "1.0 if n == 3 else 0.0"],
                                  "np.minimum, np.where, np.equal; mg.scan for loops"),
     "a full basis": (["np.linalg.svd(x)", "np.linalg.qr(x, mode='complete')"], "full_matrices=False; the reduced QR"),
-    "sets": (["np.unique(x)", "np.bincount((x[:, 0] > 0).astype(int))"], "np.sort and np.diff; mg.segment_sum"),
     "complex numbers": (["np.fft.rfft(x[:, 0])"], "minigrad.numpy.fft.rfft_parts")}
 
 

@@ -44,7 +44,8 @@ def _for_call(function: object) -> str:
     if name in _SHAPED and getattr(np, name, None) is function:
         like = f"; np.{name}_like(x) has the shape of x" if hasattr(np, f"{name}_like") else ""
         arguments = "n, v" if name == "full" else "n"
-        return f"minigrad.numpy.{name}({arguments}) takes a size that differs from example to example{like}."
+        return (f"minigrad.numpy.{name}({arguments}) takes a size that differs from example to example{like}. "
+                "Or trace the code as it stands: mg.numpy_code(f).")
     if function is builtins.len:
         return "x.shape[0] is the length, for arithmetic and for minigrad.numpy.ones and its like."
     if function is builtins.range:

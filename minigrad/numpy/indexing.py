@@ -497,13 +497,14 @@ def _whole(name: str, x: ArrayLike) -> Array:
 
 
 @implements(np.unravel_index)
-def unravel_index(indices: ArrayLike, shape: Sequence[int], order: str = "C") -> tuple[Array, ...]:
+def unravel_index(indices: ArrayLike, shape: Sequence[int | Size], order: str = "C") -> tuple[Array, ...]:
     """Return index arrays from an index into the flattened array."""
     x = _whole("unravel_index", indices)
     parts = []
     for n in (reversed(tuple(shape)) if order == "C" else tuple(shape)):
-        parts.append(x % int(n))
-        x = x // int(n)
+        size = n if isinstance(n, Size) and differs(n.dim) else int(n)
+        parts.append(x % size)
+        x = x // size
     return tuple(reversed(parts)) if order == "C" else tuple(parts)
 
 

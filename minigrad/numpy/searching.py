@@ -9,10 +9,11 @@ import numpy as np
 from ..errors import ShapeError, at_user_line
 from ..ops import reduce
 from ..primitive import Primitive
+from ..sizes import shown
 from ..symbolic import differs
 from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import number
-from .arguments import Axes, one_axis
+from .arguments import Axes, counted, one_axis
 from .dispatch import any_traced, implements
 from .elementwise import where
 from .manipulation import expand_dims
@@ -85,8 +86,13 @@ def digitize(x: ArrayLike, bins: ArrayLike, right: ArrayLike = False) -> Array:
     edges = as_array(bins)
     if edges.ndim != 1:
         raise ShapeError(at_user_line(f"np.digitize with bins {edges._node.type}: needs one axis of edges"))
-    n = number(edges._node.shape[0])
-    side = "left" if right else "right"
+    side, size = "left" if right else "right", edges._node.shape[0]
+    if differs(size):
+        place = as_array(counted(size))
+        falling = (edges < edges[TABLE[np.maximum](place - 1, 0)]).any()
+        place = searchsorted(where(falling, edges[::-1], edges), x, side)
+        return where(falling, as_array(shown(size)) - place, place)
+    n = number(size)
     if n < 2:
         return searchsorted(edges, x, side)
     if any_traced([bins]):

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from ..errors import ShapeError, at_user_line
+from ..ops.index import scatter_add
 from ..sizes import shown
 from ..symbolic import Dim, differs
 from ..traced_array import Array, ArrayLike, as_array
@@ -47,6 +48,8 @@ def _correlate(name: str, a: ArrayLike, v: ArrayLike, mode: str, reverse: bool) 
     if mode not in ("full", "same", "valid"):
         raise ShapeError(at_user_line(f"np.{name}: mode must be full, same or valid, not {mode!r}"))
     n, m = x._node.shape[0], y._node.shape[0]
+    if differs(n) and differs(m):
+        return _of_pairs(name, x, y if reverse else flip(y), mode)
     swapped = differs(m) and not differs(n)
     if swapped or differs(n):  # the ragged one is taken for the longer, which its result's size depends on
         least = n if swapped else m
@@ -66,6 +69,17 @@ def _correlate(name: str, a: ArrayLike, v: ArrayLike, mode: str, reverse: bool) 
     size = n + low + high - m + 1
     out = padded[counted(size)[:, None] + np.arange(m)] @ y
     return flip(out) if swapped and not reverse else out
+
+
+def _of_pairs(name: str, x: Array, y: Array, mode: str) -> Array:
+    """Return the convolution of two vectors whose lengths differ between examples: the products of all pairs, added."""
+    if mode != "full":
+        raise ShapeError(at_user_line(f"np.{name} of {x._node.type} and {y._node.type}, both of lengths that differ "
+                                      f"between examples, with mode={mode!r}: take a slice of that with mode='full'"))
+    n, m = x._node.shape[0], y._node.shape[0]
+    x, y = (at_least_rows(v, v._node.shape[0], 1, f"np.{name}") for v in (x, y))
+    places = as_array(counted(n)[:, None] + counted(m))
+    return Array(scatter_add((x[:, None] * y)._node, places._node, shape=(n + m - 1,)))
 
 
 def _pairs(name: str, value: T | Sequence[T], axes: int, parameter: str) -> tuple[T, ...]:

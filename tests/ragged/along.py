@@ -33,6 +33,7 @@ WORKS = {
                "np.roll(x, 1, axis=0)", "np.concatenate([x, 2 * x])", "np.insert(x, 0, 0.0, axis=0)",
                "np.pad(x, ((1, 2), (0, 0)))", "np.pad(x, ((1, 1), (0, 0)), mode='reflect')"],
     "windows": ["np.convolve(x[:, 0], KERNEL)", "np.correlate(x[:, 0], KERNEL, 'same')",
+                "np.convolve(x[:, 0], x[1:, 1])", "np.correlate(x[:, 0], x[:, 1], 'full')",
                 "np.lib.stride_tricks.sliding_window_view(x, 2, axis=0)"],
     "blocks": ["x @ x.T", "np.tril(x @ x.T)", "np.diag(x @ x.T)", "np.trace(x @ x.T)",
                "np.argsort(x @ x.T, axis=1)[:, :2]", "np.sort(x @ x.T, axis=0)", "np.median(x @ x.T, axis=1)"],

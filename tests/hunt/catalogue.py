@@ -25,8 +25,8 @@ EXCLUDED = {"empty", "empty_like", "can_cast", "result_type", "common_type", "nd
             "isrealobj", "require", "allclose", "array_equal", "array_equiv", "argpartition", "partition",
             # of matrices or of nothing they are not documented
             "polyder", "polyint", "tensorsolve",
-            # drops leading zeros, so that the shape of its result depends on values
-            "polymul",
+            # drop zeros, so that the shapes of their results depend on values
+            "polymul", "trim_zeros",
             # a contraction adds to +0, and so makes +0 of -0
             "angle", "signbit", "copysign",
             # eigen- and singular vectors have no sign of their own, and least squares no single answer

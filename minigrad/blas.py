@@ -26,7 +26,7 @@ _SPELLINGS = (("scipy_", "64_", 64), ("", "64_", 64), ("", "_64", 64), ("scipy_"
 _LETTERS: dict[np.dtype, tuple[str, type[ctypes.c_float | ctypes.c_double]]] = {
     np.dtype(np.float32): ("s", ctypes.c_float), np.dtype(np.float64): ("d", ctypes.c_double)}
 ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112
-_UPPER, _LOWER, _NON_UNIT, _LEFT = 121, 122, 131, 141
+UPPER, LOWER, NON_UNIT, LEFT, RIGHT = 121, 122, 131, 141, 142
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -139,14 +139,14 @@ def solve_triangular(blas: Blas, a: np.ndarray, b: np.ndarray, lower: bool) -> n
     width = a.strides[-1 if turned else -2] // size
     if width < n:  # of a matrix that repeats, or has one row
         a, turned, width = np.ascontiguousarray(a), False, n
-    triangle = _LOWER if lower != turned else _UPPER
+    triangle = LOWER if lower != turned else UPPER
     order = TRANSPOSE if turned else NO_TRANSPOSE
     matrix, vector = _triangular(blas, a.dtype)
     for each, of_each in ((a, x),) if a.ndim == 2 else zip(_matrices(a), _matrices(x), strict=True):
         if k == 1:
-            vector(ROW_MAJOR, triangle, order, _NON_UNIT, n, each.ctypes.data, width, of_each.ctypes.data, 1)
+            vector(ROW_MAJOR, triangle, order, NON_UNIT, n, each.ctypes.data, width, of_each.ctypes.data, 1)
         else:
-            matrix(ROW_MAJOR, _LEFT, triangle, order, _NON_UNIT, n, k, 1, each.ctypes.data, width,
+            matrix(ROW_MAJOR, LEFT, triangle, order, NON_UNIT, n, k, 1, each.ctypes.data, width,
                    of_each.ctypes.data, k)
     return x
 

@@ -303,6 +303,7 @@ class BoundProgram:
             request = Request(node, self._view(node), [self._view(i) for i in node.inputs], self.sizes,
                               self._piece("room", k), (FLAG, 0), self.team)
             for function, args in STEPS[node.prim].make(request):
+                self.calls_blas |= function.calls_blas
                 self._native(function, args)
         elif way == "product":
             x, y, out = [self._view(n) for n in (*node.inputs, node)]

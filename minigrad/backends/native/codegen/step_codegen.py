@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from llvmlite import ir
 
+from .... import blas
 from ....graph import Node
 from ....symbolic import Symbol
 from ..llvm.builder import ONE, least
@@ -53,6 +54,11 @@ class StepCode:
     write: Callable[[Emitter, list[ir.Value]], None]
     symbols: Mapping[str, int] = field(default_factory=dict)
     address: int = 0
+
+    @property
+    def calls_blas(self) -> bool:
+        """Whether it calls NumPy's BLAS."""
+        return not self.symbols.keys().isdisjoint(blas.symbols())
 
 
 Step = tuple[StepCode, list[int]]  # a step, and its arguments

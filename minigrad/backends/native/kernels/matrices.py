@@ -54,7 +54,7 @@ def _each(write: Callable[..., None]) -> Callable[..., None]:
     def on_each(*arguments: Any) -> None:
         *options, dtype, rows, code, ranges = arguments
         known = isinstance(rows, int)
-        matrices = _Matrices(code, dtype, I64(rows) if known else code.number(HEAD + 8), rows if known else LARGEST)
+        matrices = Matrices(code, dtype, I64(rows) if known else code.number(HEAD + 8), rows if known else LARGEST)
         with code.counting(*ranges[:2]) as i:
             write(matrices, i, *options)
 
@@ -95,7 +95,7 @@ def signs_and_logs(r: Request) -> list[Step]:
 
 
 @_each
-def _solve(m: _Matrices, i: ir.Value) -> None:
+def _solve(m: Matrices, i: ir.Value) -> None:
     to = m.result(i)
     m.copy(m.operand(1, i, m.columns), to, m.n, m.columns)
     m.copied(i)
@@ -104,7 +104,7 @@ def _solve(m: _Matrices, i: ir.Value) -> None:
 
 
 @_each
-def _inverse(m: _Matrices, i: ir.Value) -> None:
+def _inverse(m: Matrices, i: ir.Value) -> None:
     to = m.result(i)
     with m.code.counting(_ZERO, m.n) as row, m.code.counting(_ZERO, m.n) as column:
         m.put(to, row, column, m.n, m.code.b.uitofp(m.code.b.icmp_signed("==", row, column), m.scalar))
@@ -114,7 +114,7 @@ def _inverse(m: _Matrices, i: ir.Value) -> None:
 
 
 @_each
-def _triangular(m: _Matrices, i: ir.Value, lower: bool) -> None:
+def _triangular(m: Matrices, i: ir.Value, lower: bool) -> None:
     to, a = m.result(i), m.operand(0, i, m.n)
     m.copy(m.operand(1, i, m.columns), to, m.n, m.columns)
     with m.code.counting(_ZERO, m.n) as j:
@@ -123,27 +123,11 @@ def _triangular(m: _Matrices, i: ir.Value, lower: bool) -> None:
 
 
 @_each
-def _factor(m: _Matrices, i: ir.Value) -> None:
-    """Write the factor: its columns are the rows of the thread's memory."""
-    code, b, a, to = m.code, m.code.b, m.operand(0, i, m.n), m.result(i)
-    with code.counting(_ZERO, m.n) as row, code.counting(row, m.n) as column:
-        m.put(m.own, row, column, m.n, m.get(a, column, row, m.n))
-    with code.counting(_ZERO, m.n) as j:
-        pivot, after = m.get(m.own, j, j, m.n), b.add(j, ONE)
-        m.flag_if(b.fcmp_ordered("<=", pivot, m.zero), INDEFINITE)
-        root = intrinsic(b, "sqrt", pivot)
-        m.put(m.own, j, j, m.n, root)
-        with code.counting(after, m.n) as column:
-            m.put(m.own, j, column, m.n, b.fdiv(m.get(m.own, j, column, m.n), root))
-        with code.counting(after, m.n) as row:
-            m.subtract(m.get(m.own, j, row, m.n), m.own, j, row, m.n, row)
-    with code.counting(_ZERO, m.n) as row, code.counting(_ZERO, m.n) as column:
-        inside = b.icmp_signed("<=", column, row)
-        value = m.get(m.own, b.select(inside, column, row), row, m.n)
-        m.put(to, row, column, m.n, b.select(inside, value, m.zero))
+def _factor(m: Matrices, i: ir.Value) -> None:
+    m.factor(m.operand(0, i, m.n), m.result(i), m.n)
 
 
-def _log_of_pivots(m: _Matrices, i: ir.Value) -> tuple[ir.Value, ir.Value]:
+def _log_of_pivots(m: Matrices, i: ir.Value) -> tuple[ir.Value, ir.Value]:
     """Return the determinant's sign, and the logarithm of its absolute value."""
     code, b = m.code, m.code.b
     m.copied(i)
@@ -156,20 +140,20 @@ def _log_of_pivots(m: _Matrices, i: ir.Value) -> tuple[ir.Value, ir.Value]:
 
 
 @_each
-def _determinant(m: _Matrices, i: ir.Value) -> None:
+def _determinant(m: Matrices, i: ir.Value) -> None:
     sign, log = _log_of_pivots(m, i)
     to = m.code.element(m.code.address(HEAD + 4), i, m.dtype.itemsize)
     m.code.store(formula(m.code.b, "{0} * exp({1})", [sign, log]), m.dtype, to)
 
 
 @_each
-def _sign_and_log(m: _Matrices, i: ir.Value) -> None:
+def _sign_and_log(m: Matrices, i: ir.Value) -> None:
     to = m.code.element(m.code.address(HEAD + 4), i, 2 * m.dtype.itemsize)
     for place, value in enumerate(_log_of_pivots(m, i)):
         m.put(to, _ZERO, I64(place), I64(2), value)
 
 
-class _Matrices:
+class Matrices:
     """Writes operations on the rows of matrices.
 
     Attributes
@@ -252,6 +236,30 @@ class _Matrices:
             b.store(b.select(larger, row, code.get(place)), place)
             b.store(b.select(larger, size, code.get(best)), best)
         return code.get(place)
+
+    # -- whole matrices
+
+    def factor(self, source: ir.Value, to: ir.Value, width: ir.Value) -> None:
+        """Write the Cholesky factor of a matrix, whose columns are the rows of the thread's memory.
+
+        From one row to the next are `width` elements; the factor may replace the matrix.
+        """
+        code, b = self.code, self.code.b
+        with code.counting(_ZERO, self.n) as row, code.counting(row, self.n) as column:
+            self.put(self.own, row, column, self.n, self.get(source, column, row, width))
+        with code.counting(_ZERO, self.n) as j:
+            pivot, after = self.get(self.own, j, j, self.n), b.add(j, ONE)
+            self.flag_if(b.fcmp_ordered("<=", pivot, self.zero), INDEFINITE)
+            root = intrinsic(b, "sqrt", pivot)
+            self.put(self.own, j, j, self.n, root)
+            with code.counting(after, self.n) as column:
+                self.put(self.own, j, column, self.n, b.fdiv(self.get(self.own, j, column, self.n), root))
+            with code.counting(after, self.n) as row:
+                self.subtract(self.get(self.own, j, row, self.n), self.own, j, row, self.n, row)
+        with code.counting(_ZERO, self.n) as row, code.counting(_ZERO, self.n) as column:
+            inside = b.icmp_signed("<=", column, row)
+            value = self.get(self.own, b.select(inside, column, row), row, self.n)
+            self.put(to, row, column, width, b.select(inside, value, self.zero))
 
     def eliminate(self, right: ir.Value | None) -> ir.Value:
         """Make the thread's matrix upper triangular, with the same row operations on `right`.

@@ -33,8 +33,9 @@ from ....primitive import Primitive
 from ....symbolic import Dim, size_of
 from ..codegen import expressions
 from ..codegen.step_codegen import Request, Step
-from . import axis_kernels, copies, gather_scatter, matrices, philox, segments, trees
+from . import axis_kernels, blas_calls, copies, gather_scatter, matrices, philox, segments, trees, triangular
 from . import block_einsum as block_kernels
+from . import cholesky as factors
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -143,6 +144,7 @@ STEPS: dict[Primitive, Kind] = {
     tree_heights: Kind(trees.heights, _counted(), room=lambda node: size_of(node.shape) * trees.ROOM),
     random_bits: Kind(philox.random_bits, _stream), random_at: Kind(philox.random_at, _at),
     **{prim: Kind(make, matrices.unable) for prim, make in (
-        (solve, matrices.solve), (triangular_solve, matrices.triangular), (inv, matrices.inverse),
-        (cholesky, matrices.factor), (det, matrices.determinant), (slogdet, matrices.signs_and_logs))},
+        (solve, matrices.solve), (inv, matrices.inverse), (det, matrices.determinant),
+        (slogdet, matrices.signs_and_logs))},
+    triangular_solve: Kind(triangular.solve, blas_calls.unable), cholesky: Kind(factors.factor, blas_calls.unable),
     block_einsum: Kind(block_kernels.contraction, block_kernels.unable)}

@@ -21,7 +21,7 @@ from minigrad import interpreters
 from minigrad.errors import IndexRangeError, MinigradError
 
 from .choices import Choices
-from .programs import PLAIN, TRACED, Case, Jax
+from .programs import PLAIN, TRACED, Case, Face, Jax, Program, Step
 
 BACKENDS = ("numpy", "numpy", "native")  # machine code takes ten times as long to make
 NUDGE = 1e-11
@@ -299,7 +299,7 @@ def _gradient(case: Case, batch: bool = False) -> Callable[..., Any]:
         if batch:
             mg.trace(gradient)(case.w, case.x, np.asarray(case.n))
     except MinigradError as error:
-        if "while" in str(error) or "has no vjp" in str(error):
+        if "while" in str(error) or "has no vjp" in str(error) or "is a traced value" in str(error):  # of bins, say
             raise Refused(str(error)) from None
         raise
     return gradient
@@ -452,6 +452,127 @@ def copies(case: Case, choices: Choices) -> None:
         agree(quietly(twin, *args), want, f"{name} of a compiled function, {backend}")
 
 
+class Noted:
+    """A face that writes down the values of some steps, as they are computed.
+
+    Attributes
+    ----------
+    lines : list of (int, float)
+        The number of a step in `steps`, and the sum of its value.
+    """
+
+    def __init__(self, face: Face, steps: list[Step]):
+        self._face, self._steps = face, steps
+        self.lines: list[tuple[int, float]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._face, name)
+
+    def __call__(self, path: str) -> Callable[..., Any]:
+        return self._face(path)
+
+    def note(self, step: Step, value: Any) -> None:
+        for k, noted in enumerate(self._steps):
+            if noted is step:
+                mg.callback(lambda v, k=k: self.lines.append((k, float(np.sum(v * 1.0)))), None, value)
+
+    def of(self, f: Callable[..., Any], *args: Any) -> list[tuple[int, float]]:
+        """Return the lines that a call writes."""
+        self.lines = []
+        quietly(f, *args)
+        return self.lines
+
+
+def _steps_of(program: Program) -> list[Step]:
+    return [s for step in program.steps for s in (step, *(inner for b in step.bodies for inner in _steps_of(b)))]
+
+
+def effects(case: Case, choices: Choices) -> None:
+    """Effects run as often as in a loop over the examples, in one order compiled and not, in gradients too."""
+    chosen = [s for s in _steps_of(case.program) if choices.chance(0.5)] or list(case.program.steps[-1:])
+    plain, face = Noted(PLAIN, chosen), Noted(TRACED, chosen)
+    loss, reference_loss = case.program.loss(face), case.program.loss(plain)
+    _refusable(mg.trace(loss), case.w, case.x, case.n)
+    args = (case.w, *examples(case, choices.integer(1, 3), choices))
+    reference(loop, reference_loss, *args)
+    want = plain.of(loop, reference_loss, *args)
+    axes = (None, 0, 0)
+    mean = mg.mean_loss(loss, axes)
+    forms = {"vmap": mg.vmap(loss, axes), "mean": mean, "microbatch": mg.microbatch(mean, choices.integer(1, 3))}
+    try:
+        _gradient(case, batch=True)
+    except Refused:
+        pass
+    else:
+        forms |= {"gradient": mg.value_and_grad(mean, (0, 1)), "per-example": mg.per_example_grad(loss, (0, 1), axes),
+                  "gradient of microbatch": mg.grad(mg.microbatch(mean, choices.integer(1, 3)))}
+    for name, f in forms.items():
+        lines = face.of(f, *args)
+        _same_lines(lines, want, name)
+        backend = choices.pick(BACKENDS)
+        again = face.of(mg.compile(f, backend=backend), *args)
+        _same_lines(again, want, f"{name}, {backend}")
+        if "microbatch" not in name and [k for k, _ in again] != [k for k, _ in lines]:
+            raise Mismatch(f"{name}, {backend}: effects come in the order {again}, uncompiled in {lines}")
+
+
+def _same_lines(have: list[tuple[int, float]], want: list[tuple[int, float]], about: str) -> None:
+    """Raise `Mismatch` unless each step has written the same values, in any order."""
+    for step in sorted({k for k, _ in have + want}):
+        h, w = (sorted(v for k, v in lines if k == step) for lines in (have, want))
+        if len(h) != len(w):
+            raise Mismatch(f"{about}: step {step} has {len(h)} effects, expected {len(w)}")
+        if not _close(np.array(h), np.array(w), 1e-6):
+            raise Mismatch(f"{about}: step {step} writes {h}, expected {w}")
+
+
+OPTIONS = ("sum", "sin", "cumsum", "flip", "square")
+
+
+def static(case: Case, choices: Choices) -> None:
+    """Bools, strings, functions and sizes among the arguments are static, under each transform."""
+    def chosen(face: Face) -> Callable[..., Any]:
+        def f(w: Any, x: Any, n: Any, size: int, flag: bool, name: str, last: Any = None) -> Any:
+            v = face("ravel")(case.program.values(face, w, x, n)[-1] * 1.0)[:size]
+            padded = face("concatenate")([v, np.zeros(size)])[:size]
+            out = face(name)(padded) if flag else padded * float(size)
+            return last(out) if last else out
+
+        return f
+
+    plain, f = chosen(PLAIN), chosen(TRACED)
+    _refusable(mg.trace(case.program.tree(TRACED)), case.w, case.x, case.n)
+    options = [(choices.integer(0, 4), choices.chance(0.7), choices.pick(OPTIONS), choices.pick([None, np.tanh]))
+               for _ in range(2)]
+    calls = [(case.w, case.x, case.n, *option) for option in (*options, options[0])]
+    backend = choices.pick(BACKENDS)
+    compiled = mg.compile(f, backend=backend)
+    axes = (None, 0, 0, None, None, None, None)
+    batched = mg.vmap(f, axes)
+    all_compiled = mg.compile(batched, backend=backend)
+    X, N = examples(case, 2, choices)
+    for w, x, n, *option in calls:
+        want = reference(plain, w, x, n, *option)
+        agree(quietly(compiled, w, x, n, *option), want, f"{option}, {backend}",
+              lambda s, a=(w, x, n), o=option: reference(plain, *nudged(a, s), *o))
+        many = reference(loop, lambda w, x, n, o=option: plain(w, x, n, *o), w, X, N)
+        for name, g in (("vmap", batched), (f"compiled vmap, {backend}", all_compiled)):
+            agree(quietly(g, w, X, N, *option), many, f"{name}, {option}",
+                  lambda s, a=(w, X, N), o=option: reference(loop, lambda *b: plain(*b, *o), *nudged(a, s)))
+    try:
+        _gradient(case)
+    except Refused:
+        return
+
+    def total(*args: Any) -> Any:
+        return np.sum(f(*args))
+
+    for w, x, n, *option in calls[:2]:
+        want = quietly(mg.grad(lambda w, x, o=option, n=n: total(w, x, n, *o), (0, 1)), w, x)
+        have = quietly(mg.compile(mg.grad(total, (0, 1)), backend=backend), w, x, n, *option)
+        agree(have, want, f"gradient, {option}, {backend}", rtol=1e-7)
+
+
 def low_precision(case: Case, choices: Choices) -> None:
     """In float32 and float16 compiled programs are as near the exact numbers as NumPy's."""
     plain, f = case.program.tree(PLAIN), case.program.tree(TRACED)
@@ -504,4 +625,5 @@ def jax(case: Case, choices: Choices) -> None:
 
 ORACLES: dict[str, Callable[[Case, Choices], None]] = {
     f.__name__: f for f in (traced, compiled, mapped, nested, forward, autobatched, differences, gradients_compiled,
-                            hessian, microbatches, copies, low_precision, *([jax] if find_spec("jax") else []))}
+                            hessian, microbatches, copies, effects, static, low_precision,
+                            *([jax] if find_spec("jax") else []))}

@@ -50,6 +50,7 @@ class Program:
         values = list(values)
         for step in self.steps:
             values.append(RUN[step.kind](face, step, values))
+            face.note(step, values[-1])
         return values
 
     def tree(self, face: Face) -> Callable[..., Any]:
@@ -131,6 +132,9 @@ class Face:
 
     def checkpoint(self, f: Callable[..., Any]) -> Callable[..., Any]:
         return f
+
+    def note(self, step: Step, value: Any) -> None:
+        """See the value of a step, such as to print it."""
 
 
 class Traced(Face):

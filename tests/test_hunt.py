@@ -51,7 +51,7 @@ def test_a_wrong_batch_rule_is_found(monkeypatch):
 
 def test_a_loop_that_runs_for_examples_that_have_ended_is_found(monkeypatch):
     monkeypatch.setattr(loops, "checks_of", lambda nodes: {})
-    assert "out of range" in first_failure("mapped", range(100)).text
+    assert "out of range" in first_failure("mapped", range(400)).text
 
 
 def test_a_case_is_shrunk_to_the_steps_that_fail():

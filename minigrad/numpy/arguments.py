@@ -58,11 +58,11 @@ def broadcast_shapes(name: str, operands: Sequence[Node | ArrayType]) -> Shape:
         size: int | Dim = 1
         for s in shapes:
             n = s[-back] if back <= len(s) else 1
-            if n == 1 or guard_equal(size, n):
+            if n == 1:
                 continue
             if size == 1:
                 size = n
-            elif _is_one(n):
+            elif guard_equal(size, n) or _is_one(n):
                 continue
             elif _is_one(size):
                 size = n
@@ -137,6 +137,10 @@ def as_shape(shape: ShapeLike | None, least: int = 0) -> Shape:
     return sizes
 
 
+class MissingAxis(ShapeError):
+    """An axis, or an index along one, that an array does not have."""
+
+
 def as_axis(axis: SupportsIndex, ndim: int, name: str) -> int:
     """Return an axis argument as a non-negative int, or raise `ShapeError`."""
     try:
@@ -146,7 +150,7 @@ def as_axis(axis: SupportsIndex, ndim: int, name: str) -> int:
             raise
         raise ShapeError(at_user_line(f"{name}: an axis is an int, not {axis!r}")) from None
     if not -ndim <= a < ndim:
-        raise ShapeError(at_user_line(f"{name}: no axis {a} in an array of {ndim} axes"))
+        raise MissingAxis(at_user_line(f"{name}: no axis {a} in an array of {ndim} axes"))
     return a % ndim if ndim else 0
 
 

@@ -21,7 +21,7 @@ from ..sizes import Size, shown, unwrap
 from ..symbolic import Dim, differs, divide, format_shape
 from ..traced_array import TABLE, Array, ArrayLike, as_array, hooks
 from ..tracing import guard_equal, guard_equal_shapes, number
-from .arguments import as_axis, as_int, broadcast_node, broadcast_shapes, counted
+from .arguments import MissingAxis, as_axis, as_int, broadcast_node, broadcast_shapes, counted
 from .dispatch import any_traced, implements
 from .elementwise import clip, where
 from .joining import concatenate, stack
@@ -49,7 +49,7 @@ def _items(key: object, node: Node) -> tuple[list[Item], bool]:
         raise ShapeError(at_user_line("an index can have only one ellipsis"))
     used = sum(_takes(k) for k in items)
     if used > ndim:
-        raise ShapeError(at_user_line(f"{used} indices into {kind}, which has {ndim} axes"))
+        raise MissingAxis(at_user_line(f"{used} indices into {kind}, which has {ndim} axes"))
     ellipsis = next((i for i, k in enumerate(items) if k is Ellipsis), len(items))
     split = any(map(_is_index, items[:ellipsis])) and any(map(_is_index, items[ellipsis + 1:]))
     items = items[:ellipsis] + [slice(None)] * (ndim - used) + items[ellipsis + 1:]

@@ -9,8 +9,9 @@ import optree
 
 from .. import interpreters
 from ..defined_sizes import definitions
-from ..errors import BatchError, ShapeError, at_user_line
+from ..errors import BatchError, MinigradError, ShapeError, at_user_line
 from ..graph import FORMS, Graph, InAxes, Node, PyTree, full
+from ..numpy.arguments import MissingAxis
 from ..ops.mean import mean, split_mean
 from ..ops.reduce import sum_
 from ..ops.selection import with_own_sizes
@@ -64,8 +65,12 @@ def mean_loss(f: Callable[..., PyTree], in_axes: InAxes = 0, has_aux: bool = Fal
     def rewrite(call: Call) -> Graph:
         try:
             batch = batch_of((call.args, call.kwargs), call, in_axes, 0)
-        except ShapeError as error:
-            error.add_note(f"mean_loss({function_name(f)}) calls {function_name(f)} with one example. {_OF_BATCH}")
+        except MissingAxis as error:
+            error.args = (f"{error}. {_one_example(f)}",)
+            raise
+        except ValueError as error:
+            if isinstance(error, ShapeError) or not isinstance(error, MinigradError):  # n, d = X.shape of one row
+                error.add_note(_one_example(f))
             raise
         tree = out_tree(batch)
         result: PyTree = optree.tree_unflatten(tree, batch.outputs[:tree.num_leaves])
@@ -90,6 +95,12 @@ def mean_loss(f: Callable[..., PyTree], in_axes: InAxes = 0, has_aux: bool = Fal
 
     vars(rewrite).update(in_axes=in_axes)
     return rewrite
+
+
+def _one_example(f: Callable[..., PyTree]) -> str:
+    """Return the sentences that tell a loss of one example from a loss of all."""
+    name = function_name(f)
+    return f"mean_loss({name}) calls {name} with one example, without the axes that in_axes maps. {_OF_BATCH}"
 
 
 @by_kind

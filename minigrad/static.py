@@ -63,7 +63,7 @@ def static_parts(tree: optree.PyTreeSpec) -> Iterator[tuple[tuple[Tree, ...], ob
             yield path, x.value
 
 
-def flatten_as(tree: Tree, like: optree.PyTreeSpec | None) -> tuple[list[Any], optree.PyTreeSpec]:
+def flatten_as(tree: Tree, like: optree.PyTreeSpec | None) -> tuple[list[Tree], optree.PyTreeSpec]:
     """Return the leaves and the structure of a pytree, with its values as static where `like` has static ones."""
     leaves, own = optree.tree_flatten(tree)
     paths = set() if like is None or own == like else {path for path, _ in static_parts(like)}

@@ -132,13 +132,7 @@ def _windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int
     reach = [(n - 1) * d + 1 for n, d in zip(window, dilations, strict=True)]
     sizes = [n if differs(n) and (s == 1 or padding != "same") else number(n)
              for n, s in zip(x._node.shape[lead:], strides, strict=True)]
-    if padding == "same":
-        total = [r - 1 if isinstance(n, Dim) else max((-(-n // s) - 1) * s + r - n, 0)
-                 for n, s, r in zip(sizes, strides, reach, strict=True)]
-        pads = [(t // 2, t - t // 2) for t in total]
-    else:
-        each: tuple[Any, ...] = _pairs("windows", padding, k, "padding")
-        pads = [tuple(p) if isinstance(p, (tuple, list)) else (p, p) for p in each]
+    pads = _pads(padding, sizes, strides, reach)
     if any(low or high for low, high in pads):
         x = pad(x, [(0, 0)] * lead + pads, constant_values=fill)
     lengths = [n + low + high for n, (low, high) in zip(sizes, pads, strict=True)]
@@ -159,6 +153,17 @@ def _windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int
         index = first[:, None] + np.arange(n) * d
         x = moveaxis(x[(slice(None),) * (lead + i) + (index,)], lead + i + 1, -1)
     return x, tuple(range(-k, 0))
+
+
+def _pads(padding: Padding, sizes: Sequence[int | Dim], strides: Sequence[int], reach: Sequence[int]
+          ) -> list[tuple[int, int]]:
+    """Return the padding before and after each axis, of windows that reach so far."""
+    if padding == "same":
+        total = [r - 1 if isinstance(n, Dim) else max((-(-n // s) - 1) * s + r - n, 0)
+                 for n, s, r in zip(sizes, strides, reach, strict=True)]
+        return [(t // 2, t - t // 2) for t in total]
+    each: tuple[Any, ...] = _pairs("windows", padding, len(sizes), "padding")
+    return [tuple(p) if isinstance(p, (tuple, list)) else (p, p) for p in each]
 
 
 @implements(name="conv")

@@ -7,7 +7,6 @@ batch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -107,7 +106,7 @@ def unique(ar: ArrayLike, return_index: bool = False, return_inverse: bool = Fal
     return tuple(results) if len(results) > 1 else values
 
 
-_RESULTS: dict[str, type[Any]] = {
+_RESULTS: dict[str, type[tuple[Array, ...]]] = {
     name: type(getattr(np, name)(np.zeros(1))) for name in ("unique_all", "unique_counts", "unique_inverse")}
 
 
@@ -115,7 +114,7 @@ def _enter(function: Callable[..., object], **flags: bool) -> None:
     name = function.__name__
 
     @implements(function, doc=f"Return ``np.{name}``: NaNs differ from each other.")
-    def of_values(x: ArrayLike) -> Any:
+    def of_values(x: ArrayLike) -> object:
         results = unique(x, **flags, equal_nan=False)
         return _RESULTS[name](*results) if name in _RESULTS else results
 

@@ -112,19 +112,19 @@ def packed_lists(more: PyTree) -> PyTree:
 
 
 @compare_on.register(are_examples)
-def _compare_lists(more: PyTree, *args: Any) -> Report:
+def _compare_lists(more: PyTree, *args: PyTree) -> Report:
     report: Report = compare_on(packed_lists(more), *args)
     return report
 
 
 @example_data.register(are_examples)
-def _data_of_lists(more: PyTree, *args: Any) -> Data:
+def _data_of_lists(more: PyTree, *args: PyTree) -> Data:
     data: Data = example_data(packed_lists(more), *args)
     return data
 
 
 @example_data.register(is_batch)
-def _data_of_batches(more: tuple[PyTree, ...], loss: Callable[..., Any], params: PyTree, in_axes: InAxes,
+def _data_of_batches(more: tuple[PyTree, ...], loss: Callable[..., PyTree], params: PyTree, in_axes: InAxes,
                      backend: str | None = None) -> Data:
     return RaggedData((params, *more), in_axes, backend)
 

@@ -97,7 +97,7 @@ class Data(ExampleArguments):
 
 
 @by_kind
-def example_data(more: tuple[PyTree, ...], loss: Callable[..., Any], params: PyTree, in_axes: InAxes,
+def example_data(more: tuple[PyTree, ...], loss: Callable[..., PyTree], params: PyTree, in_axes: InAxes,
                  backend: str | None = None) -> Data:
     """Return the arguments of a per-example loss, whose examples are those of `more`."""
     return Data(loss, (params, *more), in_axes, backend)

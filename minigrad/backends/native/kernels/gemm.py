@@ -275,29 +275,39 @@ class _Gemm(Emitter):
     def left_packer(self) -> ir.Function:
         """Copy the left operand, whose columns are contiguous: the rows of each tile side by side."""
         with self.function("product_pack_left", [PTR, I64, I64, I64, PTR]) as f:
-            b, (source, col, depth, rows, to) = self.b, f.args
-            for i, high in self.tiled(rows, self.highest):
+            b, (source, col, depth, rows, to), high = self.b, f.args, self.heights[0]
+            whole = b.mul(b.sdiv(rows, I64(high)), I64(high))
+            with self.counting(I64(0), depth) as k, self.counting(I64(0), whole, I64(high)) as i:
+                self.copy(high, self.at(source, b.add(b.mul(k, col), i)),
+                          self.at(to, b.add(b.mul(i, depth), b.mul(k, I64(high)))))
+            for first, high in self.tiled(b.sub(rows, whole), self.highest):
+                i = b.add(whole, first)
                 start, panel = self.at(source, i), self.at(to, b.mul(i, depth))
-                done = f.append_basic_block("done")
-                switch = b.switch(high, done)
-                for r in self.heights:
-                    block = f.append_basic_block(f"r{r}")
-                    switch.add_case(I64(r), block)
-                    b.position_at_end(block)
-                    with self.counting(I64(0), depth) as k:
-                        column = self.load(self.dtype, self.at(start, b.mul(k, col)), r)
-                        self.store(column, self.dtype, self.at(panel, b.mul(k, I64(r))))
-                    b.branch(done)
-                b.position_at_end(done)
+                with self.counting(I64(0), depth) as k, self.counting(I64(0), high) as row:
+                    self.copy(1, self.at(start, b.add(b.mul(k, col), row)),
+                              self.at(panel, b.add(b.mul(k, high), row)))
         return f
+
+    def copy(self, count: int, source: ir.Value, to: ir.Value) -> None:
+        """Copy some elements side by side."""
+        self.store(self.load(self.dtype, source, count), self.dtype, to)
 
     def pack_lines(self, source: ir.Value, row: ir.Value, depth: ir.Value, width: ir.Value, to: ir.Value,
                    line: ir.Value) -> None:
         """Copy contiguous lines."""
         b = self.b
-        with self.counting(I64(0), depth) as i, self.counting(I64(0), line, I64(self.lanes)) as j:
-            value = self.load_vector(self.at(source, b.add(b.mul(i, row), j)), self.first(b.sub(width, j)))
-            self.store(value, self.dtype, self.at(to, b.add(b.mul(i, line), j)))
+
+        def copies(masked: bool) -> None:
+            with self.counting(I64(0), depth) as i, self.counting(I64(0), line, I64(self.lanes)) as j:
+                mask = self.first(b.sub(width, j)) if masked else None
+                value = self.load_vector(self.at(source, b.add(b.mul(i, row), j)), mask)
+                self.store(value, self.dtype, self.at(to, b.add(b.mul(i, line), j)))
+
+        with b.if_else(b.icmp_signed("==", width, line)) as (whole, part):
+            with whole:
+                copies(False)
+            with part:
+                copies(True)
 
     def pack_turned(self, source: ir.Value, col: ir.Value, depth: ir.Value, width: ir.Value, to: ir.Value,
                     line: ir.Value) -> None:
@@ -306,9 +316,9 @@ class _Gemm(Emitter):
         with self.counting(I64(0), line, I64(_TURNED)) as j, self.counting(I64(0), depth, I64(self.lanes)) as i:
             terms, columns_left = b.sub(depth, i), b.sub(width, j)
             start, corner, columns = self.at(source, b.add(b.mul(j, col), i)), self.at(to, b.add(b.mul(i, line), j)), []
-            for q in range(_TURNED):
-                mask = self.first(b.select(b.icmp_signed("<", I64(q), columns_left), terms, I64(0)))
-                columns.append(self.load_vector(self.at(start, b.mul(I64(q), col)), mask))
+            mask, last = self.first(terms), b.sub(columns_left, ONE)
+            for q in range(_TURNED):  # lanes behind the last column hold it again: no result reads them
+                columns.append(self.load_vector(self.at(start, b.mul(least(b, I64(q), last), col)), mask))
             rows = _transposed(b, columns)
             with b.if_else(b.icmp_signed(">=", terms, I64(self.lanes))) as (all_terms, some):
                 with all_terms:

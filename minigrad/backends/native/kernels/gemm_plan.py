@@ -26,7 +26,9 @@ from ..codegen.vector_math.lanes import Lanes, maximum, select
 
 DEPTH = 1024  # bytes of the terms of one chain: the right operand's stay in the cache while rows of the left pass
 WIDE = 2  # vectors of columns that are copied at a time; more of them where there are fewer terms
-HIGH = 12  # rows of pieces are multiples of it: of the highest tiles
+HIGH = 12  # rows of the highest tiles
+_UNIT = 4  # rows of pieces are multiples of it: lower tiles are slower
+_TRANSPOSED = 3  # the cost of an element of a transposed result, over that of a vector's multiplications
 _SMALL = 1 << 10  # multiplications that take less time than a call of BLAS
 # Multiplications of float32 from which BLAS is at least as fast without registers of 64 bytes: of most products, and of
 # those whose left operand is transposed. Of float64: twice as many.
@@ -150,7 +152,7 @@ class Product(NamedTuple):
 
     def flip_pays(self, lanes: int) -> Number:
         """Return whether computing the result's transpose is cheaper: vectors then run along the rows."""
-        return (_cost(self.n, self.m, self.k, self.a_row, lanes) + self.n * self.m
+        return (_cost(self.n, self.m, self.k, self.a_row, lanes) + self.n * self.m * _TRANSPOSED
                 < _cost(self.m, self.n, self.k, self.b_col, lanes))
 
     def head(self, stack: Number, axes: Number, lanes: int, shares: Sequence[Number], out: Sequence[Number]
@@ -219,15 +221,19 @@ def _method(p: Product, stack: int, lanes: int, resources: Resources) -> int:
 def _blocks(p: Product, stack: int, lanes: int, threads: int) -> tuple[int, int]:
     """Return the rows and columns of one piece of parallel work.
 
-    Few rows take as long as memory does, so that their pieces are smaller.
+    Each piece copies its part of the right operand: of the left one, too, where that is transposed. Columns are cut
+    first, unless both are copied. Few rows take as long as memory does, so that their pieces are smaller.
     """
-    rows, cols = max(_share(p.m, -(-p.m // TALL), HIGH), 1), max(p.n, 1)
-    piece, enough = (_PIECE if p.m > 4 else _PIECE // 8), _FEW * threads if threads > 1 else 1
-    while stack * -(-p.m // rows) * -(-p.n // cols) < enough and rows * cols * p.k >= 2 * piece:
-        if cols > WIDE * lanes:
+    blocks, piece = -(-p.m // TALL), _PIECE if p.m > 4 else _PIECE // 8
+    rows, cols = max(_share(p.m, blocks if blocks < 2 else -(-blocks // threads) * threads, _UNIT), 1), max(p.n, 1)
+    while threads > 1:
+        pieces, work = stack * -(-p.m // rows) * -(-p.n // cols), rows * cols * p.k
+        if pieces >= _FEW * threads or work < (2 if pieces < threads else 2 * _FEW) * piece:
+            break
+        if cols > WIDE * lanes and (p.a_row != 1 or cols >= rows):
             cols = _share(cols, 2, WIDE * lanes)
-        elif rows > HIGH:
-            rows = _share(rows, 2, HIGH)
+        elif rows > _UNIT:
+            rows = _share(rows, 2, _UNIT)
         else:
             break
     return rows, cols

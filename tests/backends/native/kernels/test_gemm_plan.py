@@ -67,7 +67,8 @@ def test_each_thread_has_several_pieces_of_a_large_product():
         views = contiguous(0, m, k), contiguous(1, k, n), contiguous(2, m, n)
         args = gemm_args("ij,jk->ik", *views, np.dtype("f4"), Resources(False, threads=threads))
         pieces, work = args[ROW_BLOCKS] * args[COL_BLOCKS], m * n * k
-        assert pieces >= min(4 * threads, work >> 21)
+        assert pieces >= min(threads, work >> 21)
+        assert pieces >= min(4 * threads, work >> 23)
         assert args[ROWS] * args[ROW_BLOCKS] >= m > args[ROWS] * (args[ROW_BLOCKS] - 1)
         assert args[COLS] * args[COL_BLOCKS] >= n > args[COLS] * (args[COL_BLOCKS] - 1)
 

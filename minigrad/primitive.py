@@ -433,7 +433,5 @@ def placeholder(t: ArrayType, like: Node | None = None) -> Node:
 
 def fresh_inputs(types: Iterable[ArrayType]) -> list[Node]:
     """Return fresh inputs of `types`, all with the user's current line."""
-    inputs: list[Node] = []
-    for t in types:
-        inputs.append(placeholder(t, inputs[0] if inputs else None))
-    return inputs
+    line = placeholder(ArrayType((), np.dtype(bool)))
+    return [placeholder(t, line) for t in types]

@@ -94,15 +94,15 @@ def _longest(nodes: Sequence[Node]) -> tuple[Sequence[Node], int] | None:
     steps = [n for n in nodes if n not in beside]
     ids: dict[object, int] = {}
     try:
-        keys = [ids.setdefault((n.prim, n.types, tuple(n.params.items()), n.loc, len(n.inputs)), len(ids))
-                for n in steps]
+        keys = [ids.setdefault((n.prim, n.type, n.loc, len(n.inputs), *n.params.items()), len(ids)) for n in steps]
     except TypeError:  # a parameter without a hash
         return None
     seen: dict[tuple[int, ...], tuple[int, ...]] = {}  # the last places: a step may have two
     gaps: Counter[int] = Counter()
     for i, few in enumerate(zip(*(keys[k:] for k in range(_FEW)), strict=False)):
         before = seen.get(few, ())
-        gaps.update([i - j for j in before])
+        for j in before:
+            gaps[i - j] += 1
         seen[few] = (i, *before[:1])
     numbers = np.array(keys)
     best, most = None, NODES - 1

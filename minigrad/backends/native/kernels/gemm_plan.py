@@ -12,6 +12,7 @@ back gets a product whole: they spin for a while after it, and take the cores of
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
@@ -93,6 +94,15 @@ def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, res
     -------
     list of int
     """
+    args = [*_args_anywhere(subscripts, *[v._replace(base=0, offset=0) for v in (x, y, out)], dtype, resources)]
+    first, second = (y, x) if args[FLIPPED] else (x, y)
+    args[A_BASE:C_OFFSET + 1] = [place for v in (first, second, out) for place in (v.base, v.offset)]
+    return args
+
+
+@functools.lru_cache(maxsize=1024)  # equal layers have equal products
+def _args_anywhere(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, resources: Resources) -> list[int]:
+    """Return the arguments of a step for operands at address 0."""
     terms, result = parse(subscripts)
     batch, left, right, inner = split_subscripts(*terms, result)
     n, item, width = len(batch), dtype.itemsize, lanes(dtype)

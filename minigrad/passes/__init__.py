@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from ..errors import MinigradError, at_user_line
-from ..graph import Graph
+from ..graph import Graph, Node
 from ..ops.effects import order_effects
 from ..ops.results import checks_as_results
 from .dead_code import dead_code
@@ -54,6 +54,7 @@ def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]
         One per pass that changed the graph or added a note, with the graph before and after.
     """
     stages = []
+    settled: dict[Callable[[Graph], Graph], tuple[Node, ...]] = {}  # the latest results of each pass
     count = len(graph.outputs)
     graph, changed = checks_as_results(graph), True
     for name, apply in PASSES:
@@ -61,7 +62,10 @@ def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]
             continue
         if changed:
             graph, changed = with_all_check_results(graph, count), False
+        if settled.get(apply) == graph.outputs:
+            continue
         after = apply(graph)
+        settled[apply] = after.outputs
         if after.outputs == graph.outputs and after.notes == graph.notes:
             continue
         old, new = (_without_checks(g, count) for g in (graph, after))

@@ -33,6 +33,8 @@ from minigrad.backends.block_loop import in_blocks
 from minigrad.ops.elementwise import {', '.join(sorted(f'{prim.name}_into' for prim in nt.INTO))}
 from minigrad.ops.sum_rows import sum_gathered, sum_rows, take_rows"""
 
+_PLAIN = re.compile(r"[A-Za-z](\w*[A-Za-z0-9])?", re.ASCII)  # a name that is legal as it stands, or a keyword
+
 
 @dataclass(eq=False, repr=False)
 class Source:
@@ -61,11 +63,12 @@ class Names:
                       *(f"{prim.name}_into" for prim in nt.INTO)}
 
     def __call__(self, wish: str) -> str:
-        wish = unicodedata.normalize("NFKC", wish)  # Python normalizes names: two could become one
-        wish = re.sub(r"\W+", "_", wish).strip("_") or "x"
-        if not wish.isidentifier() or keyword.iskeyword(wish):
-            wish = "_" + (wish if f"_{wish}".isidentifier() else re.sub(r"\W+", "_", wish, flags=re.ASCII))
-        name, i = wish, 1
+        if not _PLAIN.fullmatch(wish):
+            wish = unicodedata.normalize("NFKC", wish)  # Python normalizes names: two could become one
+            wish = re.sub(r"\W+", "_", wish).strip("_") or "x"
+            if not wish.isidentifier():
+                wish = "_" + (wish if f"_{wish}".isidentifier() else re.sub(r"\W+", "_", wish, flags=re.ASCII))
+        name, i = f"_{wish}" if keyword.iskeyword(wish) else wish, 1
         while name in self._used:
             i += 1
             name = f"{wish}_{i}"
@@ -91,6 +94,7 @@ class Printer:
         self.inputs = [self.name(text) for text in self.graph.names]
         self.known.update(zip(self.graph.inputs, self.inputs, strict=True))
         self.symbols = {s: self.name(s.name) for s in sorted(symbols_of(self.graph), key=lambda s: s.uid)}
+        self._comments: dict[object, str] = {}  # of each place
 
     # -- names and lines of main ---------------------------------------------------------------------
 
@@ -115,6 +119,11 @@ class Printer:
 
     def shape(self, node: Node) -> str:
         return nt.tuple_text([self.size(n) for n in node.shape])
+
+    def comment(self, node: Node) -> str:
+        """Return a node's line of the user's code as a comment."""
+        key = node.loc or node.where
+        return self._comments.get(key) or self._comments.setdefault(key, nt.comment(node.where))
 
     def value(self, node: Node) -> str:
         """Return the name of the array of a leaf, view or computed value, for a line of main."""
@@ -200,7 +209,7 @@ class Printer:
             xs = [x if nt.fits_matmul(i) else f"np.ascontiguousarray({x})"
                   for x, i in zip(xs, node.inputs, strict=True)]
         first, *others = nt.statement(node, xs, self._out(node), self.evaluator)
-        self.lines += [f"{first}  {nt.comment(node.where)}", *others]
+        self.lines += [f"{first}  {self.comment(node)}", *others]
 
     def _alone(self, node: Node) -> None:
         if node in self.plan.place and (node.prim is not einsum or canonical(node.params["subscripts"])):
@@ -213,7 +222,7 @@ class Printer:
         else:
             name = self.known[node] = self.name(f"v{self.number[node]}")
             line = f"{name} = {call}"
-        self.lines.append(f"{line}  {nt.comment(node.where)}")
+        self.lines.append(f"{line}  {self.comment(node)}")
 
     def _group(self, k: int, step: Step) -> None:
         writer = GroupWriter(self, step, k)
@@ -301,9 +310,9 @@ class GroupWriter:
         for n in self.step.group.nodes:
             xs = self.operands(n)
             out = self.out(n)
-            if n.where != where:
-                where = n.where
-                self.lines.append(nt.comment(where))
+            if (comment := self.main.comment(n)) != where:
+                where = comment
+                self.lines.append(comment)
             self.lines += nt.statement(n, xs, out, self.evaluator)
 
     def operands(self, n: Node) -> list[str]:

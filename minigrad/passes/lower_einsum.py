@@ -115,7 +115,7 @@ def _matmul(s: Rewrite, xs: Sequence[Node], terms: list[str], out: str) -> Node:
         x, y, a, b, left, right = y, x, b, a, right, left
     sizes: dict[str, int | Dim] = dict(zip(a + b, x.shape + y.shape, strict=True))
     # The order of the contracted axes is free: take one that copies no operand, or the smaller one.
-    orders = ["".join(c for c in term if c in inner) for term in (a, b)]
+    orders = ["".join([c for c in term if c in inner]) for term in (a, b)]
     if orders[0] != orders[1]:
         inner = min(orders, key=lambda k: sum(number(size_of(x.shape)) for x, v, g in ((x, a, left), (y, b, right))
                                               if v not in (batch + g + k, batch + k + g)))
@@ -131,11 +131,9 @@ def _matmul(s: Rewrite, xs: Sequence[Node], terms: list[str], out: str) -> Node:
 def _matrix(s: Rewrite, x: Node, term: str, batch: str, first: str, second: str, sizes: Mapping[str, int | Dim]
             ) -> Node:
     """Return `x` as ``batch × first × second``, as a view if possible."""
-    lead = tuple(sizes[c] for c in batch)
-    size = {g: size_of(sizes[c] for c in g) for g in (first, second)}
-
     def merged(v: Node, *groups: str) -> Node:
-        return _reshaped(s, v, (*lead, *[size[g] for g in groups if g or batch]))
+        return _reshaped(s, v, (*[sizes[c] for c in batch], *[
+            size_of([sizes[c] for c in g]) for g in groups if g or batch]))
 
     # A copy keeps its last axis last.
     swapped = term != batch + first + second and term[-1:] in first

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Rewrite:
     def graph(self, graph: Graph) -> Graph:
         """Return the rewritten graph: same inputs, equal outputs."""
         new = {n: n for n in graph.inputs}
-        self._uses = Counter(i for n in graph.nodes for i in n.inputs)
+        self._uses = Counter(chain.from_iterable([n.inputs for n in graph.nodes]))
         self._uses.update(graph.outputs)
         self._walk(graph.nodes, new)
         outputs = tuple(new[n] for n in graph.outputs)

@@ -56,11 +56,13 @@ class Kernel:
 
 def unable(node: Node) -> str | None:
     """Return why a statement that is row-local cannot be part of a kernel; None if it can."""
-    values = *node.inputs, node
-    bad = next((n for n in values if not isinstance(n.type, ArrayType) or n.dtype not in ex.DTYPES), None)
-    if bad is not None:
-        return f"{node.prim.name} of {bad.type}"
-    if any(isinstance(d, int) and d == 0 for n in values for d in n.shape):
+    empty = False
+    for n in (*node.inputs, node):
+        t = n.type
+        if not isinstance(t, ArrayType) or t.dtype not in ex.DTYPES:
+            return f"{node.prim.name} of {t}"
+        empty = empty or 0 in t.shape
+    if empty:
         return f"{node.prim.name} of nothing"
     if node.prim.kind == "elementwise":
         return ex.unable(node.prim, node.dtype)
@@ -177,6 +179,7 @@ def kernel(key: KernelKey, note: Any) -> Kernel:
 
     name, params, scratch, parts, chains = note
     return Kernel(name, tuple([Param(kind, m and memory(*m), None if view is None else nodes[view], axis,
-                                     decoded(size, key.symbols)) for kind, m, view, axis, size in params]),
+                                     decoded(size, key.symbols) if size else 0)
+                               for kind, m, view, axis, size in params]),
                   tuple([nodes[i] for i in scratch]), tuple([nodes[i] for i in parts]),
                   tuple([memory(*m) for m in chains]))

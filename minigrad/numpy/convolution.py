@@ -144,15 +144,21 @@ def _windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int
             x = at_least_rows(x, length, r, f"a window of {n}")
     known = [n for n in lengths if isinstance(n, int)]
     if strides == window and all(d == 1 for d in dilations) and len(known) == k:
-        counts = [n // s for n, s in zip(known, window, strict=True)]
-        x = x[(..., *(slice(c * s) for c, s in zip(counts, window, strict=True)))]
-        x = x.reshape(*x.shape[:lead], *chain(*zip(counts, window, strict=True)))
-        return x, tuple(range(lead + 1, x.ndim, 2))
+        return _side_by_side(x, known, window)
     for i, (n, s, d, r, length) in enumerate(zip(window, strides, dilations, reach, lengths, strict=True)):
         first = arange(0, shown(length - r + 1), s) if isinstance(length, Dim) else np.arange(0, length - r + 1, s)
         index = first[:, None] + np.arange(n) * d
         x = moveaxis(x[(slice(None),) * (lead + i) + (index,)], lead + i + 1, -1)
     return x, tuple(range(-k, 0))
+
+
+def _side_by_side(x: Array, sizes: Sequence[int], window: Sequence[int]) -> tuple[Array, tuple[int, ...]]:
+    """Return windows that do not overlap, and the axes within them."""
+    lead = x.ndim - len(window)
+    counts = [n // s for n, s in zip(sizes, window, strict=True)]
+    x = x[(..., *(slice(c * s) for c, s in zip(counts, window, strict=True)))]
+    x = x.reshape(*x.shape[:lead], *chain(*zip(counts, window, strict=True)))
+    return x, tuple(range(lead + 1, x.ndim, 2))
 
 
 def _pads(padding: Padding, sizes: Sequence[int | Dim], strides: Sequence[int], reach: Sequence[int]

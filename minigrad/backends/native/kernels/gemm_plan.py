@@ -3,8 +3,8 @@
 - BLAS computes products of a matrix and a vector, which run at the speed of memory, and those of two or three rows with
   the transpose of a matrix. Without registers of 64 bytes, or where it has threads of its own, it computes large
   products, too: smaller ones if the left operand is transposed, as in the gradient of a weight.
-- Generated code computes all others, and reads operands of any strides. With 32 registers of 64 bytes it is faster than
-  OpenBLAS at every size (``python -m benchmarks gemm``).
+- Generated code computes all others, and reads operands of any strides. With 32 registers of 64 bytes it is as fast as
+  OpenBLAS or faster (``python -m benchmarks gemm``).
 
 Both compute pieces of the result on the threads of the whole program. Only a BLAS whose own threads cannot be held
 back gets a product whole: they spin for a while after it, and take the cores of others.

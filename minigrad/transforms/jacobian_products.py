@@ -12,7 +12,7 @@ from optree import PyTreeSpec
 
 from .. import interpreters
 from ..errors import GradError, ShapeError, at_user_line, format_structure
-from ..graph import Graph, Node, PyTree, full, zeros_like
+from ..graph import ArrayType, Graph, Node, PyTree, full, zeros_like
 from ..immutable import Immutable
 from ..primitive import placeholder
 from ..static import without_static
@@ -25,12 +25,12 @@ from .graph_forms import floating, in_tree, is_pair, out_tree
 from .trace import Call, leaf_type, rewritten, run
 
 
-def _like(name: str, value: PyTree, tree: optree.PyTreeSpec, nodes: Sequence[Node], inputs_of: Graph | None = None
-          ) -> list[PyTree]:
+def _like(name: str, value: PyTree, tree: optree.PyTreeSpec, nodes: Sequence[Node], inputs_of: Graph | None = None,
+          types: Sequence[ArrayType] | None = None) -> list[PyTree]:
     """Return the leaves of a tangent or cotangent for the `nodes` that are floating.
 
-    It must match `nodes` in structure, shape and dtype. None stands for zeros. Of the inputs of a graph, only floating
-    ones may have another value.
+    It must match `nodes` in structure, shape and dtype, or `types` where a run has determined sizes. None stands for
+    zeros. Of the inputs of a graph, only floating ones may have another value.
     """
     leaves: list[PyTree] | None
     leaves, own = optree.tree_flatten(value)
@@ -43,16 +43,16 @@ def _like(name: str, value: PyTree, tree: optree.PyTreeSpec, nodes: Sequence[Nod
     if inputs_of is not None:
         floating(inputs_of, [i for i, x in enumerate(leaves) if x is not None], "jvp", "the tangents, with None")
     out: list[PyTree] = []
-    for i, (x, n) in enumerate(zip(leaves, nodes, strict=True)):
+    for i, (x, want) in enumerate(zip(leaves, types or [n.types[0] for n in nodes], strict=True)):
         if x is None:
-            if n.type.floating:
-                out.append(Array(full(0, n.shape, n.dtype)) if tracing() else np.zeros(n.shape, n.dtype))
+            if want.floating:
+                out.append(Array(full(0, want.shape, want.dtype)) if tracing() else np.zeros(want.shape, want.dtype))
             continue
         t = leaf_type(x, functools.partial("{}, leaf {}".format, name, i))
-        if not guard_equal_shapes(t.shape, n.shape):
-            raise ShapeError(at_user_line(f"{name}, leaf {i}: expected {n.type}, got {t}"))
-        if n.type.floating:
-            out.append(x if isinstance(x, Array) or is_on_device(x) else np.asarray(x, dtype=n.dtype))
+        if not guard_equal_shapes(t.shape, want.shape):
+            raise ShapeError(at_user_line(f"{name}, leaf {i}: expected {want}, got {t}"))
+        if want.floating:
+            out.append(x if isinstance(x, Array) or is_on_device(x) else np.asarray(x, dtype=want.dtype))
     return out
 
 
@@ -117,21 +117,23 @@ def vjp(f: Callable[..., PyTree], *primals: PyTree, has_aux: bool = False) -> tu
     graph = call.trace().graph
     tree = result_and_aux(graph, "vjp") if has_aux else out_tree(graph)
     first = graph.replace(outputs=graph.outputs[:tree.num_leaves], out_names=(), out_tree=tree)
-    results, pull = run(graph, call.leaves), _Pull(first, call.leaves)
-    return (results[0], pull, results[1]) if has_aux else (results, pull)
+    results = run(graph, call.leaves)
+    value, *aux = results if has_aux else (results,)
+    return value, _Pull(first, call.leaves, [leaf_type(x, lambda: "vjp") for x in optree.tree_leaves(value)]), *aux
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class _Pull(Immutable):
-    """The function from cotangents of a graph's outputs to those of its inputs, at the point `leaves`."""
+    """The function from cotangents of a graph's outputs, which have `types`, to those of its inputs at `leaves`."""
 
     graph: Graph
     leaves: list[PyTree]
+    types: list[ArrayType]
 
     @boundary
     def __call__(self, cotangent: PyTree) -> tuple[PyTree, ...]:
         graph = self.graph
-        leaves = _like("the cotangent", cotangent, out_tree(graph), graph.outputs)
+        leaves = _like("the cotangent", cotangent, out_tree(graph), graph.outputs, types=self.types)
         tree = cotangent_tree(in_tree(graph).child(0), graph.inputs)
         back = vjp_graph(graph, [n for n in graph.inputs if n.type.floating], tree)
         cotangents: tuple[PyTree, ...] = run(back, [*self.leaves, *leaves])

@@ -79,3 +79,28 @@ def test_auxiliary_results_need_a_pair(transform):
 def test_derivatives_with_a_size_that_is_a_number():
     value, tangent = mg.jvp(lambda w, n: np.sum(w[:n] ** 2), (W, 2), (V, None))
     assert (value, tangent) == (5.0, 2 * (W[0] * V[0] + W[1] * V[1]))
+
+
+@pytest.mark.parametrize("backend", [None, "numpy"])
+def test_cotangents_of_results_whose_size_the_data_determine(backend):
+    x = np.array([1.0, -2.0, 3.0, 4.0])
+
+    def kept_squares(x):
+        return x[mg.select(x > 0)] ** 2
+
+    def pulled(x):
+        squares, pull = mg.vjp(kept_squares, x)
+        return pull(2 * squares)[0]
+
+    f = pulled if backend is None else mg.compile(pulled, backend=backend)
+    np.testing.assert_allclose(f(x), [4.0, 0.0, 108.0, 256.0])  # 4 x³ where x > 0
+    np.testing.assert_allclose(f(-x), [0.0, 32.0, 0.0, 0.0])
+
+
+def test_cotangents_of_another_size_than_the_data_determine_are_refused():
+    x = np.array([1.0, -2.0, 3.0])
+    _, pull = mg.vjp(lambda x: x[mg.select(x > 0)] ** 2, x)
+    np.testing.assert_allclose(pull(np.ones(2))[0], [2.0, 0.0, 6.0])
+    np.testing.assert_allclose(pull(None)[0], np.zeros(3))
+    with pytest.raises(mg.ShapeError, match=r"expected f64\[2\], got f64\[3\]"):
+        pull(np.ones(3))

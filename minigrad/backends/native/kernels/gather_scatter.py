@@ -35,7 +35,7 @@ from ..codegen.strides import View
 from ..llvm.builder import ONE, at, least
 from ..llvm.values import I1, I32, I64, PTR, VOID, any_lane, constant, splat
 from .copies import copy
-from .run_lists import TABLE, blocks_of, in_order, place, run_lists, shift_of
+from .run_lists import blocks_of, in_order, most_table_bytes, place, run_lists, shift_of, table_bytes
 
 POSITION = 8  # bytes
 _PIECE = 1 << 14  # indices of one piece of parallel work
@@ -98,8 +98,8 @@ def scatter(r: Request) -> list[Step]:
     rows, columns = math.prod(to.shape[:n]), math.prod(to.shape[n:])
     steps = positions(r, to.shape[:n], [math.prod(to.shape[k + 1:n]) for k in range(n)])
     memory, sums = dtype, to[:2]
-    places = count * POSITION
-    table, runs, wide = (_behind(r.room, k) for k in (places, places + TABLE, 2 * places + TABLE))
+    places, tabled = count * POSITION, table_bytes(count)
+    table, runs, wide = (_behind(r.room, k) for k in (places, places + tabled, 2 * places + tabled))
     if by is ADD and scattered(dtype) != dtype and crowded(count, rows):
         memory, sums = scattered(dtype), wide
     across = min(max(columns * dtype.itemsize // _COLUMNS, 1), team)
@@ -127,7 +127,8 @@ def room(updates: Node, index: Node) -> int | Dim:
     take less than a byte per update.
     """
     sums = size_of(updates.shape) if scattered(updates.dtype) != updates.dtype else 0
-    return 2 * size_of(index.shape) * POSITION + TABLE + sums
+    count = size_of(index.shape)
+    return 2 * count * POSITION + most_table_bytes(count) + sums
 
 
 def _rounding(dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from llvmlite import ir
 
+from ....symbolic import Dim
 from ..codegen.emit import Emitter
 from ..codegen.step_codegen import HEAD, Place, Step, step, step_code
 from ..llvm.builder import ONE
@@ -22,7 +23,6 @@ LISTS = 64  # at most
 _BLOCKS = 64  # at most
 _BLOCK = 1 << 12  # indices of a block, at least
 _INT = np.dtype(np.int64)
-TABLE = 8 * (1 + _BLOCKS + LISTS * _BLOCKS + 1)  # bytes
 
 
 def shift_of(rows: int, lists: int) -> int:
@@ -35,6 +35,16 @@ def blocks_of(count: int) -> int:
     return -(-count // max(_BLOCK, -(-count // _BLOCKS)))
 
 
+def table_bytes(count: int) -> int:
+    """Return the bytes of the table for some number of indices."""
+    return 8 * (2 + (1 + LISTS) * blocks_of(count))
+
+
+def most_table_bytes(count: int | Dim) -> int | Dim:
+    """Return a bound of `table_bytes`, linear in the number of indices: it has a block for each `_BLOCK` of them."""
+    return table_bytes(1) + count * -(-8 * (1 + LISTS) // _BLOCK)
+
+
 def run_lists(positions: Place, count: int, rows: int, shift: int, table: Place, runs: Place, team: int) -> list[Step]:
     """Return the steps that write the lists of positions.
 
@@ -45,7 +55,7 @@ def run_lists(positions: Place, count: int, rows: int, shift: int, table: Place,
     shift : int
         The logarithm of the rows of a list.
     table : Place
-        `TABLE` bytes: 1 if positions fall, anywhere and in each block; then where each block's part of each list
+        `table_bytes`: 1 if positions fall, anywhere and in each block; then where each block's part of each list
         begins, list by list, and where the last one ends.
     runs : Place
         The lists, one behind the other: a number for each index.

@@ -54,3 +54,4 @@ def test_lists_and_blocks_are_as_many_as_their_table_holds():
         blocks = run_lists.blocks_of(count)
         assert 1 <= blocks <= 64
         assert -(-count // -(-count // blocks)) == blocks, "no block is without indices"
+        assert run_lists.table_bytes(count) <= run_lists.most_table_bytes(count)

@@ -5,7 +5,6 @@ import pytest
 pytest.importorskip("llvmlite")
 
 from minigrad import backends, interpreters
-from minigrad.backends.native.kernels import gather_scatter
 from minigrad.backends.native.plan import launch_plan
 from minigrad.backends.native.program import Program
 from minigrad.graph import Graph
@@ -24,7 +23,6 @@ def finely_cut(monkeypatch):
     """Cut everything into blocks of few rows, and hand all of them to the pool."""
     monkeypatch.setattr(launch_plan, "BLOCK", 40)
     monkeypatch.setattr(launch_plan, "SERIAL", 0)
-    monkeypatch.setattr(gather_scatter, "TABLE", 0)  # scatters of so few rows write no lists, whose table has 33 kB
 
 
 @pytest.mark.usefixtures("finely_cut")

@@ -26,6 +26,8 @@ def _rfft_type(t: ArrayType, *, size: int | Dim) -> ArrayType:
     require_float("rfft", t)
     if not t.ndim or t.shape[-1] == 0:
         raise fail("rfft", "needs an axis that is not empty", t)
+    if isinstance(size, int) and isinstance(t.shape[-1], int) and size != t.shape[-1] // 2 + 1:
+        raise fail("rfft", f"has no {size} frequencies", t)
     return ArrayType((*t.shape[:-1], 2, size), t.dtype)
 
 

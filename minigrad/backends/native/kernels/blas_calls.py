@@ -11,6 +11,7 @@ from .... import blas
 from ....blas import LEFT, LOWER, NO_TRANSPOSE, NON_UNIT, RIGHT, ROW_MAJOR, TRANSPOSE, UPPER
 from ....graph import Node
 from ..codegen.emit import Emitter
+from ..codegen.step_codegen import widths
 from ..llvm.values import I32, I64, VOID, constant, scalar_type
 from . import matrices
 
@@ -57,6 +58,15 @@ class Calls:
         """Return the block of a matrix from a row and a column on."""
         b = self.code.b
         return Block(self.code.element(start, b.add(b.mul(row, line), column), self.dtype.itemsize), line)
+
+    def copy(self, source: Block, to: Block, rows: ir.Value, columns: ir.Value) -> None:
+        """Copy a block of some rows and columns."""
+        code, size = self.code, self.dtype.itemsize
+        with code.counting(I64(0), rows) as row:
+            x, y = (self.block(z.address, row, I64(0), z.line).address for z in (source, to))
+            for column, lanes in code.chunks(I64(0), columns, widths(self.dtype)):
+                code.store(code.load(self.dtype, code.element(x, column, size), lanes), self.dtype,
+                           code.element(y, column, size))
 
     def subtract_product(self, x: Block, y: Block, to: Block, m: ir.Value, n: ir.Value, k: ir.Value,
                          turned: bool) -> None:

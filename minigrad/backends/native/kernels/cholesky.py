@@ -71,16 +71,12 @@ def _below(dtype: np.dtype, bits: int, code: Emitter, ranges: Sequence[ir.Value]
 
 def _reduced(code: Emitter, calls: Calls, i: ir.Value, first: ir.Value, rows: ir.Value) -> tuple[Block, Block]:
     """Subtract the columns before the block from some rows of it; return the block's diagonal and these rows."""
-    b, dtype = code.b, calls.dtype
+    b = code.b
     n, columns, start = (code.number(HEAD + k) for k in (8, 9, 10))
     matrix = b.mul(i, n)
     source, to = (calls.block(code.address(HEAD + k), matrix, _ZERO, n).address for k in (0, 4))
     block, diagonal = calls.block(to, first, start, n), calls.block(to, start, start, n)
-    with code.counting(_ZERO, rows) as row:
-        x, y = (calls.block(z, b.add(first, row), start, n).address for z in (source, to))
-        for column, lanes in code.chunks(_ZERO, columns, widths(dtype)):
-            code.store(code.load(dtype, code.element(x, column, dtype.itemsize), lanes), dtype,
-                       code.element(y, column, dtype.itemsize))
+    calls.copy(calls.block(source, first, start, n), block, rows, columns)
     with b.if_then(b.icmp_signed(">", start, _ZERO)):
         calls.subtract_product(calls.block(to, first, _ZERO, n), calls.block(to, start, _ZERO, n), block, rows, columns,
                                start, turned=True)

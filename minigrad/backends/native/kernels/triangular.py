@@ -13,7 +13,7 @@ import numpy as np
 from llvmlite import ir
 
 from ..codegen.emit import Emitter
-from ..codegen.step_codegen import HEAD, Request, Step, step, step_code, widths
+from ..codegen.step_codegen import HEAD, Request, Step, step, step_code
 from ..llvm.builder import least
 from ..llvm.values import I64, constant, scalar_type
 from . import matrices
@@ -39,28 +39,27 @@ def solve(r: Request) -> list[Step]:
 
 def _solved(dtype: np.dtype, lower: bool, bits: int, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     """Write the solution for some right-hand sides of some systems."""
-    b, size, calls = code.b, dtype.itemsize, Calls(code, dtype, bits)
+    b, calls = code.b, Calls(code, dtype, bits)
     low, high, left, right = ranges
     n, columns = code.number(HEAD + 8), code.number(HEAD + 9)
     width, zero = b.sub(right, left), constant(scalar_type(dtype), 0)
 
     with code.counting(low, high) as i:
         first = b.mul(i, n)
-        a, source, to = (calls.block(code.address(HEAD + 2 * k), first, start, line).address
+        a, source, to = (calls.block(code.address(HEAD + 2 * k), first, start, line)
                          for k, (start, line) in enumerate(((_ZERO, n), (left, columns), (left, columns))))
+        calls.copy(source, to, n, width)
         with code.counting(_ZERO, n) as row:
-            diagonal = code.load(dtype, calls.block(a, row, row, n).address)
+            diagonal = code.load(dtype, calls.block(a.address, row, row, n).address)
             with b.if_then(b.fcmp_ordered("==", diagonal, zero), likely=False):
                 b.store(I64(SINGULAR), code.address(HEAD + 6), align=8)
-            x, y = (calls.block(z, row, _ZERO, columns).address for z in (source, to))
-            for column, lanes in code.chunks(_ZERO, width, widths(dtype)):
-                code.store(code.load(dtype, code.element(x, column, size), lanes), dtype, code.element(y, column, size))
         with code.counting(_ZERO, n, I64(ROWS)) as done:
             rows = least(b, I64(ROWS), b.sub(n, done))
             start = done if lower else b.sub(b.sub(n, done), rows)
             solved = _ZERO if lower else b.add(start, rows)
-            block = calls.block(to, start, _ZERO, columns)
+            block = calls.block(to.address, start, _ZERO, columns)
             with b.if_then(b.icmp_signed(">", done, _ZERO)):
-                calls.subtract_product(calls.block(a, start, solved, n), calls.block(to, solved, _ZERO, columns), block,
-                                       rows, width, done, turned=False)
-            calls.solve(calls.block(a, start, start, n), block, rows, width, lower)
+                calls.subtract_product(calls.block(a.address, start, solved, n),
+                                       calls.block(to.address, solved, _ZERO, columns), block, rows, width, done,
+                                       turned=False)
+            calls.solve(calls.block(a.address, start, start, n), block, rows, width, lower)

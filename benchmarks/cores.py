@@ -1,4 +1,4 @@
-"""32 cores on paper: what is serial in a call, what the pieces of parallel work allow, and what cores would share.
+"""32 cores on paper: the serial part of a call, the limit set by its pieces of parallel work, and shared memory.
 
 The program for 32 threads runs on one, and each item of each parallel region has its time (`regions`). The rest of the
 call is serial. An order of items as the pool keeps it (the next free thread takes the next item) then gives the time on

@@ -37,7 +37,7 @@ FAULT = 0.25e-6  # seconds of a page fault, about
 DECADES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
 FROM_ONE = (1, 10, 100, 1_000, 10_000, 100_000)
 DEPARTURE = 1.5  # of the cost of a unit, over the line's, from which a reason is wanted
-SMALL = 0.1  # the share of the fixed cost, at sizes of which the slope is taken
+SMALL = 0.1  # share of the fixed cost below which sizes count for the slope
 PATIENCE = 20.0  # seconds of a call beyond which no larger size is measured
 
 node, edge = mg.axis("node"), mg.axis("edge")

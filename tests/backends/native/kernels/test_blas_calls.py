@@ -12,7 +12,7 @@ from minigrad.backends.native.runtime import jit
 from minigrad.numpy import linalg
 
 pytestmark = [pytest.mark.skipif(jit.available() is not None, reason=str(jit.available())),
-              pytest.mark.skipif(blas.find()[0] is None or not blas.can_limit(), reason="NumPy's BLAS is no OpenBLAS")]
+              pytest.mark.skipif(blas.find()[0] is None or not blas.can_limit(), reason="NumPy has no OpenBLAS")]
 
 
 def solved(a, b):

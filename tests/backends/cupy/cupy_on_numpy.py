@@ -361,17 +361,11 @@ class Pool:
 
     def used(self) -> int:
         """Return how many bytes are in use."""
-        return sum(found.nbytes for ref in list(self._live.values()) if (found := ref()) is not None)
+        return sum(found.nbytes for found in self.buffers())
 
-    def contents(self) -> dict[int, np.ndarray]:
-        """Return a copy of all memory that is in use."""
-        return {key: found.copy() for key, ref in self._live.copy().items() if (found := ref()) is not None}
-
-    def restore(self, contents: dict[int, np.ndarray]) -> None:
-        """Write memory as it was."""
-        for key, before in contents.items():
-            if (found := self._live[key]()) is not None:
-                found[...] = before
+    def buffers(self) -> list[np.ndarray]:
+        """Return all memory that is in use."""
+        return [found for ref in list(self._live.values()) if (found := ref()) is not None]
 
     def empty(self, shape: Any, dtype: Any = float) -> ndarray:
         nbytes = math.prod(shape if isinstance(shape, (tuple, list)) else (shape,)) * np.dtype(dtype).itemsize

@@ -1,6 +1,7 @@
 """Products by cuBLAS: numbers from its headers, algorithms, biases, and products at the same time."""
 
 import ctypes
+import gc
 import importlib.util
 import os
 import re
@@ -341,7 +342,15 @@ def test_races_of_kernels_are_found_by_another_order(on_stand_in):
             x[k] = value() if callable(value) else value
         return run
 
+    def collect():
+        gc.collect()
+        return 2.0
+
     graph(write(0, 1.0), write(1, 2.0)).launch()
+    garbage = [on_stand_in.allocate(16)]
+    garbage.append(garbage)
+    del garbage
+    graph(write(0, 1.0), write(1, collect)).launch()
     with pytest.raises(AssertionError, match="their order changes the results"):
         graph(write(0, 3.0), write(1, lambda: x[0] + 1)).launch()
 

@@ -23,7 +23,7 @@ from ..subgraph import NodePrograms, is_new
 from ..workspace import owning
 from .codegen.step_codegen import Request, StepCode, load_all
 from .codegen.strides import View
-from .kernels import gemm, packed_scan, scan
+from .kernels import gemm, packed_scan, scan, straight_scan
 from .kernels.faults import ERRORS
 from .kernels.gemm_plan import GENERATED, METHOD, gemm_args
 from .kernels.steps import STEPS
@@ -51,8 +51,8 @@ class BoundProgram:
     Parameters
     ----------
     plan : LaunchPlan
-    addresses : mapping of str to int
-        The addresses of kernels, by name.
+    addresses : mapping of str or Node to int
+        The addresses of kernels by name, and of straight-line scans by node.
     held : mapping of Node to NodePrograms
         The programs of the graphs that nodes hold.
     bodies : mapping of Node to callable
@@ -69,7 +69,7 @@ class BoundProgram:
         That of no smaller sizes.
     """
 
-    def __init__(self, plan: LaunchPlan, addresses: Mapping[str, int], held: Mapping[Node, NodePrograms],
+    def __init__(self, plan: LaunchPlan, addresses: Mapping[str | Node, int], held: Mapping[Node, NodePrograms],
                  bodies: Mapping[Node, Callable[[Mapping[Symbol, int], int], BoundProgram]], nests: Nests,
                  arenas: ArenaPool, sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None,
                  layout: ArenaLayout | None = None):
@@ -290,11 +290,16 @@ class BoundProgram:
 
     # -- steps -----------------------------------------------------------------------------------------
 
-    def _add(self, k: int, way: str, addresses: Mapping[str, int]) -> None:
+    def _add(self, k: int, way: str, addresses: Mapping[str | Node, int]) -> None:
         node = self.plan.schedule.steps[k].group.nodes[0]
         kernel = self.plan.kernels[k]
         if kernel is not None:
             self._table.append((addresses[kernel.name], self.plan.starts[k]))
+        elif way == "straight":
+            operands, results = [self._view(n) for n in node.inputs], range(len(node.types))
+            self._native(addresses[node], straight_scan.arguments(
+                self.numbers[self.plan.scan_lengths[node]], (FLAG, 0), [(v.base, v.offset) for v in operands],
+                [self._piece("part", node, i) for i in results]))
         elif way == "scan":
             self._scan(node)
         elif way == "packed":

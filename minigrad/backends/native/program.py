@@ -34,7 +34,7 @@ from ..subgraph import KINDS, NodePrograms, has_budget, is_new
 from .bound_program import BoundProgram, Empty
 from .codegen.kernel import Kernel, kernel, rows, unable, written
 from .codegen.kernel_key import KernelKey, kernel_key
-from .kernels import gemm, steps
+from .kernels import gemm, steps, straight_scan
 from .kernels import packed_scan as packed_step
 from .packed_scan import EmptyBody, NestedBodies, Nests
 from .plan.launch_plan import ArenaLayout, LaunchPlan
@@ -84,8 +84,8 @@ class Program:
     stages : list of Stage
         Fusion, shared memory, and the steps that are not native with the reason, in words.
     ways : list of str
-        How each step runs: ``"kernel"``, ``"scan"``, ``"packed"``, ``"step"``, ``"product"``, ``"python"``, or
-        ``"bound"``, when the program is bound to its sizes.
+        How each step runs: ``"kernel"``, ``"straight"``, ``"scan"``, ``"packed"``, ``"step"``, ``"product"``,
+        ``"python"``, or ``"bound"``, when the program is bound to its sizes.
     why : dict of int to str
         Why Python runs a step.
     """
@@ -96,9 +96,11 @@ class Program:
         early = _of_sizes(graph)
         self.plan = schedule(graph, lambda n: n.prim in MANAGED or steps.unable(n) is None,
                              lambda n: None if n in early else rows(n))
+        self._straight = {n: straight_scan.named_code(n) for n in graph.nodes
+                          if n.prim is scan and straight_scan.unable(n) is None}
         self.held = {n: NATIVE_KINDS[n.prim](n, partial(_held, own_outputs=n.prim in (scan, packed_scan, tree_scan),
                                                         exact=exact or has_budget(n)))
-                     for n in graph.nodes if n.prim in NATIVE_KINDS}
+                     for n in graph.nodes if n.prim in NATIVE_KINDS and n not in self._straight}
         self.bodies, self.packed = ({n: body for n, held in self.held.items()
                                      if n.prim is prim and isinstance(body := held.programs[0][1], Program)}
                                     for prim in (scan, packed_scan))
@@ -128,6 +130,8 @@ class Program:
             return "bound"
         if node.prim is einsum and canonical(node.params["subscripts"]) and node.dtype.name in ("float32", "float64"):
             return "product"
+        if node in self._straight:
+            return "straight"
         if node in self.bodies and self.bodies[node].native:
             return "scan"
         if node in self.packed and self.packed[node].native and packed_step.unable(node) is None:
@@ -146,21 +150,25 @@ class Program:
             (n,) = n.inputs
         return n in self._early or n.prim in (size_, full, const)
 
-    def _compiled(self) -> tuple[list[Kernel | None], dict[str, int]]:
-        """Return the kernels, and the addresses of their code by name."""
-        keys = self._distinct_keys()
+    def _compiled(self) -> tuple[list[Kernel | None], dict[str | Node, int]]:
+        """Return the kernels, and the addresses of their code by name, and of straight-line scans by node."""
+        keys, scans = self._distinct_keys(), dict(self._straight.values())
         dtypes = {step.group.nodes[0].dtype for step, way in zip(self.plan.steps, self.ways, strict=True)
                   if way == "product" or (way == "step" and step.group.nodes[0].prim is block_einsum)}
         new = [d for d in sorted(dtypes, key=str) if not gemm.loaded(d)]
         codes = object_codes([*map(gemm.code_request, new), *(
-            generated(f"kernel {signature}", partial(written, key)) for signature, key in keys.items())])
+            generated(f"kernel {signature}", partial(written, key)) for signature, key in keys.items()),
+            *scans.values()])
         for dtype, (_, code) in zip(new, codes, strict=False):
             gemm.add(dtype, code)
-        own = dict(zip(keys, codes[len(new):], strict=True))
+        own = dict(zip([*keys, *scans], codes[len(new):], strict=True))
         kernels = [None if key is None else kernel(key, own[key.text][0]) for key in self._keys]
         objects = {k.name: own[key.text][1] for key, k in zip(self._keys, kernels, strict=True) if key and k}
+        objects.update({name: own[name][1] for name in scans})
         self._library = load(objects.values(), threads.symbols()) if objects else None  # as long as the program lives
-        return kernels, {name: self._library.address(name) for name in objects} if self._library else {}
+        addresses: dict[str | Node, int] = {
+            name: self._library.address(name) for name in objects} if self._library else {}
+        return kernels, addresses | {n: addresses[name] for n, (name, _) in self._straight.items()}
 
     def _distinct_keys(self) -> dict[str, KernelKey]:
         """Return one kernel key of each signature."""
@@ -174,7 +182,12 @@ class Program:
     @property
     def source(self) -> str:
         return "\n\n".join([Printer(self.plan).print().text,
-                            *(text for held in self.held.values() for text in held.sources())])
+                            *(text for held in (*self._as_numpy, *self.held.values()) for text in held.sources())])
+
+    @property
+    def _as_numpy(self) -> list[NodePrograms]:
+        """The straight-line scans as the NumPy backend runs them."""
+        return [KINDS[scan](n, numpy_backend.Program) for n in self._straight]
 
     @property
     def llvm(self) -> str:
@@ -183,7 +196,8 @@ class Program:
     @cached_property
     def texts(self) -> list[str]:
         """The kernels' modules, generated again: compiled code is kept without its text."""
-        return list(dict.fromkeys(written(key)[0] for key in self._distinct_keys().values()))
+        kernels = [written(key)[0] for key in self._distinct_keys().values()]
+        return list(dict.fromkeys([*kernels, *(code.make()[0] for _, code in self._straight.values())]))
 
     # -- calls ---------------------------------------------------------------------------------------
 

@@ -41,12 +41,22 @@ def unable(prim: Primitive, dtype: np.dtype) -> str | None:
     text = _text(prim)
     if not text:
         return name
-    called = set(re.findall(r"([A-Za-z_]\w*)\(", text))
+    called = _called(text)
     missing = sorted(called - FUNCTIONS.keys() - _SIMPLE.keys() - {_SELDOM})
     if missing:
         return f"{name}, whose kernel calls {', '.join(missing)}"
     floats_only = not called.isdisjoint(FUNCTIONS) or "/" in text
     return f"{name} of {dtype}" if floats_only and dtype.kind != "f" else None
+
+
+def calls_functions(prim: Primitive) -> bool:
+    """Return whether the kernel expression of a primitive calls vector math."""
+    return not _called(_text(prim)).isdisjoint(FUNCTIONS)
+
+
+def _called(text: str) -> set[str]:
+    """Return the names of the functions that a kernel expression calls."""
+    return set(re.findall(r"([A-Za-z_]\w*)\(", text))
 
 
 def emit(builder: ir.IRBuilder, node: Node, xs: Sequence[ir.Value]) -> ir.Value:

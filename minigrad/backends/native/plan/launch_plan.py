@@ -84,8 +84,7 @@ class LaunchPlan:
     ----------
     schedule : Plan
     ways : list of str
-        How each step runs: ``"kernel"``, ``"scan"``, ``"packed"``, ``"step"``, ``"product"``, ``"python"``, or
-        ``"bound"``, when the program is bound to its sizes.
+        How each step runs, as of `Program`.
     kernels : list of Kernel or None
         The kernel of each step.
     bodies : mapping of Node to LaunchPlan
@@ -188,9 +187,10 @@ class LaunchPlan:
             node = step.group.nodes[0]
             if way == "step":
                 pieces.append((k, k, ("room", k), steps.STEPS[node.prim].room(node)))
-            if way == "scan":
+            if way in ("scan", "straight"):
                 each = [size_of(t.shape) * t.dtype.itemsize for t in node.types]
                 pieces += [(k, plan.last_use[node], ("part", node, i), n) for i, n in enumerate(each)]
+            if way == "scan":
                 pieces += [(k, k, ("turn", node, i, j), n) for i, n in enumerate(signature(node).ends(each)[0])
                            for j in (0, 1)]
             if way == "packed":

@@ -57,6 +57,8 @@ def canonical(subscripts: str) -> bool:
 
 
 def _lower(s: Rewrite, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
+    if shorter := _without_single(s, xs, p["subscripts"]):
+        return shorter
     if canonical(p["subscripts"]):
         return None
     for rule in rules_of(einsum):
@@ -78,6 +80,19 @@ def _lower(s: Rewrite, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) ->
         x, y = s("cast", x, dtype=wide), s("cast", y, dtype=wide)
         return s("cast", s("sum", s("mul", x, y), axes=axes), dtype=t.dtype)
     return _matmul(s, xs, terms, out)
+
+
+def _without_single(s: Rewrite, xs: Sequence[Node], subscripts: str) -> Node | None:
+    """Drop contracted axes of one element, or return None: without others, the contraction is a product of elements."""
+    terms, out = parse(subscripts)
+    single = {c for term, x in zip(terms, xs, strict=True) for c, n in zip(term, x.shape, strict=True)
+              if isinstance(n, int) and n == 1 and c not in out}
+    if not single:
+        return None
+    kept = [[(c, n) for c, n in zip(term, x.shape, strict=True) if c not in single]
+            for term, x in zip(terms, xs, strict=True)]
+    xs = [_reshaped(s, x, tuple([n for _, n in axes])) for x, axes in zip(xs, kept, strict=True)]
+    return s("einsum", *xs, subscripts=",".join("".join(c for c, _ in axes) for axes in kept) + "->" + out)
 
 
 def _pairwise(s: Rewrite, xs: list[Node], terms: list[str], out: str) -> Node:

@@ -64,3 +64,14 @@ def test_contractions_with_repeated_values_are_sums():
     np.testing.assert_allclose(
         interpreters.evaluate(after, [value, np.array(2.0)], {size.symbol: 2})[0], 2 * value.sum(0)
     )
+
+
+@pytest.mark.parametrize(("subscripts", "shapes"), [
+    ("bij,bjk->bik", ((5, 3, 1), (5, 1, 3))), ("ij,jk->ik", ((4, 1), (1, 6))), ("ijk,jkl->il", ((2, 1, 4), (1, 4, 3)))])
+def test_contracted_axes_of_one_element_are_no_sums(subscripts, shapes):
+    inputs = tuple(input_(*shape) for shape in shapes)
+    graph = Graph(inputs, (node("einsum", *inputs, subscripts=subscripts),)).check()
+    after = lower_einsum(graph).check()
+    assert after.count("einsum") == (4 in shapes[0][1:])
+    arrays = arrays_for(graph, {})
+    np.testing.assert_allclose(interpreters.evaluate(after, arrays)[0], np.einsum(subscripts, *arrays), rtol=1e-12)

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
 from ....graph import Node
+from ....ops import linalg
+from ....primitive import Primitive
 from ..codegen.emit import Emitter
 from ..codegen.expressions import formula
 from ..codegen.step_codegen import HEAD, Request, Step, step, step_code, widths
-from ..llvm.builder import ONE
-from ..llvm.values import I64, PTR, constant, intrinsic, scalar_type, splat
+from ..llvm.builder import ONE, at
+from ..llvm.values import I32, I64, PTR, any_lane, constant, intrinsic, scalar_type, splat, vector
 from .faults import INDEFINITE, SINGULAR
+from .register_matrices import LARGEST as LARGEST_ROWS
+from .register_matrices import ON_ROWS, rows_of
 
 LARGEST = 32  # rows; LAPACK, which works on blocks, is faster from there on
+_LANES = 64  # bytes of a vector, each lane of which has a matrix
 _UNROLLED = 4  # rows of matrices whose loops are written for them alone
 _PIECE = 1 << 15  # operations in one piece of parallel work
 _ZERO = I64(0)
@@ -43,7 +48,10 @@ def _on_each(write: Callable[..., None], r: Request, columns: int, *options: obj
     work = rows * rows * (rows + columns)
     if not work:
         return []
-    code = step_code(write, *options, r.node.dtype, rows if rows <= _UNROLLED else "n")
+    if r.node.prim in ON_ROWS and rows <= LARGEST_ROWS and columns <= LARGEST_ROWS:
+        code = step_code(_in_lanes, r.node.prim, r.node.dtype, rows, columns)
+    else:
+        code = step_code(write, *options, r.node.dtype, rows if rows <= _UNROLLED else "n")
     return step(code, r.team, count * work, (count, 1), (max(_PIECE // work, 1), 1), r.xs[0], r.xs[-1], r.to, r.flag,
                 rows, columns)
 
@@ -59,6 +67,32 @@ def _each(write: Callable[..., None]) -> Callable[..., None]:
             write(matrices, i, *options)
 
     return on_each
+
+
+def _in_lanes(prim: Primitive, dtype: np.dtype, rows: int, columns: int, code: Emitter, ranges: Sequence[ir.Value]
+              ) -> None:
+    """Write the work on a piece of a stack: each lane of a vector has a matrix."""
+    b, size = code.b, dtype.itemsize
+    shapes = [(rows, rows), (rows, columns)][:2 if prim is linalg.solve else 1]
+
+    def flag_if(wrong: ir.Value, fault: int) -> None:
+        with b.if_then(any_lane(b, wrong), likely=False):
+            b.store(I64(fault), code.address(HEAD + 6), align=8)
+
+    for i, lanes in code.chunks(ranges[0], ranges[1], (_LANES // size, 1)):
+        matrices = []
+        for k, shape in enumerate(shapes):
+            count = math.prod(shape)
+            first = code.element(code.address(HEAD + 2 * k), i, count * size)
+            elements = [vector(b, [code.load(dtype, at(b, first, (lane * count + e) * size)) for lane in range(lanes)])
+                        for e in range(count)]
+            matrices.append(rows_of(elements, shape))
+        results = list(ON_ROWS[prim](b, flag_if, *matrices).flat)
+        first = code.element(code.address(HEAD + 4), i, len(results) * size)
+        for lane in range(lanes):
+            for e, x in enumerate(results):
+                own = b.extract_element(x, I32(lane)) if lanes > 1 else x
+                code.store(own, dtype, at(b, first, (lane * len(results) + e) * size))
 
 
 def solve(r: Request) -> list[Step]:

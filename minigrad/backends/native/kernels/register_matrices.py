@@ -1,5 +1,7 @@
 """Small matrices in registers: linear systems, inverses, determinants, by elimination with partial pivoting.
 
+A register may be a vector: each lane then has a matrix of its own.
+
 Rows are exchanged by selection, so that the code has no loops and no branches but for faults. The pivots, and so the
 numbers, are those of `matrices`.
 """
@@ -82,6 +84,13 @@ def _sign_and_log(b: ir.IRBuilder, flag_if: FlagIf, a: Rows) -> Rows:
 
 def _determinant(b: ir.IRBuilder, flag_if: FlagIf, a: Rows) -> Rows:
     return np.array([formula(b, "{0} * exp({1})", list(_sign_and_log(b, flag_if, a)))], object)
+
+
+def rows_of(elements: Sequence[ir.Value], shape: tuple[int, ...]) -> Rows:
+    """Return registers as a matrix."""
+    rows = np.empty(len(elements), object)
+    rows[:] = elements
+    return rows.reshape(shape)
 
 
 ON_ROWS: dict[Primitive, Callable[..., Rows]] = {

@@ -30,7 +30,7 @@ from ..codegen.emit import Emitter
 from ..llvm.builder import ONE, at
 from ..llvm.values import I32, I64, constant, scalar_type, vector
 from ..runtime.cache import CodeRequest, generated
-from .register_matrices import LARGEST, ON_ROWS, of_each
+from .register_matrices import LARGEST, ON_ROWS, of_each, rows_of
 
 WORK = 2048
 ELEMENTS = 32
@@ -250,6 +250,4 @@ class _Writer(Emitter):
 
 def _shaped(n: Node, xs: Iterable[ir.Value]) -> Elements:
     """Return registers as the elements of a node."""
-    elements = np.empty(_size(n), object)
-    elements[:] = list(xs)
-    return elements.reshape(_shape(n))
+    return rows_of(list(xs), _shape(n))

@@ -82,6 +82,17 @@ def test_rows_are_exchanged_for_the_largest_pivot():
     assert log == pytest.approx(np.log(2.0))
 
 
+def test_each_lane_has_a_matrix_with_pivots_of_its_own():
+    x = np.stack([np.roll(np.diag([1e-3, 5.0, 2.0]) + 0.1, k, axis=0) for k in range(3)] * 7)
+    compiled = mg.compile(lambda x: (np.linalg.inv(x), np.linalg.slogdet(x)), backend="native")
+    inverse, (sign, log) = compiled(x)
+    np.testing.assert_allclose(inverse @ x, np.broadcast_to(np.eye(3), x.shape), atol=1e-13)
+    for k in range(3):
+        np.testing.assert_array_equal(inverse[k::3], inverse[[k] * 7])
+    np.testing.assert_array_equal(sign, np.ones(21))
+    np.testing.assert_allclose(log, np.full(21, log[0]), rtol=1e-14)
+
+
 @pytest.mark.parametrize(("program", "message"), [
     (np.linalg.inv, "Singular matrix"),
     (lambda x: np.linalg.solve(x, x), "Singular matrix"),

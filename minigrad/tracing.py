@@ -90,6 +90,7 @@ class Trace:
 class _Thread(threading.local):
     def __init__(self) -> None:
         self.trace = Trace()
+        self.unequal: tuple[int | Dim, int | Dim] | None = None  # sizes without numbers: the latest that differ
 
 
 thread = _Thread()  # `thread.trace` is the current trace
@@ -176,10 +177,10 @@ def guard_equal(a: int | Dim, b: int | Dim) -> bool:
     """
     if a is b or a == b:
         return True
-    if not (isinstance(a, Dim) or isinstance(b, Dim)) or (merged := thread.trace.guards.merged) is None:
-        return False
     hints = [n.hint if isinstance(n, Dim) else n for n in (a, b)]
-    if hints[0] is None or hints[0] != hints[1]:
+    if hints == [None, None]:
+        thread.unequal = a, b
+    if (merged := thread.trace.guards.merged) is None or hints[0] is None or hints[0] != hints[1]:
         return False
     first, second = (n.symbol if isinstance(n, Dim) else None for n in (a, b))
     if first is None or second is None:

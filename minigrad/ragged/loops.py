@@ -84,7 +84,8 @@ def _running_rows(b: Batching) -> tuple[Rows, dict[Symbol, tuple[Node, Domain]]]
     size = b.rows.size
     rows = Rows(Dim.new("running", size.hint if isinstance(size, Dim) else size))
     sizes: dict[Symbol, tuple[Node, Domain]] = {}
-    for symbols in b.rows.totals:
+
+    def enter(symbols: tuple[Symbol, ...]) -> None:
         domain = tuple(map(Dim.of, symbols))
         dim = Dim.new("_".join(s.name for s in symbols), rows=True)
         rows.totals[symbols] = dim
@@ -92,6 +93,10 @@ def _running_rows(b: Batching) -> tuple[Rows, dict[Symbol, tuple[Node, Domain]]]
         if len(symbols) == 1:
             rows.lengths[symbols[0]], _ = sizes[symbol_of(dim)]
             rows.owners[symbols[0]] = segment_ids(rows.lengths[symbols[0]], size=dim)
+
+    rows.enter_product = enter
+    for symbols in list(b.rows.totals):
+        enter(symbols)
     return rows, sizes
 
 

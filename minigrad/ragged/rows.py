@@ -14,16 +14,18 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from ..errors import Unsupported, at_user_line
+from ..errors import BatchError, at_user_line
 from ..graph import Node, full
 from ..ops.broadcast import broadcast_along
 from ..ops.constants import iota, size_scalar
+from ..ops.elementwise import cast_to, eq
 from ..ops.index import gather
 from ..ops.reduce import sum_
 from ..ops.segments import nonempty, segment_ids
 from ..ops.selection import define_size
 from ..ops.sort import cumsum
 from ..symbolic import Dim, Shape, Symbol, monomials, size_of
+from ..tracing import guard_equal
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,6 +61,8 @@ class Rows:
         The number of rows of all examples, for one symbol or the product of two.
     definitions : mapping of tuple of Symbol to Node
         The nodes that define the totals of sizes that the examples define themselves.
+    checks : list of Node
+        The checks that two batches have examples of equal lengths.
     """
 
     def __init__(self, size: int | Dim):
@@ -67,6 +71,8 @@ class Rows:
         self.owners: dict[Symbol, Node] = {}
         self.totals: dict[tuple[Symbol, ...], int | Dim] = {}
         self.definitions: dict[tuple[Symbol, ...], Node] = {}
+        self.checks: list[Node] = []
+        self.enter_product = self._define_product  # in a loop, by the rows around it
         self._cache: dict[tuple[object, ...], Any] = {}
 
     # -- shapes ----------------------------------------------------------------------------------------------
@@ -100,15 +106,25 @@ class Rows:
         """Return the number of rows of all examples."""
         out: int | Dim = 0
         for symbols, factor in self._monomials(domain):
-            if symbols and symbols not in self.totals and len(symbols) == 2 and any(
-                    (s,) in self.definitions for s in symbols):
-                self._define(symbols, functools.reduce(operator.mul, (self.lengths[s] for s in symbols)))
             if symbols and symbols not in self.totals:
-                raise Unsupported(at_user_line(
-                    f"an array with the ragged axes {' x '.join(s.name for s in symbols)}: blocks have two of the axes "
-                    "of one batch at most. Sum over one of them first"))
+                self.enter_product(symbols)
             out = out + factor * (self.totals[symbols] if symbols else self.size)
         return out
+
+    def enter(self, symbol: Symbol, lengths: Node, owners: Node) -> None:
+        """Enter a ragged axis of a batch; that of a further batch must have the lengths of the first."""
+        total = owners.shape[0]
+        if symbol not in self.lengths:
+            self.lengths[symbol], self.owners[symbol], self.totals[(symbol,)] = lengths, owners, total
+            return
+        require_as_many_rows(symbol, self.totals[(symbol,)], total)
+        same = cast_to(eq(self.lengths[symbol], lengths), _INT)
+        self.checks.append(nonempty(same, message=f"example {{}}: its lengths of {symbol} differ between two batches, "
+                                                  "whose rows are combined one by one"))
+
+    def _define_product(self, symbols: tuple[Symbol, ...]) -> None:
+        """Define the elements of all blocks of several axes, whose number the arguments do not tell."""
+        self._define(symbols, functools.reduce(operator.mul, (self.lengths[s] for s in symbols)))
 
     def define(self, symbol: Symbol, lengths: Node) -> None:
         """Enter a size that each example defines, from its numbers (B,); the first of equal definitions stays."""
@@ -215,6 +231,13 @@ class Rows:
         for n, c in zip(domain[1:], coordinates[1:], strict=True):
             flat = flat * gather(self.length((n,)), owner) + c
         return flat + gather(self.offset(domain), owner)
+
+
+def require_as_many_rows(axis: Symbol, first: int | Dim, second: int | Dim) -> None:
+    """Raise `BatchError` unless two batches whose rows are combined one by one have as many of them."""
+    if not guard_equal(first, second):
+        raise BatchError(at_user_line(f"the lengths of {axis} differ between two batches, whose rows are combined one "
+                                      f"by one: they have {first} and {second} rows of all examples"))
 
 
 def spread_rows(x: Node, shape: Shape) -> Node:

@@ -140,6 +140,10 @@ class Batching:
         """Return whether a value of one example has a ragged axis."""
         return any(self.rows.ragged(n) for t in node.types for n in t.shape)
 
+    def points_into(self, index: Node, n: int | Dim) -> bool:
+        """Return whether an index counts the rows of the axis of size `n`, in which `batch` has checked it."""
+        return index in self.targets and n == Dim.of(self.targets[index])
+
     def composed(self, node: Node, since: int) -> Node:
         """Return the batch of a composition of nodes for one example, created from serial `since` on."""
         return self.run([node], since)[0][0]
@@ -440,7 +444,7 @@ def _packed_indices(b: Batching, node: Node, indices: Sequence[Node], shape: Sha
     common = b.rows.domain(indices[0].shape)
     domain = (*common, *b.rows.domain(trailing))
     into = b.rows.domain(shape)
-    if len(indices) == len(into) == 1 and domain == common and b.rows.ragged(indexed[0]) and (
+    if len(indices) == len(into) == 1 and domain == common and b.points_into(indices[0], indexed[0]) and (
             indices[0] in b.packed_indices):
         return [b.packed_indices[indices[0]]]
     wide = (b.rows.total(domain) if domain else b.rows.size, *b.rows.dense(indices[0].shape))
@@ -467,9 +471,12 @@ def _packed_indices(b: Batching, node: Node, indices: Sequence[Node], shape: Sha
 
 
 def _check_target(b: Batching, node: Node, index: Node, n: int | Dim) -> None:
-    """Raise the error of an index into another axis than `n`, or of one that may be null."""
+    """Raise the error of an index into another axis than `n`, or of one that may be null.
+
+    An axis of the same name is that of another batch.
+    """
     target = b.targets.get(index)
-    if target is not None and n != Dim.of(target):
+    if target is not None and n != Dim.of(target) and str(n) != target.name:
         verb = "indexes" if node.prim is gather else "adds up along"
         raise ShapeError(f"{node.where}: {node.prim.name}: an index into {target} (of type {index.type}) {verb} an "
                          f"axis of size {n}. It points at the rows of {target}: use it for an array that has that axis")
@@ -533,7 +540,7 @@ def _in_range(b: Batching, node: Node, xs: Inputs) -> Node:
     (index,), n = node.inputs, node.params["size"]
     if not b.rows.ragged(n):
         return in_range(xs[0], size=n)
-    if index in b.targets:  # the batch has been checked
+    if b.points_into(index, n):  # the batch has been checked
         return xs[0]
     x, owner, lengths = b.each(index), iota(size=b.rows.size), b.rows.length((n,))
     if b.is_ragged(index):

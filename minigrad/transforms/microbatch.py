@@ -32,6 +32,7 @@ from ..primitive import placeholder
 from ..symbolic import Dim, Symbol, size_of
 from ..tracing import made_by
 from .batch_axis import ROWS, SHARED, SUM, WHOLE, Counts, Mixes, Reading, Roles, gathers_rows, results_roles
+from .common_axes import CommonAxes, with_common_axes
 from .in_axes import Arguments, by_kind, mapped_axes
 from .partition import Cut, Facts
 from .pickling import picklable
@@ -124,9 +125,12 @@ def in_passes(f: Callable[..., PyTree], size: int | Budget, in_axes: InAxes, cal
     """
 
     def rewrite(call: Call) -> Graph:
-        with made_by("microbatch"):
-            cut = parts_of((call.args, call.kwargs), call, in_axes, caller)
-        staged = call.trace(cut.types, nothing=True)
+        def trace(common: CommonAxes) -> tuple[Parts, Staged]:
+            with made_by("microbatch"):
+                cut = parts_of((call.args, call.kwargs), call, in_axes, caller, common)
+            return cut, call.trace(cut.types, nothing=True)
+
+        cut, staged = with_common_axes(trace)
         with made_by("microbatch"):
             outputs = _Passes(staged, call.inputs, cut, size, caller, note).cut()
         return Graph(tuple(call.inputs), tuple(outputs), out_tree=staged.graph.out_tree)
@@ -194,7 +198,7 @@ class Positions:
 
 
 @by_kind
-def parts_of(examples: Arguments, call: Call, in_axes: InAxes, caller: str) -> Parts:
+def parts_of(examples: Arguments, call: Call, in_axes: InAxes, caller: str, common: CommonAxes) -> Parts:
     """Return the cut of a call's arguments into parts."""
     axes, total = mapped_axes(call.f, *examples, in_axes, call.types, caller)
     dim = Dim.new("chunk")

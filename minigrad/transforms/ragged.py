@@ -27,13 +27,14 @@ from ..primitive import move_axis, placeholder
 from ..ragged.axes import Axis, FieldType
 from ..ragged.batch import Batch, is_batch
 from ..ragged.nested import BatchSchema
-from ..ragged.rows import Rows, spread_rows
+from ..ragged.rows import Rows, require_as_many_rows, spread_rows
 from ..ragged.rules import Batching
 from ..ragged.schema import BOOL, Schema, schema_of
 from ..sizes import shown
 from ..symbolic import Dim, Shape, Symbol
 from ..tracing import made_by, note_batch
 from .batch_loss import of_batch
+from .common_axes import CommonAxes, with_common_axes
 from .graph_forms import leaf_axes, out_tree, place, prefix
 from .in_axes import Arguments, hint, mapped_axes
 from .mean import copies_of, counted_losses, not_per_row
@@ -99,8 +100,12 @@ class StagedBatch:
 
 def stage_batch(call: Call, in_axes: InAxes) -> StagedBatch:
     """Trace a function for one example of the batches among its arguments."""
+    return with_common_axes(functools.partial(_staged, call, in_axes))
+
+
+def _staged(call: Call, in_axes: InAxes, common: CommonAxes) -> StagedBatch:
     inputs = [placeholder(t) for t in call.types]
-    example, rows, axes = _example(call, in_axes, inputs)
+    example, rows, axes = _example(call, in_axes, inputs, common)
     slots, tree = optree.tree_flatten(example)
     args, kwargs = example  # their leaves belong to the inputs
     flat = call.flat._replace(leaves=[s.leaf for s in slots], tree=tree, types=[s.type for s in slots])
@@ -133,7 +138,7 @@ def _results(name: str, batching: Batching, graph: Graph, since: int, out_axes: 
     nodes: list[Node]
     nodes, new_tree = optree.tree_flatten(results)
     nodes = nodes or [node for node, _ in new]
-    nodes[:1] = [waiting(node, batching.rows.definitions.values()) for node in nodes[:1]]
+    nodes[:1] = [waiting(node, [*batching.rows.definitions.values(), *batching.rows.checks]) for node in nodes[:1]]
     return tuple(nodes), new_tree
 
 
@@ -162,7 +167,7 @@ def _copies(examples: Arguments, call: Call, n: int, in_axes: InAxes) -> Graph:
 
 @of_batch.register(is_batch)
 def _whole(examples: Arguments, call: Call, in_axes: InAxes) -> Staged:
-    _example(call, in_axes, [placeholder(t) for t in call.types])  # its sizes are of one batch
+    _example(call, in_axes, [placeholder(t) for t in call.types], CommonAxes())  # its sizes are of one batch
     return call.trace()
 
 
@@ -264,15 +269,16 @@ def _arguments(transform: str, call: Call, in_axes: InAxes,
     return arguments, tree, size
 
 
-def _example(call: Call, in_axes: InAxes, inputs: Sequence[Node]) -> tuple[PyTree, Rows, dict[Symbol, Axis]]:
+def _example(call: Call, in_axes: InAxes, inputs: Sequence[Node], common: CommonAxes
+             ) -> tuple[PyTree, Rows, dict[Symbol, Axis]]:
     """Return the arguments for one example, with a `Slot` for each leaf, the batch's rows, and its ragged sizes."""
     arguments, tree, size = _arguments("vmap", call, in_axes, inputs)
     rows = Rows(size)
     named: dict[Symbol, Axis] = {}
     examples: list[PyTree] = []
-    for argument in arguments:
+    for k, argument in enumerate(arguments):
         if argument.axes is None:
-            symbols = {a: Symbol(a.name, rows=True) for a in argument.batch.schema.axes}
+            symbols = {a: common.symbol(k, a.name) for a in argument.batch.schema.axes}
             examples.append(_one(argument, symbols, rows))
             named |= {symbol: a for a, symbol in symbols.items()}
         else:
@@ -298,14 +304,14 @@ def _note_rows(schema: Schema, nodes: Mapping[str, Node]) -> dict[tuple[Axis, ..
 
 
 @parts_of.register(is_batch)
-def _parts(examples: Arguments, call: Call, in_axes: InAxes, caller: str) -> Parts:
+def _parts(examples: Arguments, call: Call, in_axes: InAxes, caller: str, common: CommonAxes) -> Parts:
     arguments, _, size = _arguments(caller, call, in_axes, call.inputs)
     symbol = Symbol("chunk")
     dim = Dim.of(symbol)
     parts = Parts(Cut(dim, {symbol: size}, {(): dim}), [], [], {}, {}, {symbol: iota(size=size)})
-    for argument in arguments:
+    for k, argument in enumerate(arguments):
         if argument.axes is None:
-            _cut_batch(argument.batch.schema, argument.nodes, parts)
+            _cut_batch(argument.batch.schema, argument.nodes, parts, functools.partial(common.symbol, k))
             continue
         for (_, node), a in zip(argument.leaves, argument.axes, strict=True):
             parts.axes.append(a)
@@ -313,17 +319,17 @@ def _parts(examples: Arguments, call: Call, in_axes: InAxes, caller: str) -> Par
     return parts
 
 
-def _cut_batch(schema: Schema, nodes: Mapping[str, Node], parts: Parts) -> None:
+def _cut_batch(schema: Schema, nodes: Mapping[str, Node], parts: Parts, symbol_of: Callable[..., Symbol]) -> None:
     """Add the arrays of a batch, cut between its examples, to the arguments of a part."""
     cut, axes = parts.cut, schema.axes
     lengths = {a: nodes[schema.leaf_name("lengths", a)] for a in axes}
-    symbols = {a: Symbol(a.name, rows=True) for a in axes}
+    symbols = {a: symbol_of(a.name) for a in axes}
     dims = {a: Dim.of(symbol) for a, symbol in symbols.items()}
     rows: dict[tuple[Axis, ...], Dim] = {}
     for product, total in sorted(_note_rows(schema, nodes).items(), key=lambda item: len(item[0])):
-        symbol = symbols[product[0]] if len(product) == 1 else Symbol("_".join(a.name for a in product), rows=True)
+        symbol = symbol_of(*(a.name for a in product))
         rows[product] = Dim.of(symbol)
-        cut.totals[symbol] = total
+        require_as_many_rows(symbol, cut.totals.setdefault(symbol, total), total)
         cut.add_rows(rows[product], *(dims[a] for a in product))
         parts.counts[symbol] = functools.reduce(operator.mul, (lengths[a] for a in product))
     counts = _inner_counts(schema, dims, cut) if isinstance(schema, BatchSchema) else {}
@@ -369,12 +375,10 @@ def _one(argument: Argument, symbols: Mapping[Axis, Symbol], rows: Rows) -> PyTr
     schema, nodes = argument.batch.schema, argument.nodes
     dims = {a: Dim.of(symbol) for a, symbol in symbols.items()}
     for a, symbol in symbols.items():
-        rows.lengths[symbol] = nodes[schema.leaf_name("lengths", a)]
-        rows.owners[symbol] = nodes[schema.leaf_name("segment_ids", a)]
-        rows.totals[(symbol,)] = rows.owners[symbol].shape[0]
+        rows.enter(symbol, nodes[schema.leaf_name("lengths", a)], nodes[schema.leaf_name("segment_ids", a)])
     for pair in schema.axis_pairs:
         key = tuple(sorted((symbols[a] for a in pair), key=lambda s: s.uid))
-        rows.totals[key] = nodes[schema.leaf_name("blocks", *pair)].shape[0]
+        rows.totals.setdefault(key, nodes[schema.leaf_name("blocks", *pair)].shape[0])
     slots: dict[str, object] = dict.fromkeys(schema.fields)
     for (name, node), (leaf, _) in zip(nodes.items(), argument.leaves, strict=True):
         if (t := schema.fields.get(name)) is not None:

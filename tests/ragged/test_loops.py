@@ -296,11 +296,11 @@ def test_a_state_and_a_sequence_of_different_length_name_the_fields():
     (lambda s, t: s.x + t.x, r"np.add: .*: sizes differ \(word, word\) at axis -2"),
     (lambda s, t: s.x.T @ t.x, r"matmul .*: inner sizes differ \(word, word\)"),
 ], ids=["scan", "sum", "product"])
-def test_sequences_of_two_batches_are_refused(f, words):
-    """Nothing says that the examples of two batches have equal lengths, even where an axis is the same."""
+def test_sequences_of_a_batch_within_an_example_are_refused(f, words):
+    """Nothing says that the examples of a batch are as long as the example of another batch around it."""
     first, second = (mg.batch(sentences(SIZES["mixed"])) for _ in range(2))
     with pytest.raises(mg.ShapeError, match=rf"test_loops.py:\d+: .*{words}\. Sizes of one name .* one example"):
-        mg.vmap(f)(first, second)
+        mg.vmap(lambda s: mg.vmap(lambda t: f(s, t))(second))(first)
 
 
 @pytest.mark.parametrize("backend", [None, "numpy", "native"])

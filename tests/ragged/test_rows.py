@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-import minigrad as mg
 from minigrad import interpreters
 from minigrad.graph import Graph, full
 from minigrad.ops.constants import const
@@ -70,9 +69,11 @@ def test_negative_lengths_raise_when_the_program_runs(rows):
         value(rows.length((N - 1,)))
 
 
-def test_three_ragged_axes_are_refused(rows):
-    with pytest.raises(mg.Unsupported, match="blocks have two of the axes of one batch at most"):
-        rows.total((N, N, E))
+def test_products_of_axes_that_the_batch_does_not_count_are_sizes_of_their_own(rows):
+    total = rows.total((N, N, E))
+    assert total == rows.total((N, N, E))
+    (symbols,) = rows.definitions
+    assert value(rows.definitions[symbols]) == int(np.sum(value(rows.length((N, N, E)))))
 
 
 def test_spread_rows_repeats_along_trailing_axes():

@@ -143,7 +143,6 @@ def test_sums_do_not_depend_on_the_run():
     (lambda g: g.x[::2] + g.x[1::2], "sizes differ"),
     (lambda g: list(g.x), "needs the number behind the symbolic size node"),
     (lambda g: np.linalg.svd(g.x), "say full_matrices=False"),
-    (lambda g: np.sum(g.x[:, 0][:, None, None] * g.x[:, 1][None, :, None] * g.x[:, 2]), "two of the axes"),
 ])
 def test_operations_without_meaning_are_refused(f, words):
     @mg.example
@@ -184,7 +183,7 @@ def test_two_batches_with_an_axis_of_the_same_name():
     batch = mg.batch(examples)
     have = mg.vmap(lambda a, b: np.sum(a.x) * np.max(b.x))(batch, batch[::-1])
     close(have, [np.sum(a.x) * np.max(b.x) for a, b in zip(examples, examples[::-1], strict=True)])
-    with pytest.raises(mg.ShapeError, match="sizes differ"):
+    with pytest.raises(ValueError, match="example 0: its lengths of node differ between two batches"):
         mg.vmap(lambda a, b: a.x + b.x)(batch, batch[::-1])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import ShapeError, at_user_line
 from ..ops import elementwise as ew
+from ..symbolic import differs
 from ..traced_array import TABLE, Array, ArrayLike, as_array
 from .arguments import Axes, as_axes, as_sequence
 from .decompositions import svdvals
@@ -30,8 +31,10 @@ def norm(x: ArrayLike, ord: float | str | None = None, axis: Axes = None, keepdi
     if len(axes) != 1:
         return _matrix_norm(a, ord, axes if axis is None else as_sequence(axis), keepdims)
     size = TABLE[np.absolute](a)
-    if ord in (np.inf, -np.inf):
-        return (size.max if ord == np.inf else size.min)(axis=axes, keepdims=keepdims)
+    if ord == np.inf:
+        return _largest(size, axes, keepdims)
+    if ord == -np.inf:
+        return size.min(axis=axes, keepdims=keepdims)
     if ord == 0:
         return (a != 0).sum(axis=axes, keepdims=keepdims).astype(a.dtype)
     if ord == 1:
@@ -45,6 +48,12 @@ def norm(x: ArrayLike, ord: float | str | None = None, axis: Axes = None, keepdi
     return where(tip, 0.0, where(tip, 1.0, total) ** (1 / ord)).astype(a.dtype)
 
 
+def _largest(sizes: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
+    """Return the largest of numbers that are not negative; 0 of none, as in NumPy."""
+    may_be_none = any(n == 0 or differs(n) for n in (sizes._node.shape[a] for a in axes))
+    return sizes.max(axis=axes, keepdims=keepdims, **({"initial": 0} if may_be_none else {}))
+
+
 def _matrix_norm(a: Array, ord: float | str | None, axes: Sequence[int], keepdims: bool) -> Array:
     if len(axes) != 2 or ord is None or ord not in (1, -1, 2, -2, np.inf, -np.inf, "nuc"):
         raise ShapeError(at_user_line(f"np.linalg.norm({a._node.type}) with ord={ord!r} over {len(axes)} axes: this "
@@ -54,7 +63,7 @@ def _matrix_norm(a: Array, ord: float | str | None, axes: Sequence[int], keepdim
         values = TABLE[np.absolute](m).sum(axis=-2 if ord in (1, -1) else -1)
     else:
         values = svdvals(m)
-    out = values.sum(axis=-1) if isinstance(ord, str) else values.max(axis=-1) if ord > 0 else values.min(axis=-1)
+    out = values.sum(axis=-1) if isinstance(ord, str) else _largest(values, (-1,)) if ord > 0 else values.min(axis=-1)
     return expand_dims(out, tuple(i % a.ndim for i in axes)) if keepdims else out
 
 

@@ -2,7 +2,8 @@
 
 *A program refuses every index that the function refuses from which it is derived.* A gather or a scatter checks the
 indices that it reads, and a node that holds a graph makes the checks of that graph each time it runs (`checks_of`).
-The definition of a size (`selection.defined_size`) counts as a check: the types of other nodes need it.
+The definition of a size (`selection.defined_size`) counts as a check: the types of other nodes need it. So does an
+extreme along a ragged axis, which has none in an example without rows.
 
 A rewrite may remove the reader of an index: the sum over all places is the sum of all rows, the gradient of a sum is 1,
 a result is unused. Then a remaining result waits for the check: for an `in_range`, or for the node that holds a graph,
@@ -19,7 +20,7 @@ from ..axes import POINTWISE, axis_rule, rearranges
 from ..families import discrete
 from ..graph import ArrayType, Node, TupleType
 from ..primitive import FIRST, ArrayNamespace, Sample
-from ..symbolic import Dim
+from ..symbolic import Dim, differs
 from .refusals import first_where, require_ints
 from .selection import defined_size
 from .subgraph import graphs_of
@@ -75,9 +76,19 @@ def _checks(nodes: Iterable[Node]) -> Iterator[tuple[Check, Node]]:
                 index = _viewed(index)
                 if size is not None and not _within(index, size):
                     yield (index, size), node
-        elif node.prim.kind == "check" or node.prim.effect or (type(node.type) is TupleType and any(
-                next(_checks(graph.nodes), None) is not None for graph, _ in graphs_of(node))):
+        elif node.prim.kind == "check" or node.prim.effect or _needs_rows(node) or (
+                type(node.type) is TupleType and any(next(_checks(graph.nodes), None) is not None
+                                                     for graph, _ in graphs_of(node))):
             yield (node, None), node
+
+
+def _needs_rows(node: Node) -> bool:
+    """Return whether a node is an extreme, or its position, along an axis that has no rows in some examples."""
+    by = node.prim.combiner
+    if by is None or by.ufunc.identity is not None or not (node.prim.kind == "reduce" or by.position):
+        return False
+    axes = node.params["axes"] if node.prim.kind == "reduce" else (node.params["axis"],)
+    return any(differs(node.inputs[0].shape[a]) for a in axes)
 
 
 def _viewed(index: Node) -> Node:

@@ -11,9 +11,9 @@ from ..axes import REDUCE, along
 from ..combiners import ADD, ALL, ANY, ARGMAX, ARGMIN, MAX, MIN
 from ..errors import DtypeError, at_user_line
 from ..families import discrete, linear
-from ..graph import PRIMITIVES, ArrayType, Node, Params, constant_of
+from ..graph import PRIMITIVES, ArrayType, Node, Params, constant_of, note_read
 from ..primitive import ArrayNamespace, Combiner, Laws, Primitive, Rewriter, Sample, broadcast_axes, fail, unbroadcast
-from ..symbolic import Dim, size_of
+from ..symbolic import Dim, differs, size_of
 from .accumulators import accumulator, numpy_dtype, summed
 from .broadcast import Axes, broadcast_along, without
 from .elementwise import mul, neg, power_of_two
@@ -29,6 +29,8 @@ def reduce_type(name: str, result: Callable[[np.dtype], np.dtype] = lambda d: d,
             raise fail(name, f"no axes {axes}", t)
         if not empty and any(t.shape[a] == 0 for a in axes):
             raise fail(name, "nothing to reduce: the axis is empty", t)
+        if not empty and any(differs(t.shape[a]) for a in axes):
+            note_read()
         return ArrayType(without(t.shape, axes), result(t.dtype))
 
     return type_rule

@@ -556,6 +556,43 @@ def test_medians_of_nan_and_ties(backend):
         mg.compile(mg.vmap(np.median), backend=backend)(mg.batch([examples[0], np.ones(0)], mg.f64[node]))
 
 
+RAISE = {"max": np.max, "min": np.min, "ptp": np.ptp, "argmax": np.argmax, "argmin": np.argmin, "nanmax": np.nanmax,
+         "nanargmin": np.nanargmin, "reduce": np.maximum.reduce, "quantile": lambda x: np.quantile(x, 0.3),
+         "of rows": lambda x: np.max(x[:, None] * np.ones(2)), "first": lambda x: x[0], "last": lambda x: x[-1],
+         "softmax": lambda x: np.sum(mg.special.softmax(x)), "logsumexp": mg.special.logsumexp,
+         "interp": lambda x: np.interp(0.5, x, x), "largest of order": lambda x: x[np.argsort(x)[-1]],
+         "least": lambda x: np.linalg.norm(x, -np.inf)}
+NEVER = {"sum": np.sum, "prod": np.prod, "mean": np.mean, "var": np.var, "any": np.any, "count": np.count_nonzero,
+         "norm": np.linalg.norm, "largest": lambda x: np.linalg.norm(x, np.inf), "logaddexp": np.logaddexp.reduce,
+         "initial": lambda x: np.max(x, initial=-9.0),
+         "of columns": lambda x: np.linalg.norm(x[:, None] * np.ones(2), 1)}
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value", "ignore:Degrees of freedom")
+@pytest.mark.parametrize("use", [lambda y, x: y * 1.0, lambda y, x: np.sum(x)], ids=["read", "unread"])
+@pytest.mark.parametrize("name", RAISE | NEVER)
+def test_reductions_of_no_rows_raise_where_the_loop_does(name, use):
+    reduction = (RAISE | NEVER)[name]
+
+    def f(x):
+        return use(reduction(x), x)
+
+    examples = [np.array([1.0, 2.0]), np.ones(0), np.array([3.0])]
+    batch = mg.batch(examples, mg.f64[node])
+    for g in (mg.vmap(f), mg.vmap(mg.grad(f)), mg.microbatch(mg.vmap(f), 2)):
+        for run in (g, mg.compile(g, backend="numpy"), mg.compile(g, backend="native")):
+            if name in RAISE:
+                with pytest.raises((ValueError, IndexError)):
+                    run(batch)
+            else:
+                run(batch)
+    if name in RAISE:
+        with pytest.raises((ValueError, IndexError)):
+            f(examples[1])
+    else:
+        np.testing.assert_array_equal(mg.vmap(f)(batch), [f(x) for x in examples])
+
+
 @pytest.mark.parametrize("backend", ["numpy", "native"])
 def test_a_key_per_example(backend):
     """Each example draws what it draws alone, whatever the batch."""

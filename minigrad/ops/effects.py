@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import interpreters
 from ..graph import CALLS, Graph, Node, reachable
+from .chunk_loops import fused_chunk_loops
 from .constants import proj
 from .control import barrier
 from .subgraph import has_effects, orders_of, with_graphs
@@ -40,4 +41,9 @@ def order_effects(graph: Graph) -> Graph:
     return graph.replace(outputs=tuple(new[n] for n in graph.outputs))
 
 
-CALLS["order_effects"] = order_effects
+def _pass_by_pass(graph: Graph) -> Graph:
+    """Return a graph to evaluate, whose effects come in the order in which its program has them."""
+    return order_effects(fused_chunk_loops(graph)) if has_effects(graph) else graph
+
+
+CALLS["order_effects"] = _pass_by_pass

@@ -181,7 +181,8 @@ def unrolled(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], n
                 s: _example(i, a, k) for s, i, a in operands if a is not None})
             copies = with_own_sizes(copies, defined)
             totals = copies if not k else [t + c for t, c in zip(totals, copies, strict=True)]
-        means = tuple(t / full(n, t.shape, t.dtype) for t in totals)
+        count = out_tree(graph).num_leaves  # without results, a zero waits for checks and effects
+        means = (*(t / full(n, t.shape, t.dtype) for t in totals[:count]), *totals[count:])
     return graph.replace(inputs=tuple(inputs), outputs=means)
 
 

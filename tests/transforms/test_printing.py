@@ -297,6 +297,37 @@ def test_copies_of_a_graph_print_as_its_calls(run, capsys):
         assert capsys.readouterr().out.splitlines() == ["w 2.0", "plain"] * 2
 
 
+@pytest.mark.parametrize("run", [lambda f: f, mg.compile], ids=["eager", "compiled"])
+def test_copies_without_a_result_print_and_check(run, capsys):
+    def shown(w, i):
+        mg.print("{:.1f}", w[i])
+        return ()
+
+    f = run(mg.unroll(shown, 2, in_axes=(None, 0)))
+    assert f(X, np.array([1, 0])) == ()
+    assert capsys.readouterr().out.splitlines() == ["1.0", "0.5"]
+    with pytest.raises(IndexError, match="index 9 is out of range"):
+        f(X, np.array([1, 9]))
+
+
+@pytest.mark.parametrize("run", [lambda f: f, lambda f: mg.compile(f, backend="numpy"),
+                                 lambda f: mg.compile(f, backend="native")], ids=["eager", "numpy", "native"])
+@pytest.mark.parametrize("transform", [mg.grad, mg.value_and_grad], ids=["gradient", "both"])
+def test_rules_of_a_microbatch_print_pass_by_pass(transform, run, capsys):
+    def rule(g, out, x):
+        mg.print("back {:.0f}", x)
+        return (2 * x * g,)
+
+    square = mg.custom_vjp(rule)(np.square)
+
+    def f(w, x):
+        mg.print("there {:.0f}", x)
+        return square(w * x)
+
+    run(transform(mg.microbatch(mg.mean_loss(f, in_axes=(None, 0)), 2)))(1.0, np.arange(1.0, 4.0))
+    assert capsys.readouterr().out.splitlines() == ["there 1", "there 2", "back 1", "back 2", "there 3", "back 3"]
+
+
 def made(name, rule):
     """Return the sine with a derivative rule that prints, by `rule`, mg.custom_vjp or mg.custom_jvp."""
     def derivative(g, out, x):

@@ -150,8 +150,9 @@ def _unraveled(flat: Node, mask: Node) -> list[Node]:
     out: list[Node] = []
     for n in mask.shape[:0:-1]:
         width = broadcast_along(size_scalar(n, _INT), flat.shape, (0,))
-        out.append(ew.mod(flat, width))
-        flat = ew.floor_divide(flat, width)
+        rows = ew.floor_divide(flat, width)
+        out.append(flat - rows * width)
+        flat = rows
     return [flat, *reversed(out)]
 
 

@@ -28,6 +28,7 @@ from ..codegen.vector_math.lanes import Lanes, maximum, select
 DEPTH = 1024  # bytes of the terms of one chain: the right operand's stay in the cache while rows of the left pass
 WIDE = 2  # vectors of columns that are copied at a time; more of them where there are fewer terms
 HIGH = 12  # rows of the highest tiles
+_FEW_ROWS, _FEW_COPIED = 128, 64  # rows of a piece, at least, if its columns can be cut; of a transposed operand
 _UNIT = 4  # rows of pieces are multiples of it: lower tiles are slower
 _TRANSPOSED = 3  # the cost of an element of a transposed result, over that of a vector's multiplications
 _SMALL = 1 << 10  # multiplications that take less time than a call of BLAS
@@ -35,7 +36,7 @@ _SMALL = 1 << 10  # multiplications that take less time than a call of BLAS
 # those whose left operand is transposed. Of float64: twice as many.
 _LARGE, _LARGE_TURNED = 1 << 27, 1 << 24
 _PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
-_FEW = 4  # pieces, at least, of a product that is large enough: for BLAS in all, otherwise for each thread
+_FEW = 4  # pieces of a product that is large enough: at least so many for BLAS, otherwise for each thread
 _PIECES = 32  # pieces that suffice for any number of threads
 _BLAS_PIECE = 1 << 22  # multiplications of one piece for BLAS, at least
 _SIDE = 64  # rows and columns of pieces for BLAS are multiples of it
@@ -231,22 +232,20 @@ def _method(p: Product, stack: int, lanes: int, resources: Resources) -> int:
 def _blocks(p: Product, stack: int, lanes: int, threads: int) -> tuple[int, int]:
     """Return the rows and columns of one piece of parallel work.
 
-    Each piece copies its part of the right operand: of the left one, too, where that is transposed. Columns are cut
-    first, unless both are copied. Few rows take as long as memory does, so that their pieces are smaller.
+    Each piece copies its part of the right operand, for all its rows, and fetches its part of the left one from a
+    distant cache, for all its columns. So rows are cut first, and columns where too few rows would be left. Products of
+    few rows take as long as memory does, so that their pieces are smaller.
     """
-    blocks, piece = -(-p.m // TALL), _PIECE if p.m > 4 else _PIECE // 8
-    rows, cols = max(_share(p.m, blocks if blocks < 2 else -(-blocks // threads) * threads, _UNIT), 1), max(p.n, 1)
-    while threads > 1:
-        pieces, work = stack * -(-p.m // rows) * -(-p.n // cols), rows * cols * p.k
-        if pieces >= _FEW * threads or work < (2 if pieces < threads else 2 * _FEW) * piece:
-            break
-        if cols > WIDE * lanes and (p.a_row != 1 or cols >= rows):
-            cols = _share(cols, 2, WIDE * lanes)
-        elif rows > _UNIT:
-            rows = _share(rows, 2, _UNIT)
-        else:
-            break
-    return rows, cols
+    piece, blocks = _PIECE if p.m > 4 else _PIECE // 8, -(-p.m // TALL)
+    work, board = stack * p.m * p.n * p.k, WIDE * lanes
+    pieces = -(-min(_FEW * threads, work // piece) // max(stack, 1)) if threads > 1 else 1
+    if blocks > 1:
+        blocks = -(-blocks // threads) * threads
+    few = _FEW_COPIED if p.a_row == 1 else _FEW_ROWS
+    by_row = max(blocks, min(pieces, p.m // few), 1)
+    by_col = max(min(-(-pieces // by_row), -(-p.n // board)), 1)
+    by_row = max(min(-(-pieces // by_col), -(-p.m // _UNIT)), by_row)
+    return max(_share(p.m, by_row, _UNIT), 1), max(_share(p.n, by_col, board), 1)
 
 
 def _share(size: int, count: int, unit: int) -> int:

@@ -73,6 +73,16 @@ def test_each_thread_has_several_pieces_of_a_large_product():
         assert args[COLS] * args[COL_BLOCKS] >= n > args[COLS] * (args[COL_BLOCKS] - 1)
 
 
+def test_rows_are_cut_before_columns_unless_few_would_be_left():
+    for (m, k, n), turned, pieces in (((1024, 784, 512), False, (8, 1)), ((784, 1024, 512), True, (8, 1)),
+                                      ((128, 784, 512), False, (1, 8)), ((256, 784, 512), False, (2, 4)),
+                                      ((8, 4000, 512), False, (1, 8)), ((3000, 200, 20), False, (16, 1))):
+        x = transposed(contiguous(0, k, m)) if turned else contiguous(0, m, k)
+        views = x, contiguous(1, k, n), contiguous(2, m, n)
+        args = gemm_args("ij,jk->ik", *views, np.dtype("f4"), Resources(False, threads=2))
+        assert (args[ROW_BLOCKS], args[COL_BLOCKS]) == pieces
+
+
 def test_a_blas_with_threads_of_its_own_gets_products_whole():
     x, y, out = contiguous(0, 3, 1024, 1000), contiguous(1, 3, 1000, 1030), contiguous(2, 3, 1024, 1030)
     for whole, blocks in ((True, [1, 1, 1]), (False, [4, 4, 3])):

@@ -15,9 +15,10 @@ import argparse
 import json
 import os
 import time
+import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ DECADES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
 FROM_ONE = (1, 10, 100, 1_000, 10_000, 100_000)
 DEPARTURE = 1.5  # of the cost of a unit, over the line's, from which a reason is wanted
 SMALL = 0.1  # share of the fixed cost below which sizes count for the slope
+ENOUGH = 1.0  # seconds of cold calls: two at least, more while they take less
 PATIENCE = 20.0  # seconds of a call beyond which no larger size is measured
 
 node, edge = mg.axis("node"), mg.axis("edge")
@@ -75,6 +77,7 @@ def graphwise(p: Any, g: Any) -> Any:
     return (np.sum(mg.segment_sum(h[g.src], g.dst, g.x.shape[0]) @ p["v"]) - g.y) ** 2
 
 
+POINTS = np.linspace(-0.5, 0.5, 100)
 KINDS: tuple[Callable[[Any, Any], Any], ...] = (  # results are no larger than 1
     lambda last, old: np.tanh(last), np.minimum, np.maximum, np.multiply)
 
@@ -206,12 +209,26 @@ def packing(n: int) -> tuple[Calls, int]:
 
 def building(n: int) -> tuple[Calls, int]:
     """Return the calls that trace a function, that differentiate its graph, and that compile the gradient."""
-    x, f = np.linspace(-0.5, 0.5, 100), operations(n)
-    graph = mg.trace(f)(x)
-    calls: Calls = {"the trace": lambda: mg.trace(f)(x), "the gradient's graph": lambda: graph.value_and_grad("x")}
+    f = operations(n)
+    graph = mg.trace(f)(POINTS)
+    calls: Calls = {"the trace": lambda: mg.trace(f)(POINTS),
+                    "the gradient's graph": lambda: graph.value_and_grad("x")}
     if n <= 10_000:
-        calls["the NumPy program"] = lambda: mg.compile(mg.value_and_grad(f), backend="numpy")(x)
-    return calls, 0
+        calls["the NumPy program"] = lambda: mg.compile(mg.value_and_grad(f), backend="numpy")(POINTS)
+    return calls, n * bytes_of_an_operation()
+
+
+@cache
+def bytes_of_an_operation() -> int:
+    """Return the memory of an operation in the graph of a function and that of its gradient."""
+    n = 1_000
+    tracemalloc.start()
+    try:
+        graph = mg.trace(operations(n))(POINTS)
+        graph = graph.value_and_grad("x")
+        return tracemalloc.get_traced_memory()[0] // n
+    finally:
+        tracemalloc.stop()
 
 
 def curves() -> dict[str, Curve]:
@@ -299,13 +316,15 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def _cold(calls: Calls, counters: Counters) -> tuple[dict[str, list[float]], dict[str, dict[str, float]]]:
-    """Return the seconds of two calls of each contestant, and the counts of the second."""
+    """Return the seconds of a few calls of each contestant in turn, and the counts of the last."""
     times = {name: [_seconds(call)] for name, call in calls.items()}
+    slowest = max(first for (first,) in times.values())
     counts = {}
-    for name, call in calls.items():
-        start = time.perf_counter()
-        counts[name] = counters.of(call)
-        times[name].append(time.perf_counter() - start)
+    for _ in range(min(max(round(ENOUGH / slowest), 2), 9) - 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            counts[name] = counters.of(call)
+            times[name].append(time.perf_counter() - start)
     return times, counts
 
 

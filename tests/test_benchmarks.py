@@ -1,8 +1,10 @@
 """The benchmarks agree with each other, and the page of results says what the measured files say."""
 
+import cProfile
 import importlib
 import json
 import mmap
+import pstats
 import subprocess
 import sys
 import time
@@ -236,6 +238,19 @@ def test_programs_of_curves_agree_on_all_backends(name):
 def test_a_function_of_operations_has_as_many():
     graph = mg.trace(scale.operations(50))(np.ones(3))
     assert 50 <= len(graph.nodes) <= 52  # and the sum, and perhaps the argument
+
+
+def test_a_trace_and_a_gradient_call_as_many_functions_for_each_operation_of_any_graph():
+    def calls(f):
+        profile = cProfile.Profile()
+        profile.runcall(f)
+        return pstats.Stats(profile).total_calls
+
+    each = []
+    for n in (500, 5_000):
+        found, _ = scale.building(n)
+        each.append([calls(found[name]) / n for name in ("the trace", "the gradient's graph")])
+    np.testing.assert_allclose(*each, rtol=0.05)  # a quadratic step would take ten times as many
 
 
 def test_counters_count_the_page_faults_of_new_memory():

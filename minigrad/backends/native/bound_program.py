@@ -25,7 +25,7 @@ from .codegen.step_codegen import Request, StepCode, load_all
 from .codegen.strides import View
 from .kernels import gemm, packed_scan, scan, straight_scan
 from .kernels.faults import ERRORS
-from .kernels.gemm_plan import GENERATED, METHOD, gemm_args
+from .kernels.gemm_plan import gemm_args, shared_by_blas
 from .kernels.steps import STEPS
 from .packed_scan import NestedBodies, Nests
 from .plan.launch_plan import ARENA, FLAG, ArenaLayout, LaunchPlan
@@ -313,7 +313,7 @@ class BoundProgram:
         elif way == "product":
             x, y, out = [self._view(n) for n in (*node.inputs, node)]
             args = gemm_args(node.params["subscripts"], x, y, out, node.dtype, gemm.resources(self.team))
-            self.calls_blas |= args[METHOD] != GENERATED
+            self.calls_blas |= shared_by_blas(args)
             self._native(gemm.address(node.dtype), args)
         elif way == "python":
             self._flush()

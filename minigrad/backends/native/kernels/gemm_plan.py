@@ -38,6 +38,7 @@ _LARGE, _LARGE_TURNED = 1 << 27, 1 << 24
 _PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
 _FEW = 4  # pieces of a product that is large enough: at least so many for BLAS, otherwise for each thread
 _PIECES = 32  # pieces that suffice for any number of threads
+_ALONE = 1 << 13  # multiplications of a matrix with a vector for which OpenBLAS takes one thread
 _BLAS_PIECE = 1 << 22  # multiplications of one piece for BLAS, at least
 _SIDE = 64  # rows and columns of pieces for BLAS are multiples of it
 _ROWS = 8  # the same of products of a matrix and a vector: a few long rows have pieces, too
@@ -50,6 +51,12 @@ GENERATED, MATRIX, VECTOR = range(3)  # methods: tiles, BLAS's product of matric
  B_COL, C_LINE, C_STEP, FLIPPED, ROWS, COLS, GROUP, CHUNK, ROW_BLOCKS, COL_BLOCKS, GROUPS, TRANS_A, TRANS_B,
  LDA, LDB, LDC, AXES) = range(31)
 HEAD = 31  # then four for each batch axis: size, and strides of left, right and result
+
+
+def shared_by_blas(args: Sequence[int]) -> bool:
+    """Return whether BLAS may share a product among threads of its own, given the step's arguments."""
+    work = args[M] * args[N] * args[K]
+    return args[METHOD] == MATRIX or (args[METHOD] == VECTOR and work > _ALONE)
 
 
 def lanes(dtype: np.dtype) -> int:

@@ -29,6 +29,7 @@ from minigrad.backends.native.kernels.gemm_plan import (
     N,
     Resources,
     gemm_args,
+    shared_by_blas,
 )
 from minigrad.blas import NO_TRANSPOSE, TRANSPOSE
 
@@ -123,3 +124,12 @@ def test_a_few_long_rows_times_a_vector_have_pieces():
     assert [args[i] for i in (METHOD, ROW_BLOCKS, COL_BLOCKS)] == [VECTOR, 4, 1]
     short = plan(contiguous(0, 32, 1000), contiguous(1, 1000), y, "ij,j->i")
     assert short[ROW_BLOCKS] == 1, "too little work for pieces"
+
+
+def test_blas_has_one_thread_for_few_multiplications():
+    for rows, expected in ((16, False), (64, True)):
+        args = plan(contiguous(0, rows, 200), contiguous(1, 200, 1), contiguous(2, rows, 1))
+        assert args[METHOD] == VECTOR
+        assert shared_by_blas(args) == expected
+    x, y, out = contiguous(0, 1024, 1000), contiguous(1, 1000, 1030), contiguous(2, 1024, 1030)
+    assert shared_by_blas(plan(x, y, out))

@@ -30,6 +30,15 @@ class Program:
 
 PROGRAMS: dict[str, Program] = {}
 
+# Why a program stays far from its limit, which counts neither calls nor waiting.
+_CALL = "The rest is the call: Python flattens the arguments, looks the program up, and makes arrays for the results."
+_TURNS = "Each turn of the two scans waits for the turn before, and in it each operation for those that it reads."
+REASONS = {
+    "rosenbrock": _CALL, "logistic_small": _CALL, "garch": f"{_TURNS} {_CALL}", "predator_prey": f"{_TURNS} {_CALL}",
+    "kalman": _TURNS, "hidden_markov": _TURNS,
+    "factorization": "Each rating writes its rows of both gradients to memory, from which the sums by index read them.",
+    "negative_binomial": "SciPy computes gammaln and digamma on one thread."}
+
 
 def step(title: str, *args: Any, name: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Enter ``f(library)``, which returns the step; `args` are the data's maker and its own arguments."""

@@ -27,7 +27,8 @@ from .. import harness
 from ..peers.limits import Work
 from ..peers.table import disagreement
 from .libraries import LIBRARIES
-from .programs import PROGRAMS
+from .programs import PROGRAMS, REASONS
+from .steps import steps
 
 NAME = "typical.race"
 REFERENCE = "minigrad"
@@ -36,6 +37,7 @@ REST = 0.05
 RESTS = 5  # in each round
 CHILD = "import sys; from benchmarks.typical import race; race.child(*sys.argv[1:])"
 TOLERANCE = {"float32": 1e-3, "float64": 1e-9}  # of the largest number of each array
+FARTHEST = 6  # programs with a note on the reason
 MEAN = 2.0  # the goal for the geometric mean of the peers' times over ours
 
 
@@ -70,6 +72,8 @@ def child(program: str, library: str, results: str) -> None:
             return
         rested = np.median([_rested(call) for _ in range(RESTS)])
         answer = {"seconds": harness.take_turn(call, n), "rested": float(rested)}
+        if library == REFERENCE:
+            answer["steps"] = steps(step, args)
 
 
 def _rested(call: Any) -> float:
@@ -167,7 +171,8 @@ def measure(program: str, quick: bool) -> harness.Case:
     case = harness.Case.of(made.title, "ms", REFERENCE, {
         library: [turns[library]["seconds"] for turns in kept] for library in LIBRARIES if library in running}, missing)
     limit = _work(program, first).limit()
-    case.more = {"program": program, "limit": limit, "calm rounds": len(calm)}
+    own = min((turns[REFERENCE]["steps"] for turns in kept), key=lambda found: sum(step[1] for step in found or ()))
+    case.more = {"program": program, "limit": limit, "calm rounds": len(calm), "steps": own}
     for library, row in case.rows.items():
         rested = np.array([turns[library]["rested"] for turns in kept])
         row["rested"] = harness.spread(rested)
@@ -203,6 +208,22 @@ def goals(cases: list[harness.Case]) -> list[harness.Target]:
     return targets
 
 
+def reasons(cases: list[harness.Case]) -> dict[str, str]:
+    """Return notes on the programs farthest from their limits: their machine code, and why it takes as long."""
+    shares = {c.more["program"]: c.rows[REFERENCE]["of the limit"] for c in cases}
+    return {c.title: _reason(c) for c in sorted(cases, key=lambda c: shares[c.more["program"]])[:FARTHEST]}
+
+
+def _reason(case: harness.Case) -> str:
+    ours = case.rows[REFERENCE]
+    text = f"{100 * ours['of the limit']:.2g} % of the limit in {1e6 * ours['median']:.4g} µs."
+    if found := case.more.get("steps"):
+        operations, longest = max(found, key=lambda step: step[1])
+        text += (f" Machine code takes {1e6 * sum(seconds for _, seconds in found):.4g} µs, "
+                 f"its longest step {1e6 * longest:.4g} µs ({operations}).")
+    return " ".join(filter(None, [text, REASONS.get(case.more["program"])]))
+
+
 def line(case: harness.Case) -> str:
     """Return the case in one line."""
     ours = case.rows[REFERENCE]
@@ -226,7 +247,8 @@ def main() -> None:
         print(line(cases[program]), flush=True)
         if not options.quick:
             known = [cases[name] for name in PROGRAMS if name in cases]
-            path.write_text(harness.document(NAME, harness.Result(known, goals(known))), encoding="utf-8")
+            result = harness.Result(known, goals(known), reasons(known))
+            path.write_text(harness.document(NAME, result), encoding="utf-8")
     print(*goals(list(cases.values())), sep="\n")
 
 

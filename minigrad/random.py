@@ -363,7 +363,7 @@ def permutation(key: ArrayLike, x: int | ArrayLike) -> Any:
     >>> mg.random.permutation(mg.random.key(0), 5)
     array([4, 0, 3, 1, 2])
     """
-    if isinstance(x, Size) and differs(x.dim):
+    if isinstance(x, Size):
         x = Array(iota(size=x.dim))
     return _permuted(key, np.arange(x) if isinstance(x, (int, np.integer)) else x)
 

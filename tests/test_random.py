@@ -46,6 +46,19 @@ def test_float32_never_reaches_one():
     assert mg.random.uniform(KEY, (1_000_000,), np.float32).max() < 1
 
 
+def test_permutation_of_a_symbolic_size():
+    def shuffled(x):
+        return x[mg.random.permutation(KEY, x.shape[0])]
+
+    step = mg.compile(mg.vmap(lambda w, x: w * shuffled(x), in_axes=(0, None)))
+    whole = mg.compile(mg.grad(mg.batch_loss(lambda x: np.sum(shuffled(x) * x))), backend="numpy")
+    for n in (4, 7):
+        x = np.arange(1.0, n + 1)
+        order = mg.random.permutation(KEY, n)
+        np.testing.assert_array_equal(step(np.ones(2), x), [x[order]] * 2)
+        np.testing.assert_allclose(whole(x), x[order] + x[np.argsort(order)])
+
+
 def test_permutation():
     order = mg.random.permutation(KEY, 50)
     assert sorted(order.tolist()) == list(range(50))

@@ -24,6 +24,7 @@ from ..graph import Node
 from ..ops import elementwise as ew
 from ..ops import special as ops
 from ..ops.broadcast import broadcast_along
+from ..ops.reduce import greatest
 from ..tracebacks import boundary
 from ..traced_array import TABLE, Array, ArrayLike, as_array
 from .arguments import Axes, as_axes, broadcast_node, broadcast_shapes
@@ -165,7 +166,7 @@ def softplus(x: ArrayLike) -> Array:
 @accumulates
 def logsumexp(a: ArrayLike, axis: Axes = None, b: ArrayLike | None = None, keepdims: bool = False,
               return_sign: bool = False) -> Array | tuple[Array, Array]:
-    """Return the logarithm of the sum of exponentials, with factors `b`.
+    """Return the logarithm of the sum of exponentials, with factors `b`: -inf for a sum without terms.
 
     Equal infinities share the gradient.
     """
@@ -175,7 +176,7 @@ def logsumexp(a: ArrayLike, axis: Axes = None, b: ArrayLike | None = None, keepd
         x, b = broadcast_arrays(x, as_array(b).astype(x.dtype))
     seen = x if b is None else where(b == 0, -np.inf, x)
     axes = as_axes(axis, x.ndim, "special.logsumexp")
-    top = Array(ew.stop_gradient(seen.max(axis=axis)._node))
+    top = Array(ew.stop_gradient(greatest(seen._node, axes)))
     below = broadcast_along(top._node, x._node.shape, axes)
     if b is not None:
         x = where((b == 0) & (x - Array(below) > 700), -np.inf, x)  # an overflow times 0 would be nan

@@ -117,6 +117,13 @@ max_or_least = _extreme("max_or_least", MAX, of_nothing=True)
 min_or_largest = _extreme("min_or_largest", MIN, of_nothing=True)
 
 
+def greatest(x: Node, axes: Axes) -> Node:
+    """Return the maximum over axes; the least number of the dtype over axes that have no elements."""
+    sizes = [x.shape[a] for a in axes]
+    empty = any(s.rows for n in sizes if isinstance(n, Dim) for s in n.symbols) or 0 in sizes
+    return (max_or_least if empty else max_)(x, axes=axes)
+
+
 def _truth(name: str, by: Combiner) -> Primitive:
     return discrete(
         name, reduce_type(name, lambda d: np.dtype(bool)), lambda xp, x, *, axes: getattr(xp, name)(x, axis=axes),

@@ -26,7 +26,7 @@ from .broadcast import broadcast_along
 from .control import parts
 from .custom import custom
 from .elementwise import abs_, eq, exp, log, log1p, lt, over_or_zero, reciprocal_hypot, sign, square, tanh, where
-from .reduce import max_, sum_
+from .reduce import greatest, sum_
 
 _ROOT = math.sqrt(math.pi)
 
@@ -205,10 +205,10 @@ def log_of_sum(total: Node) -> Node:
 
 
 def softmax(x: Node, axes: tuple[int, ...]) -> Node:
-    """Return exponentials over their sum; the cotangent needs only the result."""
+    """Return exponentials over their sum, of nothing as well; the cotangent needs only the result."""
 
     def function(x: Node) -> Node:
-        e = exp(x - broadcast_along(max_(x, axes=axes), x.shape, axes))
+        e = exp(x - broadcast_along(greatest(x, axes), x.shape, axes))
         return e / broadcast_along(sum_(e, axes=axes), x.shape, axes)
 
     def rule(g: Node, out: Node, x: Node) -> Node:

@@ -97,6 +97,25 @@ def test_log_probabilities_of_zero_probability():
     np.testing.assert_allclose(mg.grad(special.logsumexp)(np.array([1000.0, 1000.0])), [0.5, 0.5])
 
 
+def test_exponentials_of_nothing():
+    """A sum without terms is 0, for one array and for an example without rows, as in SciPy 1.15, JAX and PyTorch."""
+    word = mg.axis("word")
+    lengths = (0, 2, 0, 1)
+    batch = mg.batch([np.arange(float(n)) for n in lengths], mg.f64[word])
+    attention = lambda x: special.softmax(x[:, None] * x[None], axis=1).sum()
+    for f, none, want in ((special.logsumexp, -np.inf, [-np.inf, np.log(1 + np.e), -np.inf, 0.0]),
+                          (lambda x: special.softmax(x).sum(), 0.0, [0.0, 1.0, 0.0, 1.0]),
+                          (lambda x: special.log_softmax(x).sum(), 0.0, [0, 1 - 2 * np.log(1 + np.e), 0, 0]),
+                          (attention, 0.0, [0.0, 2.0, 0.0, 1.0])):
+        assert f(np.zeros(0)) == none
+        assert mg.grad(f)(np.zeros(0)).shape == (0,)
+        mapped = mg.vmap(f)
+        for run in (mapped, *(mg.compile(mapped, backend=b) for b in ("numpy", "native"))):
+            np.testing.assert_allclose(run(batch), want, rtol=1e-12)
+    assert special.logsumexp(np.zeros((0, 3)), axis=0).tolist() == [-np.inf] * 3
+    assert special.softmax(np.zeros((2, 0, 0)), axis=-1).shape == (2, 0, 0)
+
+
 def test_gradients_make_few_passes_over_the_data():
     """Of the size of the data: no choice, and one division at most."""
     for f in (lambda x: special.logsumexp(x, axis=1).sum(), lambda x: (special.softmax(x, axis=1) ** 2).sum()):

@@ -15,10 +15,10 @@ from ..graph import full
 from ..ops.index import scatter_add
 from ..ops.strict_index import checked, place
 from ..sizes import Size, shown
-from ..symbolic import size_of
+from ..symbolic import Dim, size_of
 from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import number
-from .arguments import Axes, as_axes, as_axis, counted
+from .arguments import Axes, as_axes, as_axis, as_shape, counted
 from .dispatch import implements
 from .elementwise import where
 from .joining import concatenate
@@ -176,7 +176,10 @@ def setdiff1d(ar1: ArrayLike, ar2: ArrayLike, assume_unique: bool = False) -> Ar
 
 @implements(np.bincount)
 def bincount(x: ArrayLike, /, weights: ArrayLike | None = None, minlength: int | Size = 0) -> Array:
-    """Return the number of elements, or the sum of their weights, of each value from 0 to the largest."""
+    """Return the number of elements, or the sum of their weights, of each value from 0 to the largest.
+
+    With `minlength` the result has that length: the program checks that every value is below it.
+    """
     bins = as_array(x)
     if bins.ndim != 1 or bins.dtype.kind not in "iub":
         raise DtypeError(at_user_line(f"np.bincount of {bins._node.type}: needs one axis of integers"))
@@ -184,8 +187,12 @@ def bincount(x: ArrayLike, /, weights: ArrayLike | None = None, minlength: int |
     if each.shape != bins._node.shape:
         raise ShapeError(at_user_line(f"np.bincount of {bins._node.type} with weights {each.type}: needs a weight for "
                                       "each element"))
-    bins = bins.astype(int)
-    index, size = sized(bins._node, TABLE[np.maximum](bins.max(initial=-1) + 1, as_array(minlength)))
+    bins = bins.astype(int) + 0  # numbers, also where an index into an axis has them
+    index = bins._node
+    size: int | Dim
+    (size,) = as_shape(minlength)
+    if size == 0:
+        index, size = sized(index, bins.max(initial=-1) + 1)
     return Array(scatter_add(each, checked(place, index, size), shape=(size,)))
 
 

@@ -44,6 +44,37 @@ def test_counts_of_integers():
         mg.trace(np.bincount)(X)
 
 
+def test_counts_of_a_given_length():
+    """One length for all data: the counts of classes and the degrees of nodes line up with other arrays."""
+    labels, weights = np.array([[0, 1, 1], [3, 3, 2]]), np.arange(1.0, 5)
+    score = mg.vmap(lambda y, w: np.sum(np.bincount(y, minlength=4) * w), in_axes=(0, None))
+    for f in (score, mg.compile(score, backend="numpy"), mg.compile(score, backend="native")):
+        np.testing.assert_array_equal(f(labels, weights), [1 + 2 * 2, 2 * 4 + 3])
+    with pytest.raises(IndexError, match="3 is out of range for an axis of size 3"):
+        mg.compile(lambda y: np.bincount(y, minlength=3))(labels[1])
+
+
+def test_degrees_of_nodes():
+    node, edge = mg.axis("node"), mg.axis("edge")
+
+    @mg.example
+    class Net:
+        x: mg.f64[node]
+        dst: mg.index(node)[edge]
+
+    def degrees(g):
+        n = g.x.shape[0]
+        incoming = np.bincount(g.dst, minlength=n)
+        return np.sum(incoming * g.x) + np.sum(np.bincount(g.dst, g.x[g.dst], minlength=n) ** 2) + np.bincount(g.dst).shape[0]
+
+    nets = [Net([], []), Net([1.0, 2.0, 4.0], [0, 2, 2, 2]), Net([3.0], []), Net([5.0, 7.0], [1])]
+    want = [0, 1 + 3 * 4 + 1 + 12**2 + 3, 0, 7 + 7**2 + 2]
+    assert [degrees(g) for g in nets] == want
+    for how in (mg.vmap(degrees), *(mg.compile(mg.vmap(degrees), backend=b) for b in ("numpy", "native"))):
+        np.testing.assert_array_equal(how(mg.batch(nets)), want)
+        np.testing.assert_array_equal(how(mg.batch(nets[::-1])), want[::-1])
+
+
 def test_trimmed_zeros():
     trim = mg.compile(np.trim_zeros)
     for x in ([0.0, 0.0, 1.0, 0.0, 2.0, 0.0], [0.0, 0.0], [1.0], []):

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from ..graph import Graph, Node, TupleType, reachable
 from ..ops.einsum import einsum
-from ..primitive import placeholder
 from .factorize import elements
 from .scan_loop import Loop, rewrite_scans
 
@@ -58,9 +57,12 @@ def _move_before(loop: Loop) -> None:
     before = _last(loop, [n for n in nodes if n in ready])
     if not invariant and not before:
         return
-    new = {n: placeholder(n.types[0]) for n in (*invariant, *before)}
-    loop.shared.update((new[n], loop.outer(n)) for n in invariant)
-    loop.slices.update(zip((new[n] for n in before), loop.at_all_steps(before), strict=True))
+    new: dict[Node, Node] = {}
+    for role, nodes, values in ((loop.shared, invariant, map(loop.outer, invariant)),
+                                (loop.slices, before, loop.at_all_steps(before))):
+        for n, value in zip(nodes, values, strict=True):
+            own, operand, new[n] = loop.entry(n, value)
+            role[own] = operand
     loop.substitute(new)
     if invariant:
         loop.note(len(invariant), "shared value computed before it", "shared values computed before it")

@@ -12,7 +12,7 @@ from typing import Any
 from .. import interpreters
 from ..axes import PARALLEL, axis_rule
 from ..defined_sizes import symbols_of_node
-from ..graph import Graph, Node, TupleType, held_graphs, reachable
+from ..graph import ArrayType, Graph, Node, TupleType, held_graphs, reachable
 from ..ops.constants import full
 from ..ops.control import barrier, parts
 from ..ops.loops import scan
@@ -20,7 +20,7 @@ from ..ops.packed_scan import packed_scan
 from ..ops.packed_steps import inside, of_batch, of_steps
 from ..ops.results import waits_for_check
 from ..ops.subgraph import apply_graph, has_effects, signature, with_graphs
-from ..primitive import broadcast_leading, input_, placeholder
+from ..primitive import broadcast_leading, input_, move_axis, placeholder
 from ..symbolic import Dim, Symbol, symbols
 from ..tracing import made_by
 from .factorize import elements
@@ -124,6 +124,11 @@ class Loop:
         room = _WIDER * elements(*(i for i in way if i in self.slices))
         return all(not isinstance(i.type, TupleType) and not waits_for_check(i) and elements(i) <= room for i in way)
 
+    def entry(self, n: Node, outer: Node) -> tuple[Node, Node, Node]:
+        """Return an input of the step in place of a value, its operand, and the value, which `outer` is outside."""
+        own = placeholder(n.types[0])
+        return own, outer, own
+
     def repeated(self, n: Node) -> Node:
         """Return a value of shared operands, once for each step."""
         assert self.length is not None
@@ -176,6 +181,10 @@ class PackedLoop(Loop):
         """Return whether a value, or a result of a held graph, has the rows of the running examples."""
         return any(self.is_rows(size) for t in n.types for size in t.shape)
 
+    def row_axis(self, n: Node) -> int:
+        """Return the axis of a value's rows, which may follow the axis of a batch; 0 for a value without rows."""
+        return next((a for a, size in enumerate(n.shape) if self.is_rows(size)), 0)
+
     def is_rows(self, size: int | Dim) -> bool:
         """Return whether a size is one of the rows of the running examples."""
         return not symbols((size,)).isdisjoint(self.symbols)
@@ -214,6 +223,20 @@ class PackedLoop(Loop):
     def outer(self, n: Node) -> Node:
         (result,) = self._outside([n], self.shared, of_batch(self.node.params["packed"]))
         return result
+
+    # Operands and results of the loop have their rows in front; values of the step need not.
+
+    def entry(self, n: Node, outer: Node) -> tuple[Node, Node, Node]:
+        axis = self.row_axis(n)
+        own = placeholder(ArrayType((n.shape[axis], *n.shape[:axis], *n.shape[axis + 1:]), n.dtype) if axis
+                          else n.types[0])
+        return own, move_axis(outer, axis, 0), move_axis(own, 0, axis)
+
+    def rebuilt(self, carries: Iterable[int], stacked: Sequence[Node]) -> list[Node]:
+        axes = list(map(self.row_axis, stacked))
+        values = super().rebuilt(carries, [move_axis(n, a, 0) for n, a in zip(stacked, axes, strict=True)])
+        axes = [0] * (len(values) - len(axes)) + axes
+        return [move_axis(v, 0, a) for v, a in zip(values, axes, strict=True)]
 
     def repeated(self, n: Node) -> Node:
         (result,) = self.at_all_steps([n])

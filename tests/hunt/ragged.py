@@ -105,6 +105,13 @@ def gradients(case: RaggedCase, choices: Choices) -> None:
         backend = choices.pick(BACKENDS)
         have = quietly(mg.compile(f, backend=backend), c, batch)
         agree(have, result, f"compiled {about}, {backend}", rtol=1e-7)
+    several = np.array([0.7, 0.7, -0.3])
+    ensemble = mg.vmap(total, in_axes=(0, None))
+    alone = np.array([quietly(total, each_c, batch) for each_c in several])
+    if np.isfinite(alone).all():
+        backend = choices.pick(BACKENDS)
+        have = quietly(mg.compile(ensemble, backend=backend), several, batch)
+        agree(have, alone, f"compiled gradients by several parameters, {backend}", rtol=1e-7)
 
 
 def microbatches(case: RaggedCase, choices: Choices) -> None:

@@ -140,3 +140,40 @@ def test_values_of_each_example_are_fixed():
     assert loop.is_fixed(s)
     assert not loop.is_fixed(product)
     assert loop.outer(s * s).shape == (4, 2)
+
+
+def _recurrent(w, x):
+    return np.sum(mg.scan(lambda h, row: (np.tanh(h @ w + row), None), np.zeros(2), x)[0])
+
+
+def _slope(w, x):
+    """Return the gradient of `_recurrent`, by hand."""
+    states = [np.zeros(2)]
+    for row in x:
+        states.append(np.tanh(states[-1] @ w + row))
+    slope, back = np.zeros_like(w), np.ones(2)
+    for before, after in zip(states[-2::-1], states[:0:-1], strict=True):
+        inner = back * (1 - after**2)
+        slope, back = slope + np.outer(before, inner), w @ inner
+    return slope
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_packed_loops_of_several_weights_move_work_with_rows_behind_the_axis_of_the_weights(backend):
+    """An axis of weights stands in front of the rows of the examples that run."""
+    rng = np.random.default_rng(4)
+    rows = [rng.normal(size=(n, 2)) for n in (0, 3, 1, 0, 4)]
+    batch = mg.batch(rows, mg.f64[mg.axis("word"), 2])
+    weights = rng.normal(size=(3, 2, 2))
+    mean = mg.mean_loss(_recurrent, in_axes=(None, 0))
+
+    ensemble = mg.compile(mg.vmap(mg.grad(mean), in_axes=(0, None)), backend=backend)
+    want = [np.mean([_slope(w, x) for x in rows], axis=0) for w in weights]
+    np.testing.assert_allclose(ensemble(weights, batch), want, atol=1e-12)
+
+    second = mg.compile(mg.hessian(mean), backend=backend)(weights[0], batch)
+    for i, j in np.ndindex(2, 2):
+        step = np.zeros((2, 2))
+        step[i, j] = 1e-5
+        change = [(_slope(weights[0] + step, x) - _slope(weights[0] - step, x)) / 2e-5 for x in rows]
+        np.testing.assert_allclose(second[:, :, i, j], np.mean(change, axis=0), atol=1e-8)

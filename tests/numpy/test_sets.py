@@ -65,7 +65,8 @@ def test_degrees_of_nodes():
     def degrees(g):
         n = g.x.shape[0]
         incoming = np.bincount(g.dst, minlength=n)
-        return np.sum(incoming * g.x) + np.sum(np.bincount(g.dst, g.x[g.dst], minlength=n) ** 2) + np.bincount(g.dst).shape[0]
+        received = np.bincount(g.dst, g.x[g.dst], minlength=n)
+        return np.sum(incoming * g.x) + np.sum(received**2) + np.bincount(g.dst).shape[0]
 
     nets = [Net([], []), Net([1.0, 2.0, 4.0], [0, 2, 2, 2]), Net([3.0], []), Net([5.0, 7.0], [1])]
     want = [0, 1 + 3 * 4 + 1 + 12**2 + 3, 0, 7 + 7**2 + 2]

@@ -67,7 +67,7 @@ def elementwise(name: str, eval: Callable[..., object], kernel: str, *,
     reverse, forward = _derivatives(d or (lambda out, *xs, **params: [None] * len(xs)))
     return Primitive(
         name, type_rule, eval, vjp or reverse, jvp or forward, kind="elementwise", kernel=kernel, axes=POINTWISE,
-        flops=flops, linear=linear, params=params,
+        flops=flops, linear=linear, constant=d is None and vjp is None, params=params,
         samples=samples or (lambda: _default_samples(arity, domain, order)), **attributes)
 
 

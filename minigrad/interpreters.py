@@ -157,16 +157,15 @@ def rewrite(graph: Graph, rule: Callable[[Node, tuple[Any, ...]], Any]) -> Graph
     return graph if outputs == graph.outputs else graph.replace(outputs=outputs)
 
 
-def dependent(outputs: Sequence[Node], on: Sequence[Node]) -> list[Node]:
-    """Return the nodes between `on` (included) and `outputs`, in order."""
+def dependent(outputs: Sequence[Node], on: Sequence[Node], differentiable: bool = False) -> list[Node]:
+    """Return the nodes between `on` (included) and `outputs`, in order; only those that a derivative passes, or all."""
     if not on:
         return []
     known = set(on)
     order = []
     for node in reachable(outputs, min(n.serial for n in on)):
-        if node in known:
-            order.append(node)
-        elif any(i in known for i in node.inputs):
+        if node in known or (any(i in known for i in node.inputs) and not (
+                differentiable and (node.prim.constant or not node.type.floating))):
             known.add(node)
             order.append(node)
     return order
@@ -185,9 +184,8 @@ def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[
     One pass over the nodes between, in reverse order, with one dict from node to cotangent. A node of `wrt` without a
     cotangent gets zeros. `arriving` records the cotangent of each array in between.
     """
-    order = [n for n in dependent(outputs, wrt) if n.type.floating]
-    active = set(order)
-    targets = set(wrt)
+    order = [n for n in dependent(outputs, wrt, differentiable=True) if n.type.floating]
+    active, targets = set(order), set(wrt)
     flowing: dict[Node, Any] = {}
 
     def flow(node: Node, g: Node | Sequence[Node | None] | None) -> None:

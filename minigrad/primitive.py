@@ -172,6 +172,8 @@ class Primitive:
         The axis rule: the relation of the result's axes to those of the operands (see `axes`).
     linear : {"", "jointly", "separately", "first"}
         Linear in all operands at once (``add``), in each while the others stay (``mul``), or in the first (``div``).
+    constant : bool
+        The derivatives are zero everywhere, as those of ``sign`` and ``stop_gradient``.
     picks : slice
         The operands whose elements the result's elements are, such as the first one of `gather`. Views have those of
         their operand, and so have operations that only move elements by their axis rule (`ops.checks.picked`).
@@ -232,6 +234,7 @@ class Primitive:
     batch: Callable[..., Node | tuple[Node, ...]] | Unsupported | None = None
     axes: Declared | None = None
     linear: Literal["", "jointly", "separately", "first"] = ""
+    constant: bool = False
     picks: slice = field(default_factory=lambda: slice(0))
     flops: Flops | None = None
     defines: str = ""

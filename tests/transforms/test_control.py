@@ -1,6 +1,7 @@
 """Branches and loops against the Python they stand for."""
 
 import math
+from functools import partial
 
 import numpy as np
 import optree
@@ -123,6 +124,30 @@ def test_forward_mode_goes_through_while():
     close(mg.jvp(lambda x: grow(x)[0], (1.5,), (1.0,)), (1.5**6, 6 * 1.5**5))
     slope = mg.vmap(lambda x: mg.jvp(lambda x: grow(x)[0], (x,), (1.0,))[1])
     close(slope(np.array([1.5, 11.0])), np.array([6 * 1.5**5, 1]))
+
+
+def test_reverse_mode_needs_no_rule_of_while_behind_stop_gradient():
+    """Newton's method, and a count of halvings, of values that are constants of the derivative."""
+    def root(a):
+        fixed = mg.stop_gradient(a)
+        r = mg.while_loop(lambda r: np.abs(r * r - fixed) > 1e-12 * fixed, lambda r: (r + fixed / r) / 2, fixed)
+        return (r + a / r) / 2  # one step more, for the derivative
+
+    def halvings(w, x):
+        total = np.sum(w * x)
+        start = mg.stop_gradient(total), 0.0
+        _, count = mg.while_loop(lambda c: c[0] > 1.0, lambda c: (c[0] / 2, c[1] + 1), start)
+        return total * count
+
+    a, rows = np.array([2.0, 9.0, 1e6]), [np.array([3.0, 4.0]), np.zeros(0), np.array([20.0])]
+    slopes = mg.vmap(mg.grad(root))
+    counts = mg.per_example_grad(halvings, in_axes=(None, 0))
+    batch = mg.batch(rows, mg.f64[mg.axis("item")])
+    for run in (lambda f: f, *(partial(mg.compile, backend=b) for b in ("numpy", "native"))):
+        np.testing.assert_allclose(run(slopes)(a), 0.5 / np.sqrt(a), rtol=1e-9)
+        np.testing.assert_allclose(run(counts)(np.array(1.0), batch), [7 * 3, 0, 20 * 5])
+    doubled = mg.grad(lambda w: w * mg.while_loop(lambda k: k < 5, lambda k: k * 2, np.floor(w)))
+    np.testing.assert_allclose(doubled(2.3), 8.0)
 
 
 def test_reverse_mode_through_while_error_suggests_scan():

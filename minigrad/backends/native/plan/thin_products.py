@@ -1,56 +1,95 @@
-"""Products of a vector with a matrix of few columns, as products and sums row by row.
+"""Products with few multiplications per row, as products and sums row by row.
 
-``x @ w`` and ``v @ x`` then join the kernels of the statements around them, and a loss of many rows with its gradient
-reads the matrix once, one block of rows after the other, where two calls of BLAS would read it from memory twice.
+``x @ w`` and ``x.T @ v`` then join the kernels of the statements around them. A loss of many rows with its gradient
+reads the matrix once, one block of rows after the other, where two products would read it from memory twice. The step
+of general products takes longer to compile than all else in a small network, which can do without it.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from ....graph import Graph, Node
 from ....interpreters import rewrite
 from ....ops.broadcast import broadcast_along
 from ....ops.einsum import einsum, parse, split_subscripts
-from ....ops.elementwise import mul
+from ....ops.elementwise import mul, stop_gradient
 from ....ops.reduce import sum_
+from ....ops.shape import transpose
 from ....passes.fuse import Roles
 from ....passes.lower_einsum import canonical
+from ....symbolic import Dim
 from ..codegen.strides import access
 
-FEW = 128  # columns
-MANY = 2  # rows for each column
+FEW = 128  # multiplications per row, with those of unused lanes
 
 
 def thin_products(graph: Graph) -> Graph:
-    """Return an equal graph without products of a vector with a matrix of many rows and few columns."""
+    """Return an equal graph without products of few multiplications per row."""
     if not any(n.prim is einsum for n in graph.nodes):
         return graph
     roles = Roles.of(graph)
 
     def rule(node: Node, inputs: tuple[Node, ...]) -> Node | None:
-        matrix = _matrix(node)
-        if matrix is None or not _thin(node.inputs[matrix], roles):
-            return None
-        x, v = inputs[matrix], inputs[1 - matrix]
-        by_row = matrix == 1
-        return sum_(mul(x, broadcast_along(v, x.shape, (int(by_row),))), axes=(int(not by_row),))
+        order = _order(node)
+        return None if order is None else _summed(node, inputs, order, roles)
 
     return rewrite(graph, rule)
 
 
-def _matrix(node: Node) -> int | None:
-    """Return the position of the matrix in a product with a vector, ``x @ w`` or ``v @ x``; None for others."""
+def _order(node: Node) -> str | None:
+    """Return the subscripts of a thin product, those of the rows first; None for other nodes."""
     if node.prim is not einsum or node.dtype.name not in ("float32", "float64") or not canonical(
             node.params["subscripts"]):
         return None
     terms, out = parse(node.params["subscripts"])
-    batch, left, right, _ = split_subscripts(*terms, out)
-    return None if batch or bool(left) == bool(right) else 0 if left else 1
+    batch, left, right, inner = split_subscripts(*terms, out)
+    sizes = _sizes(node)
+    for order in (left + inner + right, inner + left + right):
+        few = [n for c in order[1:] if isinstance(n := sizes[c], int)]
+        if not batch and order[0] not in right and 0 < len(few) == len(order) - 1 and _work(few, node.dtype) <= FEW:
+            return order
+    return None
 
 
-def _thin(x: Node, roles: Roles) -> bool:
-    """Return whether a matrix has many rows of few columns that lie side by side."""
-    rows, columns = x.shape
-    if not isinstance(columns, int) or columns > FEW or (isinstance(rows, int) and rows < MANY * columns):
-        return False
-    layout = access(x, roles)
-    return columns == 1 or (not layout.repeated[1] and layout.linked[1])
+def _sizes(node: Node) -> dict[str, int | Dim]:
+    """Return the size of each subscript of a product."""
+    terms, _ = parse(node.params["subscripts"])
+    return dict(zip("".join(terms), [n for x in node.inputs for n in x.shape], strict=True))
+
+
+def _work(sizes: Sequence[int], dtype: np.dtype) -> float:
+    """Return the multiplications of a row, in whole vectors along the last axis that has several elements."""
+    *others, last = [n for n in sizes if n != 1] or [1]
+    lanes = 64 // dtype.itemsize
+    return math.prod(others) * -(-last // lanes) * lanes or math.inf  # products of nothing are no loops
+
+
+def _summed(node: Node, inputs: Sequence[Node], order: str, roles: Roles) -> Node | None:
+    """Return a thin product as a sum; None if vectors would gather the elements of a matrix row by row."""
+    terms, out = parse(node.params["subscripts"])
+    sizes = _sizes(node)
+    last = next((c for c in reversed(order[1:]) if sizes[c] != 1), "none")
+    factors = []
+    for old, x, term in zip(node.inputs, inputs, terms, strict=True):
+        if len(term) == 2 and last in term and not access(old, roles).linked[term.index(last)]:
+            if order[0] in term:
+                return None
+            x = stop_gradient(x)  # a contiguous copy of few numbers
+        factors.append(_spread(x, term, order, sizes))
+    (inner,) = set(order).difference(out)
+    return sum_(mul(*factors), axes=(order.index(inner),))
+
+
+def _spread(x: Node, term: str, order: str, sizes: Mapping[str, int | Dim]) -> Node:
+    """Return an operand with the axes of `order`: its own, transposed, and others along which it repeats."""
+    perm = tuple([term.index(c) for c in order if c in term])
+    if x.prim is transpose:
+        x, perm = x.inputs[0], tuple([x.params["perm"][a] for a in perm])
+    if perm != tuple(range(x.ndim)):
+        x = transpose(x, perm=perm)
+    shape, added = tuple([sizes[c] for c in order]), tuple([a for a, c in enumerate(order) if c not in term])
+    return broadcast_along(x, shape, added)

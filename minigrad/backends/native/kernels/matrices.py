@@ -27,7 +27,7 @@ from .register_matrices import LARGEST as LARGEST_ROWS
 from .register_matrices import ON_ROWS, rows_of
 
 LARGEST = 32  # rows; LAPACK, which works on blocks, is faster from there on
-_LANES = 64  # bytes of a vector, each lane of which has a matrix
+_LANES = 64  # bytes of a vector: each lane has a matrix
 _UNROLLED = 4  # rows of matrices whose loops are written for them alone
 _PIECE = 1 << 15  # operations in one piece of parallel work
 _ZERO = I64(0)

@@ -49,3 +49,23 @@ def test_empty_examples_are_named_by_number():
 def test_ids_must_fit_the_rows():
     with pytest.raises(ShapeError, match="do not fit the rows"):
         run("segment_cumsum", np.ones((5, 2)), IDS, reverse=False)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "?"])
+@pytest.mark.parametrize("longest", [1, 9, 300])
+def test_argsort_is_a_stable_sort_of_each_segment(dtype, longest):
+    rng = np.random.default_rng(0)
+    ids = np.repeat(np.arange(40) * 2, rng.integers(0, longest + 1, 40))
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        x = np.round(rng.normal(size=len(ids)) * 3).astype(kind)
+        x[::7], x[1::7], x[2::7], x[3::7] = np.nan, -0.0, np.inf, -np.inf
+        x[4::14] = -np.nan
+    else:
+        ends = (0, 2) if kind.kind == "b" else (np.iinfo(kind).min, np.iinfo(kind).max)
+        x = rng.integers(0, 2 if kind.kind == "b" else 5, len(ids)).astype(kind)
+        x[::7], x[1::7] = ends
+    places = run("segment_argsort", x, ids)
+    assert places.dtype == np.int64
+    for k in np.unique(ids):
+        np.testing.assert_array_equal(places[ids == k], np.argsort(x[ids == k], kind="stable"))

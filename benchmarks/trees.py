@@ -17,6 +17,7 @@ import numpy as np
 
 import minigrad as mg
 from examples import autobatch_trees as model
+from examples import trees as syntax
 
 from . import harness
 
@@ -70,6 +71,31 @@ def by_hand(p: Any, levels: list[Level], roots: np.ndarray, labels: np.ndarray) 
         hs.append(model.sigmoid(gates[:, width:2 * width]) * np.tanh(new))
     score = np.concatenate(hs)[roots] @ p["w"]
     return np.mean(np.logaddexp(0, score) - labels * score)
+
+
+def packed(trees: list[Any], labels: Any) -> Any:
+    """Return trees as a batch of nodes with their parents, the roots first."""
+    def nodes(tree: Any) -> Any:
+        kinds: list[int] = []
+        parents: list[int] = []
+
+        def add(tree: Any, above: int) -> None:
+            kinds.append(tree[0])
+            parents.append(above)
+            own = len(kinds) - 1
+            for child in tree[1]:
+                add(child, own)
+
+        add(tree, -1)
+        return kinds, parents
+
+    return mg.batch([syntax.Tree(*nodes(t), np.float32(label)) for t, label in zip(trees, labels, strict=True)])
+
+
+def by_tree_scan(batch: Any) -> Callable[[Any], Any]:
+    """Return value and gradient of the mean loss, whose one tree runs level by level."""
+    step = mg.compile(mg.value_and_grad(mg.mean_loss(syntax.loss, in_axes=(None, 0))))
+    return lambda p: step(p, batch)
 
 
 class Torch:
@@ -157,11 +183,12 @@ def run(quick: bool) -> harness.Result:
             lambda p: by_hand(p, levels, roots, y)))),
         "by hand, NumPy": timed("by hand, NumPy", lambda: mg.compile(mg.value_and_grad(
             lambda p: by_hand(p, levels, roots, y)), backend="numpy")),
+        "tree_scan": timed("tree_scan", lambda: by_tree_scan(packed(trees, labels))),
         "one by one": timed("one by one", each)}
     calls = {name: functools.partial(f, p) for name, f in functions.items()}
     value, gradient = functions["autobatch"](p)
     singles = functions["one by one"](p)
-    found = {"by hand": functions["by hand, by height"](p), "one by one": (
+    found = {"by hand": functions["by hand, by height"](p), "tree_scan": functions["tree_scan"](p), "one by one": (
         np.mean([v for v, _ in singles]), {k: np.mean([g[k] for _, g in singles], axis=0) for k in p})}
     peers, absent = harness.gather({"PyTorch": lambda: Torch(p, trees, y)})
     for name, peer in peers.items():

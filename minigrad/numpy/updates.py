@@ -30,6 +30,7 @@ from .dispatch import any_traced, implements
 from .indexing import getitem
 from .joining import concatenate
 from .reductions import slice_along
+from .selections import coordinates
 
 R = TypeVar("R")  # the type of an updated array
 
@@ -167,11 +168,15 @@ def _where_mask(x: Array, mask: Array, v: Array, ufunc: np.ufunc | None, name: s
     lead, shape = mask._node.shape, x._node.shape
     if mask.ndim > x.ndim or lead != shape[:mask.ndim]:
         raise ShapeError(at_user_line(f"x.at[mask].{name}: the mask {mask._node.type} does not fit {x._node.type}"))
-    if v.ndim > x.ndim - mask.ndim:
-        raise ShapeError(at_user_line(
-            f"x.at[mask].{name} with a traced mask: how many elements it names depends on data, so the values must be "
-            f"one for all places, not {v._node.type}. Use np.where(mask, new, x), with new of the shape of x"))
     full_mask = broadcast_along(mask._node, shape, tuple(range(mask.ndim, x.ndim)))
+    if v.ndim > x.ndim - mask.ndim:  # a value for each element that the mask selects
+        places = coordinates(mask._node)
+        if v._node.shape[:1] != places[0]._node.shape:
+            raise ShapeError(at_user_line(
+                f"x.at[mask].{name} with a traced mask: how many elements it names depends on data, so the values must "
+                f"be one for all places, or those of y[mask], not {v._node.type}. Use np.where(mask, new, x), with new "
+                "of the shape of x"))
+        v = Array(full(1, shape, v.dtype)).at[places].set(v)
     wide = Array(broadcast_node(v._node, shape))
     new = wide if ufunc is None else TABLE[ufunc](x, wide)
     return Array(ew.where(full_mask, ew.cast_to(new._node, x.dtype), x._node))

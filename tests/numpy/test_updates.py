@@ -65,6 +65,19 @@ def test_traced_masks(name):
     check_call(lambda x, m, v: getattr(mnp.at(x)[m], name)(v), call(X, MASK[:, 0].copy(), rng.normal(size=3) + 2))
 
 
+@pytest.mark.parametrize("name", ["set", *IN_PLACE])
+def test_values_that_a_traced_mask_selects(name):
+    values = rng.uniform(0.5, 1.5, X.shape)
+    check_call(lambda x, m, v: getattr(mnp.at(x)[m], name)(v[m]), call(X, MASK, values))
+    check_call(lambda x, m, v: getattr(mnp.at(x)[m], name)(v[m]), call(X, MASK[:, 0].copy(), values))
+
+
+def test_a_traced_mask_sets_bools_and_integers():
+    for dtype in (bool, np.int32):
+        x, y = np.array([1, 0, 3, 0]).astype(dtype), np.array([0, 0, 2, 1]).astype(dtype)
+        assert_same(run_traced(lambda x, y: [x.at[x == 0].set(y[x == 0])], x, y)[0], np.where(x == 0, y, x))
+
+
 def test_apply_and_get():
     check_call(lambda x: mnp.at(x)[1:, [0, 2]].apply(np.exp), call(X))
     check_call(lambda x: mnp.at(x)[1:, [0, 2]].get(), call(X))

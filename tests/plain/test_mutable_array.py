@@ -44,6 +44,15 @@ def write_mask(x, y, r):
     x[x < 0] = 0.25
 
 
+def scale_selected(x, y, r):
+    x[x > 0] *= 1.5
+
+
+def write_selected(x, y, r):
+    below = x < y.mean()
+    x[below] = np.cumsum(x[below])
+
+
 def write_twice(x, y, r):
     x[[0, 0, -1]] = y.min()
 
@@ -60,8 +69,8 @@ def write_number(x, y, r):
     x[-1] = 1.5
 
 
-WRITES = [write_element, write_row, write_slice, add_to_all, scale_part, write_mask, write_twice, add_at, fill,
-          write_number]
+WRITES = [write_element, write_row, write_slice, add_to_all, scale_part, write_mask, scale_selected, write_selected,
+          write_twice, add_at, fill, write_number]
 
 
 def program(seed, x, c):

@@ -71,14 +71,14 @@ def text(node: ast.AST) -> str:
 
 
 def value(frame: FrameType, node: ast.AST) -> object:
-    """Return the value of a name, or of a name within a module; None for any other expression."""
+    """Return the value of a name, or of one within a module or a random generator; None for any other expression."""
     if isinstance(node, ast.Name):
         for names in (frame.f_locals, frame.f_globals, frame.f_builtins):
             if node.id in names:
                 return names[node.id]
     if isinstance(node, ast.Attribute):
         owner = value(frame, node.value)
-        if isinstance(owner, (ModuleType, type, np.ufunc)):
+        if isinstance(owner, (ModuleType, type, np.ufunc, np.random.Generator, np.random.RandomState)):
             return getattr(owner, node.attr, None)
     return None
 

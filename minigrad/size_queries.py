@@ -14,8 +14,9 @@ from .tracing import EXPLAIN
 # Functions of minigrad.numpy for any size.
 _SHAPED = ("ones", "zeros", "empty", "full", "eye", "identity", "tri", "arange",
            "tril_indices", "triu_indices")
+_LOOPS = "mg.scan(step, state, x) goes through the rows, and mg.fori_loop(0, n, step, state) counts them."
 _OTHERWISE = ("Arithmetic on x.shape[0], np.mean in place of a sum over a count, and functions along the axis such as "
-              "np.sum(x, axis=0) need no number.")
+              f"np.sum(x, axis=0) need no number. {_LOOPS}")
 _NUMBER = "Functions of NumPy take the size as it is, as in np.sqrt(n), np.maximum(n, 1) or x * n."
 
 
@@ -49,9 +50,11 @@ def _for_call(function: object) -> str:
     if function is builtins.len:
         return "x.shape[0] is the length, for arithmetic and for minigrad.numpy.ones and its like."
     if function is builtins.range:
-        return f"A loop over rows is a function along the axis. {_OTHERWISE}"
+        return f"{_LOOPS} Functions along the axis, such as np.sum(x, axis=0), need no loop."
     if function in (builtins.max, builtins.min, builtins.float, builtins.int) or getattr(math, name, 0) is function:
         return _NUMBER
+    if isinstance(getattr(function, "__self__", None), (np.random.RandomState, np.random.Generator)):
+        return "mg.random draws arrays of such a size when the program runs, as in mg.random.normal(key, (n,))."
     if function is not None and getattr(np, name, None) is function:
         return ("Arrays of such a size are those of minigrad.numpy: arange(n), ones(n), zeros(n), full(n, v), eye(n) "
                 "and tri(n).")

@@ -82,7 +82,7 @@ CASES = [
     (lambda: grad(lambda kind, w: np.sum(w))("relu", W), mg.GradError,
      [r"argument kind is 'relu', which is static", "argnums=1 is the first argument after it"]),
     (lambda: grad(lambda p: np.sum(p["w"]))({"w": W, "f": np.sum}), mg.GradError,
-     [r"argument p\['f'\] is <function sum .*, which is static", "Leave it out of argnums"]),
+     [r"argument p\['f'\] is <function sum .*, which is static", "Pass it beside the parameters"]),
     (lambda: grad(lambda w, it: np.sum(w))(W, iter([1])), mg.DtypeError, ["argument it is a ", "functools.partial"]),
     (lambda: grad(lambda p: np.sum(p["a"]))({"a": W, "b": {1.0}}), mg.DtypeError, [r"argument p\['b'\] is a set"]),
     # numbers that are not known yet

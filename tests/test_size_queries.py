@@ -17,6 +17,8 @@ class Chain:
 
 EXAMPLES = [Chain(np.array(x)) for x in ([0.0, 1.0, 2.0], [3.0], [], [1.0, -1.0])]
 
+KEY, RNG = mg.random.key(0), np.random.default_rng(0)
+
 
 def size(g):
     return g.x.shape[0]
@@ -57,8 +59,15 @@ CASES = {  # name: what is wrong, what the error says, what it proposes, and the
             lambda x: x / max(len(x), 1)),
     "if": (lambda g: g.x if size(g) > 1 else 2 * g.x, r"`size\(g\) > 1`.*np\.where\(np\.greater\(n, 1\), a, b\)",
            lambda g: np.where(np.greater(size(g), 1), g.x, 2 * g.x), lambda x: x if len(x) > 1 else 2 * x),
-    "range": (lambda g: sum(g.x for _ in range(size(g))), r"`range\(size\(g\)\)`.*along the axis",
-              lambda g: g.x * np.sum(g.x, axis=0), lambda x: x * x.sum())}
+    "range": (lambda g: sum(g.x for _ in range(size(g))), r"`range\(size\(g\)\)`.*mg\.fori_loop.*along the axis",
+              lambda g: g.x * np.sum(g.x, axis=0), lambda x: x * x.sum()),
+    "range of a loop": (lambda g: g.x * sum(g.x[i] for i in range(size(g))), r"mg\.fori_loop\(0, n, step, state\)",
+                        lambda g: g.x * mg.fori_loop(0, size(g), lambda i, total: total + g.x[i], 0.0),
+                        lambda x: x * x.sum()),
+    "rows": (lambda g: g.x * sum(row for row in g.x), r"mg\.scan\(step, state, x\)",
+             lambda g: g.x * mg.scan(lambda total, row: (total + row, None), 0.0, g.x)[0], lambda x: x * x.sum()),
+    "random": (lambda g: g.x * RNG.normal(size=size(g)), r"mg\.random\.normal\(key, \(n,\)\)",
+               lambda g: g.x * mg.random.normal(KEY, (size(g),)), lambda x: x * mg.random.normal(KEY, x.shape))}
 
 
 @pytest.mark.parametrize("name", CASES)

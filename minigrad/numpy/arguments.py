@@ -70,13 +70,16 @@ def broadcast_shapes(name: str, operands: Sequence[Node | ArrayType]) -> Shape:
                 types = " and ".join(str(x.type if isinstance(x, Node) else x) for x in operands)
                 raise ShapeError(at_user_line(
                     f"{name}: {types} do not broadcast: sizes differ ({size}, {n}) at axis -{back}."
-                    + (of_several_batches([size, n]) or _suggest(shapes))))
+                    + (of_several_axes([size, n]) or _suggest(shapes))))
         out.append(size)
     return tuple(reversed(out))
 
 
-def of_several_batches(sizes: Sequence[int | Dim]) -> str:
-    """Return the sentence of an error on sizes that look alike, as those of an axis in two batches do."""
+def of_several_axes(sizes: Sequence[int | Dim]) -> str:
+    """Return the sentence of an error on sizes of two selections, or of an axis in two batches."""
+    if all(isinstance(n, Dim) and str(n).startswith("kept_row") for n in sizes):
+        return (" Two masks select two axes: index all arrays by one selection, rows = mg.select(mask), or by "
+                "mg.select(a & b)")
     if len({*map(str, sizes)}) == len({*sizes}):
         return ""
     return (" Sizes of one name belong to different batches, whose examples may differ in length: make the arrays "

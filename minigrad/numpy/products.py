@@ -15,7 +15,7 @@ from ..ops.einsum import LETTERS, contract
 from ..symbolic import Dim
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import guard_equal, number
-from .arguments import Axes, as_axis, as_int, as_sequence, broadcast_shapes, of_several_batches, several
+from .arguments import Axes, as_axis, as_int, as_sequence, broadcast_shapes, of_several_axes, several
 from .data_types import same_dtype
 from .dispatch import implements
 from .indexing import diagonal
@@ -35,7 +35,7 @@ def _operands(name: str, *values: ArrayLike, dtype: DTypeLike | None = None) -> 
 
 def _mismatch(name: str, a: Node, b: Node, n: int | Dim, m: int | Dim) -> ShapeError:
     sizes = [t.shape for t in (a, b)]
-    hint = of_several_batches([n, m])
+    hint = of_several_axes([n, m])
     if a.ndim <= 2 and b.ndim == 2 and guard_equal(sizes[0][-1], sizes[1][1]):
         hint = " Did you mean w.T?" if a.ndim == 1 else " Did you mean b.T?"
     elif a.ndim == 2 and guard_equal(sizes[0][0], m):

@@ -10,7 +10,7 @@ import optree
 
 from ..errors import ShapeError, TraceError, at_user_line, format_structure
 from ..graph import ArrayType, Graph, Node, PyTree
-from ..numpy.arguments import checked_cast, of_several_batches
+from ..numpy.arguments import checked_cast, of_several_axes
 from ..numpy.creation import arange
 from ..ops import branches as branching
 from ..ops import loops
@@ -351,7 +351,7 @@ def _length(length: int | Size | None, stacks: Sequence[ArrayType]) -> int | Dim
         raise ShapeError(at_user_line("scan: give xs or a length"))
     if not all(guard_equal(n, sizes[0]) for n in sizes):
         raise ShapeError(at_user_line(
-            f"scan: lengths differ: {', '.join(map(str, sizes))}.{of_several_batches(sizes)}"))
+            f"scan: lengths differ: {', '.join(map(str, sizes))}.{of_several_axes(sizes)}"))
     return sizes[0]
 
 

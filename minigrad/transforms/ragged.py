@@ -33,15 +33,27 @@ from ..ragged.schema import BOOL, Schema, schema_of
 from ..sizes import shown
 from ..symbolic import Dim, Shape, Symbol
 from ..tracing import made_by, note_batch
+from .arguments_by_name import argument_axes
 from .batch_loss import of_batch
 from .common_axes import CommonAxes, with_common_axes
 from .graph_forms import leaf_axes, out_tree, place, prefix
-from .in_axes import Arguments, hint, mapped_axes
+from .in_axes import CHECKS, Arguments, hint, mapped_axes
 from .mean import copies_of, counted_losses, not_per_row
 from .microbatch import Parts, parts_of, resized
 from .partition import NONE, Cut, Facts
 from .trace import Call, Staged, function_name, parameter_names
 from .vmap import batch_of, of_one
+
+
+@CHECKS.append
+def _refuse_lists_of_examples(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree],
+                              in_axes: InAxes, name: str) -> None:
+    """Raise `BatchError` for a mapped list of examples, which have no axis in common."""
+    axes, by_keyword = argument_axes(in_axes, len(args), [*kwargs], lambda: parameter_names(f), name)
+    for x, axis in zip((*args, *kwargs.values()), (*axes, *by_keyword.values()), strict=True):
+        if axis is not None and isinstance(x, (list, tuple)) and x and (schema := schema_of(x[0])) is not None:
+            raise BatchError(at_user_line(f"{name}: a list of {len(x)} {schema.name} has no axis to map over"
+                                          f"{hint((*args, *kwargs.values()))}"))
 
 
 @dataclass(eq=False, repr=False)

@@ -88,8 +88,10 @@ def _refuse(tree: optree.PyTreeSpec, which: object, parameters: Sequence[str], l
         name = parameters[which] if isinstance(which, int) and 0 <= which < len(parameters) else which
         raise GradError(at_user_line(
             f"{label}: argument {name}{''.join(f'[{key!r}]' for key in path)} is {value!r}, which is static: only "
-            "floating arrays have derivatives. Leave it out of argnums"
-            + (": argnums=1 is the first argument after it." if which == 0 and not path else ".")))
+            "floating arrays have derivatives. " + (
+                "Pass it beside the parameters, as an argument of its own, or name a dataclass's field in "
+                "mg.register_dataclass(static=...)." if path else "Leave it out of argnums" + (
+                    ": argnums=1 is the first argument after it." if which == 0 else "."))))
 
 
 @CHECKS.append

@@ -318,7 +318,8 @@ def test_a_number_has_no_positions():
 
 
 def test_axes_of_different_masks_do_not_meet():
-    with pytest.raises(ShapeError, match=r"test_selections.py:\d+: np.multiply: f64\[kept_row\] and f64\[kept_row2\]"):
+    refusal = r"test_selections.py:\d+: np.multiply: f64\[kept_row\] and f64\[kept_row2\] .*one selection"
+    with pytest.raises(ShapeError, match=refusal):
         mg.grad(lambda x: np.sum(x[x > 0] * x[x < 0]))(np.ones(3))
 
 

@@ -30,6 +30,16 @@ def test_dense_and_ragged_together():
         mg.vmap(scaled, in_axes=(None, 0, 0))(W, batch, np.ones(3))
 
 
+def test_a_list_of_examples_is_no_batch():
+    examples = molecules(SIZES["empty middle"])
+    for f in (mg.vmap(loss, in_axes=(None, 0)), mg.grad(mg.mean_loss(loss, in_axes=(None, 0))),
+              mg.compile(mg.vmap(loss, in_axes={"g": 0}))):
+        with pytest.raises(mg.BatchError, match=r"test_vmap\.py:\d+: .*a list of \d+ Molecule .*mg\.batch"):
+            f(W, examples)
+    shared = mg.vmap(lambda graphs, s: s * sum(loss(W, g) for g in graphs), in_axes=(None, 0))
+    close(shared(examples, np.arange(2.0)), [0.0, sum(loss(W, g) for g in examples)])
+
+
 def test_dense_arguments_behind_a_batch():
     examples = molecules(SIZES["empty middle"])
     batch, columns = mg.batch(examples), np.arange(12.0).reshape(3, 4)

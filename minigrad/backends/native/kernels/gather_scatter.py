@@ -24,6 +24,7 @@ from llvmlite import ir
 from ....combiners import ADD, combiner_of
 from ....graph import Node
 from ....ops.accumulators import RUN, crowded, scattered
+from ....ops.index import gather_sum
 from ....ops.strict_index import Reading
 from ....primitive import Combiner
 from ....symbolic import Dim, size_of
@@ -49,19 +50,20 @@ _LANES = 8
 _INT = np.dtype(np.int64)
 
 
-def positions(r: Request, sizes: Sequence[int], strides: Sequence[int]) -> list[Step]:
-    """Return the steps that write the position of each tuple of indices into the request's room, as int64.
+def positions(r: Request, to: Place, first_index: int, sizes: Sequence[int], strides: Sequence[int]) -> list[Step]:
+    """Return the steps that write the position of each tuple of indices to a place, as int64.
 
     The flag becomes 1 if an index is out of range; the position is then that of index 0. `sizes` and `strides` are
-    those of the indexed axes.
+    those of the indexed axes, whose indices are the operands from `first_index` on.
     """
-    count, first = math.prod(r.xs[1].shape), True
+    count, first = math.prod(r.xs[first_index].shape), True
     readings: Iterable[Reading] = r.node.params.get("read") or itertools.repeat(None)
+    indices = list(zip(r.xs[1:], r.node.inputs[1:], readings, strict=False))[first_index - 1:]
     steps = []
-    for x, node, reading, size, stride in zip(r.xs[1:], r.node.inputs[1:], readings, sizes, strides, strict=False):
+    for (x, node, reading), size, stride in zip(indices, sizes, strides, strict=False):
         name, null = (reading[0], [n for n in reading[1:] if isinstance(n, int)]) if reading else (None, [])
         code = step_code(_position, node.dtype, name, bool(null))
-        steps += step(code, r.team, count, (count, 1), (_PIECE, 1), x, size, stride, r.room, r.flag, first, *null)
+        steps += step(code, r.team, count, (count, 1), (_PIECE, 1), x, size, stride, to, r.flag, first, *null)
         first = False
     return steps
 
@@ -84,7 +86,7 @@ def take(r: Request) -> list[Step]:
     """Return the steps that copy the element or row at single indices."""
     source, n = r.xs[0], len(r.xs) - 1
     row = View(source.base, source.offset, source.shape[n:], source.strides[n:])
-    return [*positions(r, source.shape[:n], source.strides[:n]), *(
+    return [*positions(r, r.room, 1, source.shape[:n], source.strides[:n]), *(
         copy(r.to, row, r.node.dtype.itemsize, r.team, r.room) if math.prod(source.shape[:n]) else ())]
 
 
@@ -94,12 +96,17 @@ def take(r: Request) -> list[Step]:
 def scatter(r: Request) -> list[Step]:
     """Return the steps that combine the rows sent to each position."""
     by, dtype, to, team = combiner_of(r.node), r.node.dtype, r.to, r.team
-    n, count = len(r.xs) - 1, math.prod(r.xs[1].shape)
+    gathered = r.node.prim is gather_sum  # each update is a row of the first operand, which the first index names
+    first, count = 1 + gathered, math.prod(r.xs[1].shape)
+    n = len(r.xs) - first
     rows, columns = math.prod(to.shape[:n]), math.prod(to.shape[n:])
-    steps = positions(r, to.shape[:n], [math.prod(to.shape[k + 1:n]) for k in range(n)])
+    steps = positions(r, r.room, first, to.shape[:n], [math.prod(to.shape[k + 1:n]) for k in range(n)])
     memory, sums = dtype, to[:2]
     places, tabled = count * POSITION, table_bytes(count)
-    table, runs, wide = (_behind(r.room, k) for k in (places, places + tabled, 2 * places + tabled))
+    table, runs, sources, wide = (_behind(r.room, k) for k in (
+        places, places + tabled, 2 * places + tabled, (2 + gathered) * places + tabled))
+    if gathered:
+        steps += positions(r, sources, 1, r.xs[0].shape[:1], (1,))
     if by is ADD and scattered(dtype) != dtype and crowded(count, rows):
         memory, sums = scattered(dtype), wide
     across = min(max(columns * dtype.itemsize // _COLUMNS, 1), team)
@@ -108,9 +115,12 @@ def scatter(r: Request) -> list[Step]:
     shift = shift_of(rows, pieces)
     if listed:
         steps += run_lists(r.room, count, rows, shift, table, runs, team)
-    code = step_code(_scatter_single if columns == 1 else _scatter_rows, by, dtype, memory, listed)
+    if columns == 1 and not gathered:
+        code = step_code(_scatter_single, by, dtype, memory, listed)
+    else:
+        code = step_code(_scatter_rows, by, dtype, memory, listed, gathered)
     steps += step(code, team, count * columns, (rows, columns), (1 << shift, -(-columns // across)),
-                  r.room, r.xs[0], sums, count, table, runs, shift, blocks_of(count))
+                  r.room, r.xs[0], sums, count, table, runs, shift, blocks_of(count), sources)
     if memory != dtype:
         steps += step(step_code(_rounding, dtype), team, rows * columns, (rows * columns, 1), (_PIECE, 1), sums, to)
     return steps
@@ -120,15 +130,18 @@ def _behind(place: Place, nbytes: int) -> Place:
     return place[0], place[1] + nbytes
 
 
-def room(updates: Node, index: Node) -> int | Dim:
+def room(node: Node) -> int | Dim:
     """Return the bytes that `scatter` needs beside operands and result.
 
     They hold positions, lists of runs, and sums in float64: where `crowded` asks for these, they are so few that they
-    take less than a byte per update.
+    take less than a byte per element of an update.
     """
-    sums = size_of(updates.shape) if scattered(updates.dtype) != updates.dtype else 0
+    updates, index, *_ = node.inputs
+    gathered = node.prim is gather_sum
     count = size_of(index.shape)
-    return 2 * count * POSITION + most_table_bytes(count) + sums
+    elements = count * size_of(updates.shape[1:]) if gathered else size_of(updates.shape)
+    sums = elements if scattered(updates.dtype) != updates.dtype else 0
+    return (2 + gathered) * count * POSITION + most_table_bytes(count) + sums
 
 
 def _rounding(dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
@@ -139,30 +152,36 @@ def _rounding(dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> Non
         code.store(ex.cast(code.b, x, wide, dtype), dtype, code.element(to, k, dtype.itemsize))
 
 
-def _scatter_rows(by: Combiner, dtype: np.dtype, memory: np.dtype, listed: bool, code: Emitter,
+def _scatter_rows(by: Combiner, dtype: np.dtype, memory: np.dtype, listed: bool, gathered: bool, code: Emitter,
                   ranges: Sequence[ir.Value]) -> None:
     b, item = code.b, dtype.itemsize
     updates, to = (code.address(HEAD + k) for k in (2, 4))
     nbytes, row_of = (code.e.mul(code.number(4), I64(t.itemsize)) for t in (dtype, memory))
     own, (_, _, left, right) = _Own(code, ranges, listed), ranges
+    sources = code.address(HEAD + 13)
+
+    def update(k: ir.Value) -> ir.Value:
+        """Return the address of an update."""
+        if gathered:
+            k = code.load(_INT, code.element(sources, k, POSITION))
+        return at(b, updates, b.mul(k, nbytes))
+
     with code.counting(own.low, own.high) as row:
         start = at(b, to, b.mul(row, row_of))
         for column, width in code.chunks(left, right, _row_widths(dtype)):
             code.store(ex.identity(by, memory, width), memory, code.element(start, column, memory.itemsize))
 
     def visit(begin: ir.Value, end: ir.Value, row: ir.Value) -> None:
-        source = at(b, updates, b.mul(begin, nbytes))
         target, length = at(b, to, b.mul(row, row_of)), b.sub(end, begin)
         for column, width in code.chunks(left, right, _row_widths(dtype)):
             address = code.element(target, column, memory.itemsize)
-            first_row = code.element(source, column, item)
 
-            def load(k: ir.Value, width: int = width, row: ir.Value = first_row) -> ir.Value:
-                return code.load(dtype, at(b, row, b.mul(k, nbytes)), width)
+            def load(k: ir.Value, width: int = width, column: ir.Value = column) -> ir.Value:
+                return code.load(dtype, code.element(update(b.add(begin, k)), column, item), width)
 
             _collect(by, dtype, memory, code, address, width, length, load)
 
-    own.each_run(updates, nbytes, visit)
+    own.each_run(update, nbytes, visit)
 
 
 class _Own:
@@ -196,9 +215,9 @@ class _Own:
             high = b.select(self.ordered, high, b.select(first, code.number(2), low))
         self.low, self.high = low, high
 
-    def each_run(self, updates: ir.Value, nbytes: ir.Value, visit: Callable[[ir.Value, ir.Value, ir.Value], None]
-                 ) -> None:
-        """Write ``visit(first, end, position)`` for each run; `nbytes` are those of a row of updates."""
+    def each_run(self, update: Callable[[ir.Value], ir.Value], nbytes: ir.Value,
+                 visit: Callable[[ir.Value, ir.Value, ir.Value], None]) -> None:
+        """Write ``visit(first, end, position)`` for each run; ``update(k)`` is the address of a row of `nbytes`."""
         code, b = self.code, self.code.b
         lines = least(code.e, code.e.add(code.e.lshr(nbytes, I64(6)), ONE), I64(_LINES))
         with code.repeated(lambda: b.icmp_signed("<", code.get(self.cursor), code.get(self.stop))):
@@ -208,7 +227,7 @@ class _Own:
                 with b.if_then(b.not_(self.ordered)):
                     later = self._run(least(b, b.add(now, I64(_AHEAD)), b.sub(code.get(self.stop), ONE)))
                     _fetch(code, code.element(self.targets, later, POSITION), I64(1))
-                    _fetch(code, at(b, updates, b.mul(later, nbytes)), lines)
+                    _fetch(code, update(later), lines)
             row = code.load(_INT, code.element(self.targets, begin, POSITION))
             end = self._run_end(begin, row)
             b.store(b.select(self.ordered, end, b.add(now, ONE)) if self.listed else end, self.cursor)
@@ -332,7 +351,7 @@ def _scatter_single(by: Combiner, dtype: np.dtype, memory: np.dtype, listed: boo
         store(total, address)
 
     if listed:
-        own.each_run(updates, I64(dtype.itemsize), visit)
+        own.each_run(lambda k: code.element(updates, k, dtype.itemsize), I64(dtype.itemsize), visit)
         return
     last, total = code.variable(at(b, to, b.mul(own.low, I64(item)))), code.variable(ex.identity(by, register, 1))
     with b.if_then(b.icmp_signed("<", code.get(own.cursor), code.get(own.stop))):

@@ -9,7 +9,7 @@ from ....graph import ArrayType, Node
 from ....ops.block_einsum import block_einsum
 from ....ops.checks import in_range
 from ....ops.determinants import det, slogdet
-from ....ops.index import gather, scatter_add
+from ....ops.index import gather, gather_sum, scatter_add
 from ....ops.linalg import cholesky, inv, solve, triangular_solve
 from ....ops.random import random_at, random_bits
 from ....ops.recurrence import recurrence, segment_recurrence, segment_shift
@@ -132,8 +132,8 @@ STEPS: dict[Primitive, Kind] = {
     pad: Kind(copies.pad, _moved, whole=False),
     gather: Kind(gather_scatter.take, _single, whole=False,
                  room=lambda node: size_of(node.inputs[1].shape) * gather_scatter.POSITION),
-    **dict.fromkeys((scatter_add, scatter_max, scatter_min), Kind(
-        gather_scatter.scatter, _sent, room=lambda node: gather_scatter.room(*node.inputs[:2]))),
+    **dict.fromkeys((scatter_add, scatter_max, scatter_min, gather_sum), Kind(
+        gather_scatter.scatter, _sent, room=gather_scatter.room)),
     **dict.fromkeys((cumsum, cummax, cummin, cumfmax, cumfmin, argmax, argmin), Kind(axis_kernels.along, _dtypes)),
     segment_ids: Kind(segments.ids, _counted()), flatnonzero: Kind(segments.kept, _dtypes),
     **dict.fromkeys((nonempty, checked_index, in_range), Kind(segments.checked, _counted())),

@@ -14,6 +14,7 @@ from ....ops.loops import scan
 from ....ops.packed_scan import packed_scan
 from ....passes.fuse import Roles
 from ....primitive import IN_ORDER
+from ....symbolic import size_of
 from ..codegen.kernel import rows, unable
 from ..codegen.strides import access
 from ..kernels.steps import needs_contiguous
@@ -33,7 +34,7 @@ def legalize(graph: Graph, own_outputs: bool = False) -> Graph:
     own_outputs : bool
         Whether an output may not be a view of the statement's memory either, since the caller gives the address.
     """
-    graph = _copies(thin_products(_gathered(graph)))
+    graph = _copies(thin_products(_single_gathered(graph)))
     roles = Roles.of(graph)
     taken: set[Node] = set()
     outputs = []
@@ -48,18 +49,15 @@ def legalize(graph: Graph, own_outputs: bool = False) -> Graph:
     return graph.replace(outputs=tuple(outputs))
 
 
-def _gathered(graph: Graph) -> Graph:
-    """Split a sum of gathered rows: all threads share the gather, which saves more than it costs."""
-    if not any(n.prim is gather_sum for n in graph.nodes):
-        return graph
-
+def _single_gathered(graph: Graph) -> Graph:
+    """Split sums of gathered rows of one element: gathers have vectors of them, and scatters of single elements."""
     def rule(node: Node, inputs: tuple[Node, ...]) -> Node | None:
-        if node.prim is not gather_sum:
+        if node.prim is not gather_sum or size_of(node.shape[1:]) != 1:
             return None
         x, source, to = inputs
         return scatter_add(gather(x, source), to, shape=node.shape)
 
-    return rewrite(graph, rule)
+    return rewrite(graph, rule) if any(n.prim is gather_sum for n in graph.nodes) else graph
 
 
 def _copies(graph: Graph) -> Graph:

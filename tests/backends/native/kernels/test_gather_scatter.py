@@ -12,7 +12,7 @@ from minigrad.graph import Graph, full
 from minigrad.symbolic import Dim
 from tests.passes.programs import input_, node
 
-from .checks import NUMBERS, any_view, random_array, same
+from .checks import NUMBERS, any_view, native, random_array, same
 
 
 @given(st.integers(0, 2**31), st.sampled_from(NUMBERS), st.sampled_from(["i1", "i4", "i8", "u1", "u8"]))
@@ -32,6 +32,51 @@ def test_scatters(seed, dtype, index_dtype):
     outputs = [node(name, u, *indices, shape=(*shape, *trailing))
                for name in ("scatter_add", "scatter_max", "scatter_min")]
     same([u, *indices], outputs, arrays)
+
+
+@given(st.integers(0, 2**31), st.sampled_from(NUMBERS), st.sampled_from(["i1", "i4", "u1"]))
+def test_sums_of_gathered_rows(seed, dtype, index_dtype):
+    rng = np.random.default_rng(seed)
+    rows, places, edges = rng.integers(1, 9, 3).tolist()
+    trailing = tuple(rng.integers(1, 45, rng.integers(0, 3)).tolist())
+    x, source, to = input_(rows, *trailing, dtype=dtype), *(input_(edges, dtype=index_dtype) for _ in range(2))
+    low = 0 if index_dtype[0] == "u" else -1
+    arrays = [rng.integers(0, 9, x.shape).astype(dtype),  # any order has the same sums
+              *(rng.integers(low * n, n, edges).astype(index_dtype) for n in (rows, places))]
+    if rng.random() < 0.5:
+        arrays[2] = np.sort(arrays[2] % places).astype(index_dtype)
+    sums = node("gather_sum", x, source, to, size=places)
+    program = same([x, source, to], [sums], arrays)
+    assert "step" in program.ways
+    want = np.zeros((places, *trailing), dtype)
+    np.add.at(want, arrays[2], arrays[0][arrays[1]])
+    np.testing.assert_array_equal(program(arrays, {})[0], want)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("places", [3, 400])
+def test_many_sums_of_gathered_rows_for_any_number_of_threads(places, dtype, ordered):
+    rng = np.random.default_rng(1)
+    x, source, to = rng.normal(size=(300, 80)).astype(dtype), rng.integers(0, 300, 9000), rng.integers(0, places, 9000)
+    to = np.sort(to) if ordered else to
+    found = native("gather_sum", [x, source, to], size=places)
+    want = np.zeros((places, 80))
+    np.add.at(want, to, x[source].astype("f8"))
+    tolerance = 1e-4 if dtype == "f4" else 1e-10
+    np.testing.assert_allclose(found, want, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("bad", [4, -5])
+@pytest.mark.parametrize("position", [1, 2])
+def test_both_indices_of_sums_of_gathered_rows_are_checked(position, bad):
+    x, source, to = input_(4, 2), input_(3, dtype="i8"), input_(3, dtype="i8")
+    program = backends.build(Graph((x, source, to), (node("gather_sum", x, source, to, size=4),)), "native")
+    arrays = [np.ones((4, 2)), np.array([0, 1, 3]), np.array([-1, 2, 3])]
+    np.testing.assert_array_equal(program(arrays, {})[0], [[0, 0], [0, 0], [1, 1], [2, 2]])
+    arrays[position] = np.array([0, bad, 1])
+    with pytest.raises(IndexError):
+        program(arrays, {})
 
 
 def test_scatter_of_views():

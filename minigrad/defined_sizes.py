@@ -74,4 +74,10 @@ def after_definitions(nodes: Sequence[Node]) -> Sequence[Node]:
     return order
 
 
-CALLS["in_order"] = after_definitions
+def _packed(graph: Graph, *batch: object) -> Graph | None:
+    """Return the batch of a graph that defines sizes, whose axes of such sizes are ragged; None for others."""
+    packed: Graph | None = CALLS["selections"](graph, *batch) if any(map(defines_sizes, graph.nodes)) else None
+    return packed
+
+
+CALLS.update(in_order=after_definitions, packed=_packed)

@@ -137,3 +137,18 @@ def linear(name: str, type: Callable[..., ArrayType | TupleType], eval: Callable
         return PRIMITIVES[name](*moved, *xs[n:], **params)
 
     return Primitive(name, type, eval, vjp, jvp, batch, linear="first" if operands else "jointly", **attributes)
+
+
+def is_linear(node: Node, varying: Sequence[bool]) -> bool:
+    """Return whether a node is linear in its `varying` operands while the others stay."""
+    declared = node.prim.linear
+    if declared == "separately":
+        return sum(varying) == 1
+    return all(varying) if declared == "jointly" else declared == "first" and varying[0] and not any(varying[1:])
+
+
+def require_float(name: str, *types: ArrayType) -> None:
+    """Raise `DtypeError` unless all of `types` are floating."""
+    for t in types:
+        if not t.floating:
+            raise DtypeError(at_user_line(f"{name}: expected floating operands, got {t}. Cast with x.astype(float)."))

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 import optree
@@ -35,6 +35,8 @@ PyTree: TypeAlias = Any
 InAxes: TypeAlias = "int | Sequence[InAxes] | Mapping[str, InAxes] | None"  # a pytree prefix of the arguments
 Params: TypeAlias = Mapping[str, Any]  # static parameters of a node
 Number: TypeAlias = bool | int | float
+K = TypeVar("K")
+V = TypeVar("V")
 
 _serial = itertools.count()
 _by_serial = operator.attrgetter("serial")
@@ -249,7 +251,27 @@ class Node(Immutable):
         return PRIMITIVES["neg"](self)
 
 
-PRIMITIVES: dict[str, Primitive] = {}  # filled by primitive.py
+class Table(dict[K, V]):
+    """A table that modules fill on import. An absent key and a look at the whole import the rest of them first."""
+
+    complete: ClassVar[Callable[[], object]] = staticmethod(int)  # does nothing; `minigrad` enters the import
+
+    def __missing__(self, key: K) -> V:
+        return dict(self.items())[key]
+
+
+def _of_all(name: str) -> Callable[..., object]:
+    def method(self: Table[K, V], *args: object) -> object:
+        Table.complete()
+        return getattr(dict, name)(self, *args)
+
+    return method
+
+
+for _name in ("__contains__", "__iter__", "__len__", "get", "items", "keys", "values"):
+    setattr(Table, _name, _of_all(_name))
+
+PRIMITIVES: Table[str, Primitive] = Table()  # filled by primitive.py
 
 
 def moment() -> int:
@@ -654,7 +676,6 @@ def has_effect(node: Node) -> bool:
 
 PRINTERS: dict[str, Callable[[Graph], str]] = {}  # filled by the backends
 # Filled by the modules above: the transforms and passes of graphs, the texts and drawings of them, and their calls.
-FORMS: dict[str, Callable[..., Graph]] = {}
-TEXTS: dict[str, Callable[..., str]] = {}
-CALLS: dict[str, Callable[..., Any]] = {"in_order": lambda nodes: nodes, "order_effects": lambda graph: graph,
-                                         "packed": lambda *batch: None}
+FORMS: Table[str, Callable[..., Graph]] = Table()
+TEXTS: Table[str, Callable[..., str]] = Table()
+CALLS: Table[str, Callable[..., Any]] = Table()

@@ -8,7 +8,7 @@ their results can be batched and differentiated again.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, NoReturn, Protocol, overload
@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, Protocol, overload
 import numpy as np
 
 from .axes import Declared, Placed
-from .errors import DtypeError, GraphError, ShapeError, Unsupported, at_user_line
+from .errors import GraphError, ShapeError, Unsupported, at_user_line
 from .graph import PRIMITIVES, ArrayType, Node, Number, Params, TupleType, constant_of, full
 from .symbolic import Dim, Shape
 
@@ -259,7 +259,7 @@ class Primitive:
     params: Params | Literal["annotated"] | None = "annotated"
 
     def __post_init__(self) -> None:
-        if self.name in PRIMITIVES:
+        if dict.__contains__(PRIMITIVES, self.name):
             raise GraphError(f"a primitive called {self.name!r} exists already")
         if self.batch is None and (self.axes is None or self.axes.placed is None):
             raise GraphError(f"{self.name}: a primitive needs a batch rule, or an axis rule that implies one")
@@ -302,33 +302,6 @@ def rule(node: Node, name: Literal["vjp", "jvp", "batch"]) -> Callable[..., obje
     return declared
 
 
-def key_of_any(params: Params) -> tuple[object, ...]:
-    """Return a key of static parameters of any kind: equal ones are of equal types, and zeros of equal signs."""
-    def one(value: object) -> object:
-        match value:
-            case dict():
-                return dict, *map(one, value.items())
-            case tuple() | list():
-                return type(value), *map(one, value)
-            case np.ndarray():
-                return value.shape, value.dtype, value.tobytes()
-            case float() | np.floating():
-                return type(value), repr(value)
-            case Hashable():
-                return type(value), value
-        return id(value)
-
-    return tuple([(name, one(value)) for name, value in params.items()])
-
-
-def is_linear(node: Node, varying: Sequence[bool]) -> bool:
-    """Return whether a node is linear in its `varying` operands while the others stay."""
-    declared = node.prim.linear
-    if declared == "separately":
-        return sum(varying) == 1
-    return all(varying) if declared == "jointly" else declared == "first" and varying[0] and not any(varying[1:])
-
-
 def on_host(x: object) -> np.ndarray:
     """Return an array of any namespace as NumPy's, copied from a GPU."""
     return adopt(x).get() if hasattr(x, "__cuda_array_interface__") else np.asarray(x)
@@ -353,13 +326,6 @@ def fail(name: str, why: str, *types: ArrayType, hint: str = "") -> ShapeError:
     """Return a type rule's error: the user's line, the operation, the types, and a hint."""
     operands = ", ".join(map(str, types))
     return ShapeError(at_user_line(f"{name}({operands}): {why}" + (f". {hint}" if hint else "")))
-
-
-def require_float(name: str, *types: ArrayType) -> None:
-    """Raise `DtypeError` unless all of `types` are floating."""
-    for t in types:
-        if not t.floating:
-            raise DtypeError(at_user_line(f"{name}: expected floating operands, got {t}. Cast with x.astype(float)."))
 
 
 def free(*args: object) -> float:

@@ -1,14 +1,34 @@
 """All modules that plug into the core: primitives, NumPy's functions, ragged batches, checks of traced functions.
 
-The core reaches them by the tables that they fill when they are imported: `PRIMITIVES`, `TABLE`, and the like.
+The core reaches them by the tables that they fill when they are imported: `PRIMITIVES`, `TABLE`, and the like. The
+first gradient of most programs needs few of them: the others are imported when a table lacks a key (`graph.Table`).
 """
 
 # ruff: noqa: F401
 from functools import partial
 from typing import Any
 
-from . import numpy, size_queries, text
-from .graph import CALLS, FORMS, TEXTS
+from . import size_queries, text
+from .graph import CALLS, FORMS, TEXTS, Table
+from .numpy import (
+    calculus,
+    convolution,
+    creation,
+    decompositions,
+    fft,
+    functional,
+    linear_equations,
+    norms,
+    polynomials,
+    refused,
+    searching,
+    sets,
+    sorting,
+    statistics,
+    updates,
+)
+from .numpy import linalg as linalg_functions
+from .numpy import special as special_functions
 from .ops import (
     block_einsum,
     branches,
@@ -46,9 +66,8 @@ from .ops import (
 )
 from .ragged import loops as ragged_loops
 from .ragged import matrices, trees
-from .transforms import arguments_by_name, graph_methods, host_random, ragged, static_arguments
+from .transforms import arguments_by_name, call, graph_methods, host_random, ragged, static_arguments
 from .transforms import effects as keepers
-from .transforms.trace import SHORTENERS
 
 
 def _draw(form: str, *args: object) -> Any:
@@ -58,6 +77,6 @@ def _draw(form: str, *args: object) -> Any:
 
 
 TEXTS.update(to_svg=partial(_draw, "graph_svg"), _repr_html_=partial(_draw, "graph_html"), show=partial(_draw, "show"))
-SHORTENERS.append(unrolled_loops.rolled)
 FORMS["with_values"] = partial(_draw, "with_values")
 CALLS["roles"] = partial(_draw, "roles")
+Table.complete = staticmethod(int)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 import numpy as np
 
 from .errors import IntegerRangeError, TraceError, at_user_line
-from .graph import Node, dtype_of, full
+from .graph import Node, Table, dtype_of, full
 from .immutable import Immutable
 from .ops.constants import constant, size_scalar
 from .sizes import Size, shown
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ArrayLike: TypeAlias = "Array | Size | ConstantLike | Sequence[ArrayLike]"
 R = TypeVar("R")
 
-TABLE: dict[Callable[..., object], Callable[..., Array]] = {}  # NumPy's function -> ours, maybe of several arrays
+TABLE: Table[Callable[..., object], Callable[..., Array]] = Table()  # NumPy's function -> ours, maybe of several arrays
 _LARGE = 1 << 16  # constants of more bytes are looked up by identity within a trace
 
 
@@ -48,6 +48,12 @@ class Hooks:
     python_number: Callable[[np.ufunc, Array, Sequence[Array]], Array]  # from a ufunc's result on Python's numbers
     ufunc: Callable[..., object]  # __array_ufunc__
     value: Callable[[Array, str], np.ndarray]  # that of an array without inputs, for the named method, or raises
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Callable[..., object]:
+            Table.complete()
+            return object.__getattribute__(self, name)
 
 
 hooks = Hooks()

@@ -1,5 +1,9 @@
 """Graphs as values: frozen nodes, constants and dtypes."""
 
+import pickle
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -52,3 +56,43 @@ def test_substitute_accepts_values_of_another_type():
     for t in (ArrayType((4, 5), np.dtype("f4")), x.type):
         (out,) = interpreters.substitute(graph.outputs, {x: placeholder(t)})
         assert [n.type for n in interpreters.reachable([out])] == [t, t, ArrayType(t.shape[1:], t.dtype)]
+
+
+# Programs that need modules which the import of minigrad leaves out, and their values.
+FRESH = {
+    "print('minigrad.registry' in sys.modules)": "False",
+    "mg.grad(lambda x: np.sum(x @ x))(np.ones(2)); print('minigrad.registry' in sys.modules)": "False",
+    "print(*mg.grad(lambda x: np.linalg.norm(x))(np.array([0.0, 4.0])))": "0.0 1.0",
+    "print(*mg.grad(lambda x: np.var(x))(np.array([1.0, 3.0])))": "-1.0 1.0",
+    "print(*mg.grad(lambda x: np.convolve(x, [2.0, 1.0]).sum())(np.ones(2)))": "3.0 3.0",
+    "print(*mg.grad(lambda x: x.at[0].set(0.0).sum())(np.ones(2)))": "0.0 1.0",
+    "import minigrad.numpy as mnp; print(mnp.linalg.det.__name__, mnp.pi, mnp.float32 is np.float32)":
+        f"det {np.pi} True",
+    "from minigrad.numpy import fft, linalg, special; print(*fft.rfft_parts(np.ones(2))[0], special is mg.special)":
+        "2.0 0.0 True",
+    "from minigrad.graph import PRIMITIVES; print('tree_scan' in PRIMITIVES)": "True",
+    "from minigrad.graph import PRIMITIVES; print('tree_scan' in list(PRIMITIVES))": "True",
+    "from minigrad.graph import PRIMITIVES; print(PRIMITIVES['tree_scan'])": "<primitive tree_scan>",
+    "print(mg.trace(lambda x: x * 2.0)(mg.f64[2]).vmap()(np.ones((1, 2))))": "[[2. 2.]]",
+    "print(mg.vmap(lambda x: np.nonzero(x)[0].sum())(np.array([[0, 1, 1]])))": "[3]",
+    "from minigrad.ragged.batch import batch\n"
+    "print(*mg.vmap(np.sum)(batch([np.ones(2), np.ones(3)], mg.f64[mg.axis('n')])))": "2.0 3.0",
+    "mg.primitive('tree_scan', lambda xp, x: x)": "a primitive called 'tree_scan' exists already",
+    "def f(x):\n for _ in range(200):\n  x = np.sin(x) * 2.0\n return x\n"
+    "mg.grad(f)(1.0); print('minigrad.ops.unrolled_loops' in sys.modules)": "True",
+}
+
+
+@pytest.mark.parametrize("program", FRESH)
+def test_a_fresh_process_imports_modules_on_first_use(program):
+    text = f"import sys\nimport numpy as np\nimport minigrad as mg\n{program}"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert (done.stdout or done.stderr.splitlines()[-1].partition(": ")[2]).strip() == FRESH[program], done.stderr
+
+
+def test_a_pickled_batch_is_a_batch_in_a_fresh_process():
+    data = pickle.dumps(mg.batch([np.ones(2), np.ones(3)], mg.f64[mg.axis("n")]))
+    text = ("import pickle, sys\nimport numpy as np\nbatch = pickle.loads(sys.stdin.buffer.read())\n"
+            "import minigrad as mg\nprint(mg.mean_loss(np.sum)(batch))")
+    done = subprocess.run([sys.executable, "-c", text], input=data, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == "2.5"

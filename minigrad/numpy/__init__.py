@@ -16,35 +16,7 @@ import sys
 import numpy as _numpy
 
 from ..traced_array import Array, hooks
-from . import (
-    calculus,
-    convolution,
-    creation,
-    data_types,
-    decompositions,
-    elementwise,
-    fft,
-    functional,
-    indexing,
-    joining,
-    linalg,
-    linear_equations,
-    manipulation,
-    norms,
-    polynomials,
-    products,
-    protocols,
-    python_numbers,
-    reductions,
-    refused,
-    searching,
-    selections,
-    sets,
-    sorting,
-    special,
-    statistics,
-    updates,
-)
+from . import elementwise, joining, products, protocols, python_numbers, reductions
 from .dispatch import NAMES
 from .dispatch import namespace as _namespace
 
@@ -53,4 +25,4 @@ r_, c_ = joining.Brackets(_numpy.r_, False), joining.Brackets(_numpy.c_, True)
 concat, permute_dims = NAMES["concatenate"], NAMES["transpose"]
 __array_api_version__ = "2024.12"
 __array_namespace_info__ = _numpy.__array_namespace_info__
-__getattr__, __dir__ = _namespace(NAMES, _numpy, "Array")
+__getattr__, __dir__ = _namespace(NAMES, _numpy, "Array", "fft", "linalg", "special")

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from ..errors import DtypeError, TraceError, at_user_line
+from ..graph import Table
 from ..ops.accumulators import accumulator
 from ..sizes import Size
 from ..tracebacks import for_user
@@ -23,9 +24,9 @@ from ..traced_array import TABLE, Array, ArrayLike, as_array
 
 F = TypeVar("F", bound=Callable[..., object])
 
-NAMES: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy
-LINALG: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy.linalg
-FFT: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy.fft
+NAMES: Table[str, Callable[..., Any]] = Table()  # the namespace minigrad.numpy
+LINALG: Table[str, Callable[..., Any]] = Table()  # the namespace minigrad.numpy.linalg
+FFT: Table[str, Callable[..., Any]] = Table()  # the namespace minigrad.numpy.fft
 _NAMESPACES = {"numpy.linalg": LINALG, "numpy.fft": FFT}
 # a ufunc's method -> a name in NAMES, or our function
 UFUNC_METHODS: dict[tuple[np.ufunc, str], str | Callable[..., Array]] = {
@@ -33,8 +34,8 @@ UFUNC_METHODS: dict[tuple[np.ufunc, str], str | Callable[..., Array]] = {
     (np.minimum, "reduce"): "min", (np.logical_and, "reduce"): "all", (np.logical_or, "reduce"): "any",
     (np.add, "accumulate"): "cumsum", (np.multiply, "accumulate"): "cumprod",
 }
-REFUSED: dict[str, tuple[str, str]] = {}  # a function's name -> the reason for its refusal, and an alternative
-SCIPY: dict[str, Callable[..., Any]] = {}  # the name of a ufunc of scipy.special -> ours
+REFUSED: Table[str, tuple[str, str]] = Table()  # a function's name -> the reason for its refusal, and an alternative
+SCIPY: Table[str, Callable[..., Any]] = Table()  # the name of a ufunc of scipy.special -> ours
 
 
 def any_traced(values: Iterable[object]) -> bool:
@@ -75,8 +76,7 @@ def implements(*functions: Callable[..., object], name: str | None = None,
         names[label] = _public(ours, first, label)
         for f in functions:
             own = getattr(f, "__name__", label)
-            if own not in names:
-                names[own] = names[label] if f is first else _public(ours, f, own)
+            names.setdefault(own, names[label] if f is first else _public(ours, f, own))
         return ours
 
     return enter
@@ -108,12 +108,18 @@ def _public(ours: Callable[..., object], numpys: Callable[..., object] | None, l
 
 def namespace(names: Mapping[str, Callable[..., Any]], numpys: ModuleType, *more: str
               ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` of a namespace: the table's functions, else NumPy's."""
+    """Return ``__getattr__`` and ``__dir__`` of a namespace: the table's functions and modules `more`, else NumPy's."""
 
     def attribute(name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return names[name] if name in names else getattr(numpys, name)
+        try:
+            return names[name]
+        except KeyError:
+            own = sys.modules.get(f"minigrad.{numpys.__name__}.{name}")
+        if own is None and name in more:
+            raise AttributeError(name)  # so that ``from minigrad.numpy import fft`` imports it
+        return own or getattr(numpys, name)
 
     return attribute, lambda: sorted({*names, *more})
 

@@ -14,8 +14,8 @@ from ..ops import selection
 from ..ops.broadcast import broadcast_along
 from ..ops.constants import iota, size_, size_scalar
 from ..ops.control import barrier
+from ..ops.custom import key_of_any
 from ..ops.shape import reshape
-from ..primitive import key_of_any
 from ..sizes import shown
 from ..symbolic import Dim, size_of
 from ..tracebacks import boundary

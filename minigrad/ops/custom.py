@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 
 from .. import interpreters
 from ..errors import DtypeError, GradError, ShapeError, Unsupported
-from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, dtype_of, zeros_like
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, Params, TupleType, dtype_of, zeros_like
 from ..primitive import ArrayNamespace, Primitive, Sample, on_host, placeholder
 from ..symbolic import Dim, Shape
 from .control import parts
@@ -343,3 +343,25 @@ callback = Primitive("callback", _callback_type, _callback_eval, vjp=_NO_SLOPE, 
 
 effect = Primitive("effect", _effect_type, _effect_eval, vjp=_NO_SLOPE, jvp=_NO_SLOPE, batch=_effect_batch,
                    effect=True, distinct=True, hidden_params=frozenset({"order"}))
+
+
+# -- primitives of the user's ---------------------------------------------------------------------------------
+
+
+def key_of_any(params: Params) -> tuple[object, ...]:
+    """Return a key of static parameters of any kind: equal ones are of equal types, and zeros of equal signs."""
+    def one(value: object) -> object:
+        match value:
+            case dict():
+                return dict, *map(one, value.items())
+            case tuple() | list():
+                return type(value), *map(one, value)
+            case np.ndarray():
+                return value.shape, value.dtype, value.tobytes()
+            case float() | np.floating():
+                return type(value), repr(value)
+            case Hashable():
+                return type(value), value
+        return id(value)
+
+    return tuple([(name, one(value)) for name, value in params.items()])

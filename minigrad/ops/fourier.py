@@ -13,9 +13,9 @@ from functools import partial
 import numpy as np
 
 from ..axes import subscripts
-from ..families import linear
+from ..families import linear, require_float
 from ..graph import ArrayType, Node, full, zeros_like
-from ..primitive import ArrayNamespace, Primitive, Sample, fail, require_float
+from ..primitive import ArrayNamespace, Primitive, Sample, fail
 from ..symbolic import Dim, size_of
 from .broadcast import broadcast_along
 from .constants import iota, size_scalar

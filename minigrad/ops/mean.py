@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..axes import REDUCE, along
-from ..families import linear
+from ..families import linear, require_float
 from ..graph import ArrayType, Node, Params
-from ..primitive import Primitive, Rewriter, broadcast_axes, require_float, unbroadcast
+from ..primitive import Primitive, Rewriter, broadcast_axes, unbroadcast
 from ..symbolic import Dim, size_of
 from ..tracing import made_by
 from .accumulators import accumulator

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..axes import POINTWISE, subscripts
 from ..combiners import ADD, FMAX, FMIN, MAX, MIN
-from ..families import discrete, linear
+from ..families import discrete, linear, require_float
 from ..graph import ArrayType, Node
 from ..primitive import (
     FIRST,
@@ -21,7 +21,6 @@ from ..primitive import (
     Primitive,
     Sample,
     fail,
-    require_float,
 )
 from ..symbolic import Dim
 from .accumulators import running

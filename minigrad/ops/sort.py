@@ -10,9 +10,9 @@ import numpy as np
 
 from ..axes import ORDERED, along
 from ..combiners import ADD, FMAX, FMIN, MAX, MIN
-from ..families import discrete, linear
+from ..families import discrete, linear, require_float
 from ..graph import ArrayType, Node, full, zeros_like
-from ..primitive import ArrayNamespace, Combiner, Primitive, Sample, require_float
+from ..primitive import ArrayNamespace, Combiner, Primitive, Sample
 from ..symbolic import differs
 from ..tracing import number
 from . import elementwise as ew

@@ -17,7 +17,7 @@ from itertools import groupby
 import numpy as np
 
 from .. import interpreters
-from ..graph import ArrayType, Graph, Node, TupleType, zeros_like
+from ..graph import CALLS, ArrayType, Graph, Node, TupleType, zeros_like
 from ..primitive import input_, move_axis, placeholder
 from ..tracing import made_by
 from .broadcast import broadcast_along
@@ -312,3 +312,6 @@ class _Loop:
             if len(operands) < len(node.inputs):
                 joined[node] = concatenate(*interpreters.substitute(operands, new), axis=axis)
         return joined
+
+
+CALLS["shorter"] = rolled

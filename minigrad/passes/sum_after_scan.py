@@ -14,11 +14,11 @@ import numpy as np
 
 from .. import interpreters
 from ..axes import REDUCE, axis_rule
+from ..families import is_linear
 from ..graph import PRIMITIVES, Graph, Node, TupleType, reachable
 from ..ops.differences import is_difference, sign
 from ..ops.einsum import LETTERS, einsum, parse
 from ..ops.elementwise import add, sub
-from ..primitive import is_linear
 from .factorize import elements
 from .scan_loop import Loop, PackedLoop, rewrite_scans
 

@@ -243,9 +243,9 @@ def _function(x: Function) -> StandIn | None:
         return StandIn(x, other, name)
     if x is np.isscalar:
         return StandIn(x, lambda element: not np.ndim(element), name)
-    for space, table in ((np, NAMES), (np.linalg, LINALG), (np.fft, FFT)):
+    for space, entered in ((np, NAMES), (np.linalg, LINALG), (np.fft, FFT)):
         if getattr(space, name, None) is x:
-            return StandIn(x, table.get(name, x), name)
+            return StandIn(x, entered.get(name, x), name)
     for scipy_name, table in (("scipy.special", special.NAMES), ("scipy.linalg", scipy_linalg.NAMES)):
         if getattr(sys.modules.get(scipy_name), name, None) is x and name in table:
             return StandIn(x, table[name], name)

@@ -17,6 +17,7 @@ import numpy as np
 from ..axes import INDEXED, ORDERED, PARALLEL, PERMUTED, REDUCE, SEGMENTED, Axes, Axis, AxisRule, Factor, axis_rule
 from ..combiners import MAX, MIN
 from ..defined_sizes import definitions, symbols_of_node
+from ..families import is_linear
 from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.checks import picked
 from ..ops.constants import iota
@@ -33,7 +34,6 @@ from ..ops.strict_index import PLACES, row_or_null
 from ..ops.subgraph import fixed_point, signature
 from ..ops.tree_scan import Counts as Counting
 from ..ops.tree_scan import Outs, tree_heights
-from ..primitive import is_linear
 from ..symbolic import Dim
 from .partition import NONE, Cut, Facts, Size, Spans, agree, merged, scaled
 

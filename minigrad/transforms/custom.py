@@ -15,12 +15,12 @@ import optree
 from ..axes import LEADING, Declared, subscripts
 from ..errors import GradError, ShapeError, TraceError, Unsupported, at_user_line, format_structure, user_frame
 from ..families import elementwise
-from ..graph import ArrayType, Graph, Node, PyTree, full, note_read
+from ..graph import ArrayType, Graph, Node, PyTree, Table, full, note_read
 from ..numpy.arguments import broadcast_node
 from ..ops import custom as ops
 from ..ops.control import parts
 from ..ops.subgraph import EFFECTS
-from ..primitive import Primitive, Sample, key_of_any, placeholder
+from ..primitive import Primitive, Sample, placeholder
 from ..sizes import Size
 from ..static import unmarked, without_static
 from ..symbolic import Dim
@@ -408,6 +408,7 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
     >>> mg.grad(cube)(2.0)
     np.float64(12.0)
     """
+    Table.complete()  # the name must differ from those of all operations
     back, push = _on_nodes(vjp), _on_nodes(jvp)
     none = Unsupported("it was declared without vjp= and jvp=")
     if back is not None and push is None:
@@ -418,7 +419,7 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
         arity = sum(p.kind is not p.KEYWORD_ONLY for p in inspect.signature(eval).parameters.values()) - 1
         prim = elementwise(name, eval, "", arity=arity,
                            vjp=back or none, jvp=push or none, domain="biuf", linear=linear, samples=samples,
-                           params=None, raises="biuf", key=key_of_any)
+                           params=None, raises="biuf", key=ops.key_of_any)
     else:
         declared = subscripts(axes) if isinstance(axes, str) else LEADING if batch == "leading" else axes
         rule: Rule | Unsupported | None = None  # None: the axis rule implies it
@@ -427,7 +428,7 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
         elif callable(batch):
             rule = _batch_on_nodes(batch)
         prim = Primitive(name, result, eval, back or none, push or none, rule, axes=declared, linear=linear,
-                         samples=samples, params=None, raises="biuf", key=key_of_any)
+                         samples=samples, params=None, raises="biuf", key=ops.key_of_any)
 
     def apply(*operands: Any, **params: Any) -> Any:
         nodes = [as_array(x)._node for x in operands]

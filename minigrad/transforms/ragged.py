@@ -16,7 +16,6 @@ from typing import Any, cast
 
 import optree
 
-from ..defined_sizes import defines_sizes
 from ..errors import BatchError, at_user_line
 from ..graph import CALLS, ArrayType, Graph, InAxes, Node, PyTree, full
 from ..ops.constants import iota
@@ -155,10 +154,8 @@ def _results(name: str, batching: Batching, graph: Graph, since: int, out_axes: 
 
 
 def _batch_of_selections(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], out_axes: InAxes,
-                         size: int | Dim) -> Graph | None:
-    """Return the batch of a graph that defines sizes, whose axes of such sizes are ragged; None for others."""
-    if not any(map(defines_sizes, graph.nodes)):
-        return None
+                         size: int | Dim) -> Graph:
+    """Return the batch of a graph that defines sizes, whose axes of such sizes are ragged."""
     batching = Batching(Rows(size))
     for old, new, axis in zip(graph.inputs, inputs, axes, strict=True):
         batching.batched[old] = new if axis is None else move_axis(new, axis, 0)
@@ -168,7 +165,7 @@ def _batch_of_selections(graph: Graph, inputs: Sequence[Node], axes: Sequence[in
     return graph.replace(inputs=tuple(inputs), outputs=outputs, out_tree=tree, out_names=())
 
 
-CALLS["packed"] = _batch_of_selections
+CALLS["selections"] = _batch_of_selections
 
 
 @copies_of.register(is_batch)

@@ -33,12 +33,11 @@ if TYPE_CHECKING:
     from .pickling import Maker, P
 
 # Filled by modules above, which plug into tracing. A keeper returns the outputs of a program tied to the effects of
-# nodes that the program drops. A shortener returns equal outputs of fewer nodes, given the serial number before the
-# trace. A watcher is told of a function before it is traced at top level, and returns a function that is told of the
-# outputs.
+# nodes that the program drops. A watcher is told of a function before it is traced at top level, and returns a function
+# that is told of the outputs.
 KEEPERS: list[Callable[[Sequence[Node], Sequence[Node], Sequence[Node], int], list[Node]]] = []
-SHORTENERS: list[Callable[[Sequence[Node], int], list[Node]]] = []
 WATCHERS: list[Callable[[Callable[..., PyTree]], Callable[[Sequence[Node]], None]]] = []
+_SHORT = 32  # nodes of a program whose loops of Python stay written out
 
 class Flat(NamedTuple):
     """The arguments of a function: the leaves of ``(args, kwargs)`` that are arrays or numbers, and all else."""
@@ -222,8 +221,8 @@ class Call:
             result = self.f(*traced[0], **traced[1])
             outputs, out_tree = flatten_result(self.f, result)
             outputs = kept(outputs, running.values or [], inputs, since)
-            for shorter in () if running.literal else SHORTENERS:
-                outputs = shorter(outputs, since)
+            if not running.literal and moment() - since > _SHORT:
+                outputs = CALLS["shorter"](outputs, since)
         for seen in watching:
             seen(outputs)
         return Staged(self, inputs, result, outputs, out_tree, since, nothing)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from minigrad.errors import GraphError
+from minigrad.families import is_linear
 from minigrad.graph import PRIMITIVES, Graph
 from minigrad.parameters import check_params
 from minigrad.passes.simplify import simplify
-from minigrad.primitive import Laws, is_linear
+from minigrad.primitive import Laws
 from tests import checks
 
 WITHOUT_SAMPLES = {

@@ -18,10 +18,11 @@ from llvmlite import ir
 from ....combiners import ADD, combiner_of
 from ....graph import ArrayType, Graph, Node
 from ....ops.constants import const, full, iota
+from ....ops.custom import key_of_any
 from ....ops.einsum import einsum, parse
 from ....ops.shape import concatenate, pad
 from ....ops.subgraph import signature
-from ....primitive import PART, input_, key_of_any
+from ....primitive import PART, input_
 from ....symbolic import Dim, value
 from ... import code_cache
 from ..codegen import expressions as ex

@@ -3,13 +3,13 @@
 The generated code works on tiles of a few rows and a few vectors of columns, which stay in registers while it runs
 along the contracted axis. It copies the columns of a few vectors first, which then stay in the first cache while all
 rows pass; meanwhile it prefetches those that are next. It copies the left operand, too, where the rows of a tile are
-contiguous: the terms of a tile would otherwise lie on a page each. A product of few rows reads its columns in place if
-they are contiguous, and fill whole vectors. The result's transpose can be computed instead, so that an operand with the
-strides that tiles need takes the right operand's place. Each element of the result is a chain of fused multiply-adds
-over at most `DEPTH` bytes of terms in order, and then a sum of those chains in order: it depends neither on the tiles
-nor on the number of threads. BLAS computes pieces of a product, whose sizes do not depend on that number either, on the
-threads of the program; it has one thread of its own meanwhile (`minigrad.blas.limited`), as threads of two pools would
-wait for each other.
+contiguous and its terms far apart, nearly on a page each, or where many columns use the copy. A product of few rows
+reads its columns in place if they are contiguous, and fill whole vectors. The result's transpose can be computed
+instead, so that an operand with the strides that tiles need takes the right operand's place. Each element of the result
+is a chain of fused multiply-adds over at most `DEPTH` bytes of terms in order, and then a sum of those chains in order:
+it depends neither on the tiles nor on the number of threads. BLAS computes pieces of a product, whose sizes do not
+depend on that number either, on the threads of the program; it has one thread of its own meanwhile
+(`minigrad.blas.limited`), as threads of two pools would wait for each other.
 
 A bias or an activation is not fused into a product: everything but products takes 4 to 6 hundredths of an MLP's step
 (``python -m benchmarks gemm``), most of it the activations' own arithmetic; measured on pieces of 128 rows in the
@@ -39,6 +39,7 @@ from .gemm_plan import DEPTH, GENERATED, HEAD, MATRIX, TALL, WIDE, Resources, la
 
 _BOARD = 4  # vectors of columns that a tile has at most
 _TURNED = 8  # rows that are transposed at a time
+_NEAR, _THIN = 1024, 8  # bytes from term to term, and vectors of columns, of transposed operands that are not copied
 _DIRECT = 16  # rows of a piece, at most, that read the right operand in place
 
 
@@ -391,8 +392,10 @@ class _Gemm(Emitter):
         right = self.at(right, b.mul(left, b_col))
         out = self.at(out, b.add(b.mul(low, out_row), b.mul(left, out_col)))
         chunk = arg(plan.CHUNK)
-        packs_left = b.and_(b.icmp_signed("==", a_row, ONE), b.and_(
-            b.icmp_signed("<=", rows, I64(TALL)), b.icmp_signed(">", cols, I64(WIDE * self.lanes))))
+        worth = b.or_(b.icmp_signed(">", a_col, I64(_NEAR // self.dtype.itemsize)),
+                      b.icmp_signed(">", cols, I64(_THIN * self.lanes)))
+        worth = b.and_(worth, b.icmp_signed(">", cols, I64(WIDE * self.lanes)))
+        packs_left = b.and_(b.and_(worth, b.icmp_signed("==", a_row, ONE)), b.icmp_signed("<=", rows, I64(TALL)))
         in_place = b.and_(b.icmp_signed("==", b_col, ONE), b.icmp_signed("<=", rows, I64(_DIRECT)))
         # A product of no terms is zero: there is one turn then, of no depth.
         with self.counting(I64(0), most(b, arg(plan.K), ONE), I64(self.depth)) as k:

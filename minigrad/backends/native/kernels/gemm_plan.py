@@ -28,7 +28,7 @@ from ..codegen.vector_math.lanes import Lanes, maximum, select
 DEPTH = 1024  # bytes of the terms of one chain: the right operand's stay in the cache while rows of the left pass
 WIDE = 2  # vectors of columns that are copied at a time; more of them where there are fewer terms
 HIGH = 12  # rows of the highest tiles
-_FEW_ROWS, _FEW_COPIED = 128, 64  # rows of a piece, at least, if its columns can be cut; of a transposed operand
+_READ, _COPIED = (128, 32), (64, 128)  # the least sides of pieces, without and with a transposed left operand
 _UNIT = 4  # rows of pieces are multiples of it: lower tiles are slower
 _TRANSPOSED = 3  # the cost of an element of a transposed result, over that of a vector's multiplications
 _SMALL = 1 << 10  # multiplications that take less time than a call of BLAS
@@ -240,18 +240,22 @@ def _blocks(p: Product, stack: int, lanes: int, threads: int) -> tuple[int, int]
     """Return the rows and columns of one piece of parallel work.
 
     Each piece copies its part of the right operand, for all its rows, and fetches its part of the left one from a
-    distant cache, for all its columns. So rows are cut first, and columns where too few rows would be left. Products of
-    few rows take as long as memory does, so that their pieces are smaller.
+    distant cache, for all its columns. So rows are cut first, and columns where too few rows would be left; pieces
+    with less than the least sides are made until each thread has one. Products of few rows take as long as memory does,
+    so that their pieces are smaller.
     """
     piece, blocks = _PIECE if p.m > 4 else _PIECE // 8, -(-p.m // TALL)
     work, board = stack * p.m * p.n * p.k, WIDE * lanes
     pieces = -(-min(_FEW * threads, work // piece) // max(stack, 1)) if threads > 1 else 1
     if blocks > 1:
         blocks = -(-blocks // threads) * threads
-    few = _FEW_COPIED if p.a_row == 1 else _FEW_ROWS
-    by_row = max(blocks, min(pieces, p.m // few), 1)
-    by_col = max(min(-(-pieces // by_row), -(-p.n // board)), 1)
-    by_row = max(min(-(-pieces // by_col), -(-p.m // _UNIT)), by_row)
+    rows, columns = _COPIED if p.a_row == 1 else _READ
+    by_row = max(blocks, min(pieces, p.m // rows), 1)
+    by_col = max(min(-(-pieces // by_row), p.n // columns), 1)
+    fewest = min(pieces, threads)
+    if by_row * by_col < fewest:
+        by_col = max(min(-(-fewest // by_row), -(-p.n // board)), 1)
+        by_row = max(min(-(-fewest // by_col), -(-p.m // _UNIT)), by_row)
     return max(_share(p.m, by_row, _UNIT), 1), max(_share(p.n, by_col, board), 1)
 
 

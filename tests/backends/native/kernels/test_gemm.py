@@ -119,7 +119,7 @@ def test_few_terms_and_many_columns(dtype, way):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_small_results_of_many_terms(dtype, way):
     rng = np.random.default_rng(5)
-    for m, n, k in ((64, 64, 1927), (17, 100, 3000), (100, 17, 3000), (8, 700, 500), (130, 20, 2500)):
+    for m, n, k in ((64, 64, 1927), (17, 100, 3000), (100, 17, 3000), (8, 700, 500), (130, 20, 2500), (300, 64, 400)):
         x, y = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
         check("ik,kj->ij", lay(x, way), y)
 

@@ -77,7 +77,8 @@ def test_each_thread_has_several_pieces_of_a_large_product():
 def test_rows_are_cut_before_columns_unless_few_would_be_left():
     for (m, k, n), turned, pieces in (((1024, 784, 512), False, (8, 1)), ((784, 1024, 512), True, (8, 1)),
                                       ((128, 784, 512), False, (1, 8)), ((256, 784, 512), False, (2, 4)),
-                                      ((8, 4000, 512), False, (1, 8)), ((3000, 200, 20), False, (16, 1))):
+                                      ((8, 4000, 512), False, (1, 8)), ((3000, 200, 20), False, (16, 1)),
+                                      ((64, 10_000, 64), True, (1, 2)), ((256, 4096, 128), True, (4, 1))):
         x = transposed(contiguous(0, k, m)) if turned else contiguous(0, m, k)
         views = x, contiguous(1, k, n), contiguous(2, m, n)
         args = gemm_args("ij,jk->ik", *views, np.dtype("f4"), Resources(False, threads=2))

@@ -6,6 +6,9 @@
 - Generated code computes all others, and reads operands of any strides. With 32 registers of 64 bytes it is as fast as
   OpenBLAS or faster (``python -m benchmarks gemm``).
 
+A choice by measurement, at the first call of each product, would win 2 to 3 hundredths over this rule on average
+(``python -m benchmarks blas_choice``), and results would depend on it.
+
 Both compute pieces of the result on the threads of the whole program. Only a BLAS whose own threads cannot be held
 back gets a product whole: they spin for a while after it, and take the cores of others.
 """

@@ -10,9 +10,9 @@ from pathlib import Path
 from .harness import cores
 
 NAMES = ("loop_vs_vmap", "mlp", "elementwise", "startup", "overhead", "memory", "per_example", "algebra", "accuracy",
-         "gemm", "pause", "peers.elementwise", "peers.mlp", "peers.narrow", "peers.attention", "peers.rnn",
-         "peers.logistic", "peers.mixture", "peers.gaussian_process", "peers.norms", "peers.epoch", "peers.cold",
-         "graphs", "dynamic", "sequences", "sentences", "trees", "audit", "distributed", "compile_time",
+         "gemm", "blas_choice", "pause", "peers.elementwise", "peers.mlp", "peers.narrow", "peers.attention",
+         "peers.rnn", "peers.logistic", "peers.mixture", "peers.gaussian_process", "peers.norms", "peers.epoch",
+         "peers.cold", "graphs", "dynamic", "sequences", "sentences", "trees", "audit", "distributed", "compile_time",
          "compile_curves", "scale", "cores", "typical.race", "book.when_it_pays", "book.optimizer_steps",
          "book.threads", "explorer")
 ON_REQUEST = ("gpu",)  # what not every machine can run

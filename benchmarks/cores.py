@@ -96,6 +96,7 @@ def analysed(recorder: Recorder, step: Callable[..., Any], args: tuple[Any, ...]
         mg.set_num_threads(2)
         call()
         moved, stretch = together(recorder, call, sum(float(items.sum()) for items in regions))
+        alone, beside = same_moment(recorder, call, 5 if quick else 2 * RUNS)
     finally:
         mg.set_num_threads(before)
     handing = handed_out(recorder)
@@ -107,7 +108,9 @@ def analysed(recorder: Recorder, step: Callable[..., Any], args: tuple[Any, ...]
             "predicted": {n: predicted(serial, regions, n, handing) for n in CORES},
             "seconds": {int(name): t for name, t in times.items()},
             "items on another thread than in the call before": moved,
-            "time of the items with both threads at work, over that alone": stretch}
+            "time of the items with both threads at work, over that alone": stretch,
+            "seconds of the items on one thread, from run to run": harness.spread(alone),
+            "two threads, measured over the paper of the same moment": harness.spread(beside)}
 
 
 def merged(regions: Sequence[np.ndarray], most: int = 40) -> list[np.ndarray]:
@@ -146,6 +149,24 @@ def together(recorder: Recorder, call: Callable[[], Any], alone: float, runs: in
              for a, b in zip(one, other, strict=True)]
     longer = sum(float(np.minimum.reduce([regions[k].items for regions in found]).sum()) for k in range(len(found[0])))
     return float(np.mean(np.concatenate(moved))), longer / alone
+
+
+def same_moment(recorder: Recorder, call: Callable[[], Any], runs: int) -> tuple[list[float], list[float]]:
+    """Return the seconds of all items on one thread, and the time on two threads over their paper's, run by run.
+
+    The machine is slower at some moments: a paper of the least times is not what two threads could take at another one.
+    """
+    alone, beside = [], []
+    for _ in range(runs):
+        seconds, regions = recorder.alone(call)
+        items = [r.items for r in regions]
+        paper = predicted(seconds - sum(r.seconds for r in regions), items, 2)
+        call()  # wakes the other thread
+        start = time.perf_counter()
+        call()
+        beside.append((time.perf_counter() - start) / paper)
+        alone.append(sum(float(x.sum()) for x in items))
+    return alone, beside
 
 
 def false_sharing(quick: bool) -> dict[str, float]:

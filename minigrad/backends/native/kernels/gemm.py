@@ -3,15 +3,16 @@
 The generated code works on tiles of a few rows and a few vectors of columns, which stay in registers while it runs
 along the contracted axis. It copies the columns of a few vectors first, which then stay in the first cache while all
 rows pass; meanwhile it prefetches those that are next. It copies the left operand, too, where the rows of a tile are
-contiguous and its terms far apart, nearly on a page each, or where many columns use the copy. A product of few rows
-reads its columns in place if they are contiguous, and fill whole vectors, unless rows of several tiles read lines that
-are far apart. The result's transpose can be computed instead, so that an operand with the strides that tiles need takes
-the right operand's place. Each element of the result is a chain of fused multiply-adds over at most `DEPTH` bytes of
-terms in order, and then a sum of those chains in order: it depends neither on the tiles nor on the number of threads.
-BLAS computes pieces of a product, whose sizes do not depend on that number either, on the threads of the program; it
-has one thread of its own meanwhile (`minigrad.blas.limited`), as threads of two pools would wait for each other.
+contiguous and its terms far apart, nearly on a page each, or where many columns use the copy. It reads contiguous
+columns that fill whole vectors in place for few rows, unless rows of several tiles read lines that are far apart, and
+where the first cache holds them all. The result's transpose can be computed instead, so that an operand with the
+strides that tiles need takes the right operand's place. Each element of the result is a chain of fused multiply-adds
+over at most `DEPTH` bytes of terms in order, and then a sum of those chains in order: it depends neither on the tiles
+nor on the number of threads. BLAS computes pieces of a product, whose sizes do not depend on that number either, on the
+threads of the program; it has one thread of its own meanwhile (`minigrad.blas.limited`), as threads of two pools would
+wait for each other.
 
-A bias or an activation is not fused into a product: everything but products takes 4 to 6 hundredths of an MLP's step
+A bias or an activation is not fused into a product: everything but products takes 8 to 10 hundredths of an MLP's step
 (``python -m benchmarks gemm``), most of it the activations' own arithmetic; measured on pieces of 128 rows in the
 cache, the step was no faster than with a pass after the product.
 
@@ -42,6 +43,7 @@ _TURNED = 8  # rows that are transposed at a time
 # Bytes from line to line of an operand from which lines push each other out of the cache. Where they are nearer, pieces
 # read a transposed left operand in place for so many vectors of columns, and the right one for so many rows, at most.
 _FAR, _THIN, _DIRECT = 2048, 8, 16
+_COMPACT = 1 << 15  # bytes of a right operand that the first cache holds as it is
 
 
 _addresses: dict[np.dtype, tuple[int, int]] = {}
@@ -396,8 +398,9 @@ class _Gemm(Emitter):
         thin = b.select(self.far(a_col), I64(WIDE * self.lanes), I64(_THIN * self.lanes))
         packs_left = b.and_(b.icmp_signed("==", a_row, ONE), b.and_(
             b.icmp_signed("<=", rows, I64(TALL)), b.icmp_signed(">", cols, thin)))
+        compact = b.icmp_unsigned("<=", b.mul(arg(plan.K), b_row), I64(_COMPACT // self.dtype.itemsize))
         few = b.select(self.far(b_row), I64(self.heights[0]), I64(_DIRECT))
-        in_place = b.and_(b.icmp_signed("==", b_col, ONE), b.icmp_signed("<=", rows, few))
+        in_place = b.and_(b.icmp_signed("==", b_col, ONE), b.or_(compact, b.icmp_signed("<=", rows, few)))
         # A product of no terms is zero: there is one turn then, of no depth.
         with self.counting(I64(0), most(b, arg(plan.K), ONE), I64(self.depth)) as k:
             depth = least(b, I64(self.depth), b.sub(arg(plan.K), k))
@@ -435,7 +438,7 @@ class _Gemm(Emitter):
 
     def far(self, stride: ir.Value) -> ir.Value:
         """Return whether lines with this stride push each other out of the cache."""
-        return self.b.icmp_signed(">=", stride, I64(_FAR // self.dtype.itemsize))
+        return self.b.icmp_unsigned(">=", stride, I64(_FAR // self.dtype.itemsize))
 
     def tiled(self, count: ir.Value, share: Callable[[ir.Value], ir.Value]) -> Iterator[tuple[ir.Value, ir.Value]]:
         """Write a loop over `count` in steps of ``share(remaining)``: yield the start of each, and the step."""

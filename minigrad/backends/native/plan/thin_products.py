@@ -48,9 +48,11 @@ def _order(node: Node) -> str | None:
     terms, out = parse(node.params["subscripts"])
     batch, left, right, inner = split_subscripts(*terms, out)
     sizes = _sizes(node)
+    if batch or 0 in sizes.values():
+        return None
     for order in (left + inner + right, inner + left + right):
         few = [n for c in order[1:] if isinstance(n := sizes[c], int)]
-        if not batch and order[0] not in right and 0 < len(few) == len(order) - 1 and _work(few, node.dtype) <= FEW:
+        if order[0] not in right and 0 < len(few) == len(order) - 1 and _work(few, node.dtype) <= FEW:
             return order
     return None
 
@@ -61,11 +63,11 @@ def _sizes(node: Node) -> dict[str, int | Dim]:
     return dict(zip("".join(terms), [n for x in node.inputs for n in x.shape], strict=True))
 
 
-def _work(sizes: Sequence[int], dtype: np.dtype) -> float:
+def _work(sizes: Sequence[int], dtype: np.dtype) -> int:
     """Return the multiplications of a row, in whole vectors along the last axis that has several elements."""
     *others, last = [n for n in sizes if n != 1] or [1]
     lanes = 64 // dtype.itemsize
-    return math.prod(others) * -(-last // lanes) * lanes or math.inf  # products of nothing are no loops
+    return math.prod(others) * -(-last // lanes) * lanes
 
 
 def _summed(node: Node, inputs: Sequence[Node], order: str, roles: Roles) -> Node | None:

@@ -37,7 +37,7 @@ def test_products_become_sums(left, right, subscripts, dtype):
 @pytest.mark.parametrize(("left", "right", "subscripts"), [
     ((999, FEW + 1), (FEW + 1,), "ik,k->i"), ((999, 9), (9, 17), "ik,kj->ij"), ((9, 999), (999, 17), "ik,kj->ij"),
     ((999, 17), (17, 2), "ik,kj->ij"), ((9, 40, 3), (9, 3, 2), "bik,bkj->bij"), ((40,), (40,), "k,k->"),
-    ((40, 0), (0, 3), "ik,kj->ij")])
+    ((40, 0), (0, 3), "ik,kj->ij"), ((0, 3), (3, 4), "ik,kj->ij"), ((2, 3), (3, 0), "ik,kj->ij")])
 def test_other_products_stay(left, right, subscripts):
     graph = product(input_(*left), input_(*right), subscripts)
     assert thin_products(graph) is graph

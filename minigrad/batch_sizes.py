@@ -136,25 +136,49 @@ def largest_passes(graph: Graph, known: Mapping[int, np.ndarray], sizes: Mapping
     Parameters
     ----------
     graph : Graph
-        The program that runs. Passes within the graphs that its nodes hold are left out.
+        The program that runs, with passes within its passes.
     known : dict of int to ndarray
         The inputs whose values are known. Without the rows of each example, a pass may have all of them.
     sizes : mapping of Symbol to int
     """
-    values = {graph.inputs[i]: x for i, x in known.items()}
     most: dict[Symbol, int] = {}
+    _enter_passes(graph, {graph.inputs[i]: x for i, x in known.items()}, sizes, most)
+    return most
+
+
+def _enter_passes(graph: Graph, values: Mapping[Node, np.ndarray], sizes: Mapping[Symbol, int],
+                  most: dict[Symbol, int], within: bool = False) -> None:
+    """Enter the most rows of the passes of a graph, and of the passes `within` these, which may begin at any example.
+
+    The values, those of inputs of a pass included, are of all examples.
+    """
+    known: dict[Node, np.ndarray | None] = dict(values)
+
+    def value_of(n: Node) -> np.ndarray | None:
+        if n not in known:
+            nodes = reachable([n])
+            read = [i for i in nodes if i in values]
+            ready = all(i in values if i in graph.inputs else _is_arithmetic(i) for i in nodes)
+            known[n] = interpreters.evaluate(Graph(tuple(read), (n,)), [values[i] for i in read],
+                                             dict(sizes))[0] if ready else None
+        return known[n]
+
     for n in graph.nodes:
         if n.prim is not chunked or not n.params["packed"] or not isinstance(n.params["size"], int):
             continue
-        counts = n.inputs[:len(n.params["packed"])]
-        if not all(i in values if i in graph.inputs else _is_arithmetic(i) for i in reachable(counts)):
+        counts = [value_of(i) for i in n.inputs[:len(n.params["packed"])]]
+        if any(c is None for c in counts):
             continue
-        read = [i for i in reachable(counts) if i in values]
-        rows = rows_before(interpreters.evaluate(Graph(tuple(read), counts), [values[i] for i in read], dict(sizes)))
-        edges = by_number(value(n.params["total"], sizes), n.params["size"])
-        for symbol, before in zip(symbols_of_pass(n.params)[1:], rows, strict=True):
-            most[symbol] = int(np.diff(before[edges]).max())
-    return most
+        total, size = value(n.params["total"], sizes), n.params["size"]
+        symbols = symbols_of_pass(n.params)
+        for symbol, before in zip(symbols[1:], rows_before([c for c in counts if c is not None]), strict=True):
+            ends = np.minimum(np.arange(total) + size, total)
+            rows = before[ends] - before[:-1] if within else np.diff(before[by_number(total, size)])
+            most[symbol] = int(rows.max(initial=0))
+        body, axes = n.params["graph"], n.params["in_axes"]
+        inner = {own: x for own, i, axis in zip(body.inputs, n.inputs, axes, strict=True)
+                 if own.ndim == 1 and axis == 0 and (x := value_of(i)) is not None}
+        _enter_passes(body, inner, {**sizes, symbols[0]: total}, most, within=True)
 
 
 def _is_arithmetic(node: Node) -> bool:

@@ -72,6 +72,31 @@ def test_memory_of_a_batch_is_the_measured_peak(backend, kind, function):
     assert peak == pytest.approx(f.memory(W, batch), rel=0.2 if passes else 0.1)
 
 
+def recurrent(w, x):
+    """Run a cell of 64 numbers along the words."""
+    return np.sum(mg.scan(lambda h, v: (np.tanh(h + v @ w), None), np.zeros(64), x)[0] ** 2)
+
+
+def solved(w, x):
+    """Solve a system of a row and a column for each word."""
+    h = np.tanh(x @ w)
+    return np.sum(np.linalg.solve(h @ h.T + mg.numpy.eye(x.shape[0]), h) ** 2)
+
+
+@pytest.mark.parametrize("function", ["value and gradient", "passes"])
+@pytest.mark.parametrize(("loss", "backend"), [(recurrent, "numpy"), (recurrent, "native"), (solved, "numpy")])
+def test_memory_of_loops_is_the_measured_peak(loss, backend, function):
+    g = FUNCTIONS[function](loss, len(WORDS) // 4)
+    mg.compile(g, backend)(W, WORDS[:20])  # which imports and loads code
+    f = mg.compile(g, backend)
+    f.build(W, WORDS)
+    tracemalloc.start()
+    f(W, WORDS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert f.memory(W, WORDS) == pytest.approx(peak, rel=0.25)
+
+
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_memory_of_numbers_of_rows_is_that_of_the_batch(function):
     for loss, batch in ((pooled, WORDS), (along_edges, GRAPHS), (pairwise, WORDS)):

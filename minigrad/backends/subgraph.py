@@ -23,7 +23,7 @@ from ..ops.branches import rows_graph, switch, taken
 from ..ops.control import chunked, section_of
 from ..ops.cuts import Limit, Span, by_memory, by_number, sizes_of, spans_between, symbol_of
 from ..ops.loops import scan, while_
-from ..ops.packed_scan import packed_scan
+from ..ops.packed_scan import kept_bytes, packed_scan
 from ..ops.packed_scan import run as run_packed
 from ..ops.subgraph import part, signature
 from ..ops.tree_scan import level_of, tree_scan
@@ -273,6 +273,9 @@ class PackedScan(NodePrograms):
         super().__init__(node, build, xp)
         own = {n.symbol: whole for n, whole, _ in node.params["packed"]}
         self._program = self.add("at each step", node.params["body"], own)
+
+    def passing_bytes(self, sizes: Sizes) -> int:
+        return super().passing_bytes(sizes) + kept_bytes(self.node, sizes)
 
     def bind(self, sizes: Sizes) -> Evaluation:
         p = self.node.params

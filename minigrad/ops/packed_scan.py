@@ -29,10 +29,11 @@ from ..primitive import (
     on_host,
     placeholder,
 )
-from ..symbolic import Dim, Shape, Symbol
+from ..symbolic import Dim, Shape, Symbol, size_of, value
 from ..tracing import guard_equal_shapes
 from .accumulators import accumulator
 from .control import parts
+from .cuts import symbol_of
 from .loops import jvp_of_loop, residuals, scan
 from .packed_steps import Packed, Size, Steps, inside, of_batch, of_steps
 from .subgraph import (
@@ -108,7 +109,8 @@ def run(xp: ArrayNamespace, call: Call, shapes: Sequence[tuple[int, ...]], *xs: 
     sliced = {n: steps.sliced(n) for n in (*places[n_whole:], *sizes_of_results) if n is not None}
     values = [x if n is None else xp.take(x, xp.asarray(whole[n]), axis=0)
               for x, n in zip(xs[:n_whole], places, strict=False)]
-    stacks: list[list[np.ndarray]] = [[] for _ in sizes_of_results]
+    others = zip(roles.ends(body.outputs)[1], sizes_of_results, shapes[roles.n_carry:], strict=True)
+    stacks = [_Stack(xp, shape, o.dtype, None if n is None else sliced[n], reverse) for o, n, shape in others]
     for t in range(steps.length - 1, -1, -1) if reverse else range(steps.length):
         sizes = steps.sizes(int(steps.active[t]))
         operands = [x if n is None else x[:n.value(sizes), ...] for x, n in zip(values, places, strict=False)]
@@ -116,27 +118,79 @@ def run(xp: ArrayNamespace, call: Call, shapes: Sequence[tuple[int, ...]], *xs: 
             assert n is not None
             index, first = sliced[n]
             operands.append(xp.take(x, xp.asarray(index[first[t]:first[t + 1]]), axis=0))
-        new, results = roles.ends(call(operands, sizes, steps.order[:steps.active[t]]))
+        out = call(operands, sizes, steps.order[:steps.active[t]])
+        if xp is np:  # results that are views of the values, which the step overwrites
+            out = [y if y.base is None else y.copy() for y in out]
+        new, results = roles.ends(out)
         for i, y in enumerate(new, roles.n_shared):
-            values[i] = xp.concat([y, values[i][y.shape[0]:, ...]], axis=0)
-        for s, y, o, n in zip(stacks, results, roles.ends(body.outputs)[1], sizes_of_results, strict=True):
-            if n is not None or not s:
-                s.append(y if n is not None else xp.astype(y, getattr(xp, accumulator(o.dtype).name)))
+            if xp is np:
+                values[i][:len(y)] = y
             else:
-                s[0] = s[0] + y
+                values[i] = xp.concat([y, values[i][y.shape[0]:, ...]], axis=0)
+        for stack, y in zip(stacks, results, strict=True):
+            stack.take(t, y)
     ends = [xp.take(values[i], xp.asarray(inverse(whole[n])), axis=0)
             for i, n in enumerate(places[:n_whole]) if i >= roles.n_shared and n is not None]
-    for s, o, n, shape in zip(stacks, roles.ends(body.outputs)[1], sizes_of_results, shapes[roles.n_carry:],
-                              strict=True):
-        dtype = getattr(xp, o.dtype.name)
-        if not s:
-            ends.append(xp.zeros(shape, dtype=dtype))
-        elif n is None:
-            ends.append(xp.astype(s[0], dtype))
+    return (*ends, *(stack.result() for stack in stacks))
+
+
+class _Stack:
+    """A result of the steps: the sum over them, or the rows of all. NumPy writes rows where they belong.
+
+    Parameters
+    ----------
+    xp : namespace
+    shape : tuple of int
+    dtype : numpy.dtype
+    rows : (ndarray, ndarray) or None
+        The place of each row, step by step, and the first row of each step; None of a sum.
+    reverse : bool
+    """
+
+    def __init__(self, xp: ArrayNamespace, shape: tuple[int, ...], dtype: np.dtype,
+                 rows: tuple[np.ndarray, np.ndarray] | None, reverse: bool):
+        self._xp, self._shape, self._dtype, self._rows, self._reverse = xp, shape, dtype, rows, reverse
+        self._steps: list[np.ndarray] = []
+        self._whole = np.zeros(shape, dtype) if rows is not None and xp is np else None
+
+    def take(self, t: int, y: np.ndarray) -> None:
+        """Take the result of step `t`."""
+        if self._rows is None:
+            own = self._xp.astype(y, getattr(self._xp, accumulator(self._dtype).name))
+            self._steps = [self._steps[0] + own if self._steps else own]
+        elif self._whole is None:
+            self._steps.append(y)
         else:
-            rows = xp.concat([*(s[::-1] if reverse else s), xp.zeros((1, *shape[1:]), dtype=dtype)], axis=0)
-            ends.append(xp.take(rows, xp.asarray(inverse(sliced[n][0], shape[0])), axis=0))
-    return tuple(ends)
+            places, first = self._rows
+            self._whole[places[first[t]:first[t + 1]]] = y
+
+    def result(self) -> np.ndarray:
+        """Return the result of all steps."""
+        xp, dtype = self._xp, getattr(self._xp, self._dtype.name)
+        if self._whole is not None:
+            return self._whole
+        if not self._steps:
+            return xp.zeros(self._shape, dtype=dtype)
+        if self._rows is None:
+            return xp.astype(self._steps[0], dtype)
+        steps = self._steps[::-1] if self._reverse else self._steps
+        rows = xp.concat([*steps, xp.zeros((1, *self._shape[1:]), dtype=dtype)], axis=0)
+        return xp.take(rows, xp.asarray(inverse(self._rows[0], self._shape[0])), axis=0)
+
+
+def kept_bytes(node: Node, sizes: Mapping[Symbol, int]) -> int:
+    """Return the bytes that `run` keeps beside the results: values of all examples, and the places of rows."""
+    packed, body, roles = node.params["packed"], node.params["body"], signature(node)
+    symbols, whole, steps = inside(packed), of_batch(packed), of_steps(packed)
+    n_whole = roles.n_shared + roles.n_carry
+    rows = [rows_of(n.types[0], symbols) for n in body.inputs]
+    total = sum(value(size_of(outside(n.types[0], packed, whole).shape), sizes) * n.dtype.itemsize
+                for n, own in zip(body.inputs[:n_whole], rows, strict=False) if own is not None)
+    each = value(packed[0][1], sizes), value(steps[symbol_of(packed[0][0])], sizes)
+    others = dict.fromkeys((*rows[n_whole:], *(rows_of(n.types[0], symbols) for n in roles.ends(body.outputs)[1])))
+    places = sum(value(n.replace(steps), sizes) for n in others if n is not None)
+    places += sum(value(n.replace(whole), sizes) for n in dict.fromkeys(rows[:n_whole]) if n is not None)
+    return int(total + 8 * (places + 2 * each[1] + (3 + 2 * len(packed)) * each[0]))
 
 
 def inverse(order: np.ndarray, size: int | None = None) -> np.ndarray:

@@ -321,3 +321,22 @@ def test_loops_over_two_batches_in_each_other(backend):
 def test_the_explorer_shows_steps_of_different_size(f, tmp_path):
     exploration = mg.explore(f, W, mg.batch(sentences(SIZES["mixed"])))
     assert "packed_scan" in Path(exploration.save(tmp_path / "page.html")).read_text()
+
+
+@pytest.mark.parametrize("run", [lambda f: f, lambda f: mg.compile(f, backend="numpy"),
+                                 lambda f: mg.compile(f, backend="native")], ids=["eager", "numpy", "native"])
+def test_states_that_change_places(run):
+    """A step's results may be views of the state that the next one overwrites."""
+    def f(x):
+        def step(state, row):
+            a, b = state
+            return (b, a), (a, b)
+
+        (a, b), (before, after) = mg.scan(step, (np.zeros(2), np.ones(2)), x)
+        return 3 * a + b, before, after, np.sum(before * x)
+
+    examples = [np.arange(2.0 * n).reshape(n, 2) + n for n in (3, 0, 5, 1)]
+    found = run(mg.vmap(f))(mg.batch(examples, mg.f64[word, 2]))
+    for have, want in zip(found, zip(*map(f, examples), strict=True), strict=True):
+        for h, w in zip(have.unbatch() if isinstance(have, mg.Batch) else have, want, strict=True):
+            np.testing.assert_array_equal(h, w)

@@ -9,9 +9,9 @@ import numpy as np
 
 from ....graph import Graph, Node
 from ....interpreters import evaluate
-from ....ops.constants import full
+from ....ops.constants import full, iota
 from ....ops.subgraph import symbols_of
-from ....symbolic import Symbol, value
+from ....symbolic import Dim, Symbol, value
 
 EARLY = 256  # constants and numbers that a program keeps
 _SPARE = 8  # an array that has to grow grows by one part in so many more
@@ -42,8 +42,8 @@ class Leaves:
     def array(self, n: Node, sizes: Mapping[Symbol, int]) -> np.ndarray:
         """Return a leaf as an array; some are kept, as most sizes of a batch seldom change."""
         shape = tuple([value(d, sizes) for d in n.shape])
-        if n.prim is full:
-            return self._filled(n, shape)
+        if n.prim is full or (n.prim is iota and isinstance(n.shape[0], Dim)):
+            return self._beginning(n, shape)
         symbols = self._symbols.get(n, ())
         key: tuple[Node | int, ...] = n, *[sizes[s] for s in symbols]
         array = self._known.get(key)
@@ -55,10 +55,11 @@ class Leaves:
                 self._known[key] = array
         return array
 
-    def _filled(self, n: Node, shape: tuple[int, ...]) -> np.ndarray:
-        """Return a part of one array, which all sizes share."""
+    def _beginning(self, n: Node, shape: tuple[int, ...]) -> np.ndarray:
+        """Return the beginning of one array, which all sizes share."""
         count, known = math.prod(shape), self._full.get(n)
         if known is None or known.size < count:
-            known = self._full[n] = np.full(count + (count // _SPARE if known is not None else 0),
-                                            n.params["value"], n.dtype)
+            count_of_all = count + (count // _SPARE if known is not None else 0)
+            known = self._full[n] = np.arange(count_of_all, dtype=n.dtype) if n.prim is iota else np.full(
+                count_of_all, n.params["value"], n.dtype)
         return known[:count].reshape(shape)

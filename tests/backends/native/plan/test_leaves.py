@@ -7,6 +7,17 @@ from minigrad.graph import PRIMITIVES, full
 from minigrad.symbolic import Dim
 
 
+def test_positions_for_all_sizes_are_the_beginning_of_one_array():
+    n = Dim.new("n")
+    positions = PRIMITIVES["iota"](size=n)
+    leaves = Leaves([])
+    leaves.add(positions)
+    large, small = (leaves.array(positions, {n.symbol: size}) for size in (9, 4))
+    np.testing.assert_array_equal(small, np.arange(4))
+    assert np.may_share_memory(large, small)
+    np.testing.assert_array_equal(leaves.array(positions, {n.symbol: 30}), np.arange(30))
+
+
 def test_constants_are_made_once():
     leaves = Leaves(())
     iota = PRIMITIVES["iota"](size=4)

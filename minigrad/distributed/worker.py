@@ -89,12 +89,23 @@ def _known(key: str, program: bytes | None) -> _Known | None:
     """Return a program that this process has, or has got just now."""
     known = _programs.get(key)
     if known is None and program is not None:
-        known = _Known(pickle.loads(program))
+        known = _Known(_loaded(program))
         with _lock:
             while len(_programs) >= _MOST:
                 del _programs[next(iter(_programs))]
             _programs[key] = known
     return known
+
+
+def _loaded(program: bytes) -> PartProgram:
+    """Return a program from its pickle, which names the functions that it calls."""
+    try:
+        loaded: PartProgram = pickle.loads(program)
+    except (AttributeError, ImportError) as error:
+        raise ImportError(f"a worker cannot import a function of the program: {error}. Workers may not have run the "
+                          "script that starts them: define the functions of callbacks in a module that they import"
+                          ) from error
+    return loaded
 
 
 def run(task: Part) -> Values | None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -173,6 +174,31 @@ def test_loky(tmp_path):
     loky.get_reusable_executor().shutdown(wait=True)
 
 
+OF_MAIN = """
+import numpy as np
+import minigrad as mg
+from joblib.externals.loky import get_reusable_executor
+
+def host(x):
+    return np.sin(x)
+
+if __name__ == "__main__":
+    f = mg.mean_loss(lambda w, x: mg.callback(host, mg.f64[()], x) * w, in_axes=(None, 0))
+    mg.distribute(f, lambda: get_reusable_executor(2))(2.0, np.arange(6.0))
+"""
+
+
+def test_loky_does_not_know_functions_of_the_script(tmp_path):
+    pytest.importorskip("joblib.externals.loky")
+    script = tmp_path / "of_main.py"
+    script.write_text(OF_MAIN, encoding="utf-8")
+    out = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False,
+                         env={**os.environ, "PYTHONPATH": str(ROOT)})
+    last = out.stderr.splitlines()[-1]
+    assert "of_main.py:11: distribute(lambda_): part 0 of 2 (examples 0 to 2): ImportError: a worker" in last, last
+    assert "'host'" in last
+
+
 POOL = """
 import numpy as np
 import minigrad as mg
@@ -218,3 +244,101 @@ def test_pool_of_mpi(tmp_path):
     out = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
     assert out.returncode == 0, out.stderr
     assert "same bits" in out.stdout
+
+
+MPI_PART = """
+import os
+import time
+import numpy as np
+import minigrad as mg
+from mpi4py.futures import MPIPoolExecutor
+
+def part(x):
+    print("in a part", flush=True)
+    {work}
+    return x
+
+if __name__ == "__main__":
+    f = mg.mean_loss(lambda w, x: mg.callback(part, mg.f64[()], x) * w, in_axes=(None, 0))
+    with MPIPoolExecutor() as pool:
+        mg.distribute(f, pool)(2.0, np.arange(6.0))
+    print("done")
+"""
+
+
+@pytest.fixture
+def on_mpi(tmp_path):
+    """Return a function that starts a script whose parts do some work on the pool of MPI, in a group of its own."""
+    pytest.importorskip("mpi4py.futures")
+    runs = Path(sys.executable).with_name("mpirun")
+    if not runs.exists():
+        pytest.skip("no mpirun beside this Python")
+    started = []
+
+    def start(work):
+        script = tmp_path / "part.py"
+        script.write_text(MPI_PART.replace("{work}", work), encoding="utf-8")
+        command = [str(runs), "--oversubscribe", "-n", "3", sys.executable, "-m", "mpi4py.futures", str(script)]
+        started.append(subprocess.Popen(
+            command, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env={**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+                 "PYTHONPATH": str(ROOT)}))
+        return started[-1]
+
+    yield start
+    for running in started:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+
+
+def test_a_worker_of_mpi_that_dies_ends_the_job(on_mpi):
+    running = on_mpi("os.kill(os.getpid(), 9)")
+    out, _ = running.communicate(timeout=120)  # which ends when no process has the pipe
+    assert running.returncode != 0
+    assert "done" not in out
+
+
+def test_ctrl_c_ends_a_job_of_mpi(on_mpi):
+    running = on_mpi("time.sleep(300)")
+    while "in a part" not in (line := running.stdout.readline()):
+        assert line, "the job has ended"
+    os.kill(running.pid, signal.SIGINT)  # as a terminal does: mpirun passes it on
+    running.communicate(timeout=60)
+    assert running.returncode != 0
+
+
+def ends_within(group, seconds):
+    """Return whether all processes of a group end in some seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+ON_DASK = STOPPED.replace("from concurrent.futures import ProcessPoolExecutor",
+                          "from dask.distributed import Client, LocalCluster").replace(
+    "with ProcessPoolExecutor(2) as pool:",
+    'with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as local, Client(local) as pool:')
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of a terminal")
+def test_ctrl_c_leaves_no_process_of_dask(tmp_path):
+    pytest.importorskip("dask.distributed", reason="needs the extra dask")
+    (tmp_path / "stopped.py").write_text(ON_DASK, encoding="utf-8")
+    running = subprocess.Popen([sys.executable, str(tmp_path / "stopped.py")], start_new_session=True, text=True,
+                               env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        while "in a part" not in (line := running.stdout.readline()):
+            assert line, running.stderr.read()
+        os.kill(running.pid, signal.SIGINT)
+        _, errors = running.communicate(timeout=90)  # which ends when no process has the pipe
+        assert "KeyboardInterrupt" in errors
+        assert ends_within(running.pid, 30)  # the nannies end a little later
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)

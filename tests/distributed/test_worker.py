@@ -79,3 +79,10 @@ def test_ctrl_c_while_a_program_is_unpickled_ends_the_parts_to_come(task, monkey
     with pytest.raises(KeyboardInterrupt):
         worker.run(task._replace(call="this"))
     assert worker.run(task._replace(call="another")) is not None
+
+
+def test_a_function_that_the_worker_cannot_import_is_named(task):
+    for program in (b"cminigrad.distributed.worker\nmissing\n.", b"cno_such_module\nf\n."):
+        with pytest.raises(ImportError, match=r"a worker cannot import a function of the program: .*(missing|no_such).*"
+                                              "in a module that they import"):
+            worker.run(task._replace(program=program, key="another"))

@@ -8,7 +8,7 @@ evaluation and every backend follows one rule:
 - float32 and float64 add up in their own dtype, in chains of at most `RUN` terms, whose sums are terms of the next
   chain (`Chains`); or as NumPy adds them.
 - Matrix products are BLAS's, or chains of 1 KiB of terms (`backends.native.kernels.gemm`), which cost no pass of their
-  own.
+  own; machine code adds up those of few multiplications per row as sums (`backends.native.plan.thin_products`).
 - Sums by index cannot form such chains, as their terms come in no order. Where a place may get many of them
   (`crowded`), float32 adds up in float64 (`scattered`).
 """

@@ -225,7 +225,7 @@ def while_loop(test: Callable[[PyTree], PyTree], body: Callable[[PyTree], PyTree
         call.leaves = _cast(call.leaves, types)
         return Graph(tuple(inputs), tuple(parts(node)), out_tree=staged.out_tree)
 
-    return rewritten(rewrite, body, (init,), static=False)
+    return rewritten(rewrite, body, (_with_values(init),), static=False)
 
 
 def _outer_first(graph: Graph, k: int) -> Graph:
@@ -332,8 +332,13 @@ def scan(f: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], init: PyTree, xs:
         call.leaves[:k] = _cast(call.leaves, carry)
         return Graph(tuple(inputs), tuple(parts(node)), out_tree=optree.treespec_tuple(staged.out_tree.children()))
 
-    end: tuple[PyTree, PyTree] = rewritten(rewrite, f, (init, xs), static=False)
+    end: tuple[PyTree, PyTree] = rewritten(rewrite, f, (_with_values(init), xs), static=False)
     return end
+
+
+def _with_values(state: PyTree) -> PyTree:
+    """Return the state of a loop, its symbolic sizes as numbers that steps may change."""
+    return optree.tree_map(lambda x: as_array(x) if isinstance(x, Size) else x, state)
 
 
 def _length(length: int | Size | None, stacks: Sequence[ArrayType]) -> int | Dim:
@@ -369,7 +374,8 @@ def fori_loop(lower: Array | int | np.integer, upper: Array | int | np.integer,
     ----------
     lower, upper : int
     body : callable
-        Takes an index and the state, returns the next state, of the same structure, shapes and dtypes.
+        Takes an index and the state, returns the next state, of the same structure, shapes and dtypes. The dtype of the
+        index yields to others, as that of Python's ints does.
     init : pytree of arrays
 
     Returns
@@ -383,12 +389,17 @@ def fori_loop(lower: Array | int | np.integer, upper: Array | int | np.integer,
     np.float64(10.0)
     """
     if isinstance(lower, Array) or isinstance(upper, Array):
-        _, _, state = while_loop(lambda s: s[0] < s[1], lambda s: (s[0] + 1, s[1], body(s[0], s[2])),
+        _, _, state = while_loop(lambda s: s[0] < s[1], lambda s: (s[0] + 1, s[1], body(_index(s[0]), s[2])),
                                  (as_array(lower).astype(_INDEX), as_array(upper).astype(_INDEX), init))
         return state
     if isinstance(lower, Size) or isinstance(upper, Size):
         steps = arange(lower, upper)
     else:
         steps = np.arange(int(lower), max(int(upper), int(lower)))
-    return scan(lambda state, i: (body(i, state), None), init, steps)[0]
+    return scan(lambda state, i: (body(_index(i), state), None), init, steps)[0]
+
+
+def _index(i: Array) -> Array:
+    """Return an index as Python's loops have it."""
+    return Array(i._node, weak=True)
 

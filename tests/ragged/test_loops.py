@@ -340,3 +340,18 @@ def test_states_that_change_places(run):
     for have, want in zip(found, zip(*map(f, examples), strict=True), strict=True):
         for h, w in zip(have.unbatch() if isinstance(have, mg.Batch) else have, want, strict=True):
             np.testing.assert_array_equal(h, w)
+
+SIZES_AS_STATES = {  # a program of one example, and the same in plain Python
+    "while": (lambda x: mg.while_loop(lambda n: n > 1, lambda n: n // 2, x.shape[0] + 5), lambda x: 1),
+    "scan": (lambda x: mg.scan(lambda c, v: (c + v, None), x.shape[0], x)[0], lambda x: len(x) + np.sum(x)),
+    "fori": (lambda x: mg.fori_loop(0, 3, lambda i, s: {"n": s["n"] + i}, {"n": x.shape[0]})["n"],
+             lambda x: len(x) + 3)}
+
+
+@pytest.mark.parametrize("name", SIZES_AS_STATES)
+def test_sizes_begin_the_states_of_loops(name):
+    f, plain = SIZES_AS_STATES[name]
+    rows = [np.arange(float(n)) for n in (0, 3, 1, 0)]
+    batch = mg.batch(rows, mg.f64[mg.axis("item")])
+    for run in (mg.vmap(f), *(mg.compile(mg.vmap(f), backend=b) for b in ("numpy", "native"))):
+        np.testing.assert_array_equal(run(batch), [plain(x) for x in rows])

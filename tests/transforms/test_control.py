@@ -214,6 +214,23 @@ def test_scan_backwards_without_slices_and_with_none():
     assert mg.scan(lambda c, x: (c, x), 1.0, np.zeros((0, 2)))[1].shape == (0, 2)
 
 
+@pytest.mark.parametrize("bound", [3, np.int64(3)], ids=["plain", "traced"])
+def test_the_index_of_fori_leaves_dtypes_alone(bound):
+    """As the index of a Python loop does."""
+    x = np.array([0.5, 2.0], np.float32)
+
+    def f(x, n):
+        return mg.fori_loop(0, n, lambda i, h: np.tanh(h) + i * x, x)
+
+    want = x
+    for i in range(3):
+        want = np.tanh(want) + i * x
+    for run in (f, *(mg.compile(f, backend=b) for b in ("numpy", "native"))):
+        have = run(x, bound)
+        assert have.dtype == want.dtype == np.float32
+        np.testing.assert_allclose(have, want, rtol=1e-6)
+
+
 def test_fori():
     close(mg.fori_loop(0, 5, lambda i, s: s * 2 + i, 1.0), 58)
     close(mg.grad(lambda x: mg.fori_loop(0, 5, lambda i, s: s * x, 1.0))(2.0), 80)

@@ -147,9 +147,12 @@ def test_rank_norms_and_condition_of_sides_that_differ():
         if f is np.linalg.cond:
             examples = examples[1:]
         close(mg.vmap(lambda g, f=f: f(g.x))(mg.batch(examples)), [f(g.x) for g in examples])
+    examples = points((2, 0))
     with pytest.raises(ValueError, match="example 1 has no rows"):
-        mg.vmap(lambda g: np.linalg.norm(g.x, 2))(mg.batch(points((2, 0))))
-    close(mg.vmap(lambda g: np.linalg.matrix_rank(g.x))(mg.batch(points((2, 0)))), [2, 0])
+        mg.vmap(lambda g: np.linalg.norm(g.x, -2))(mg.batch(examples))
+    largest = mg.vmap(lambda g: np.linalg.norm(g.x, 2))(mg.batch(examples))
+    close(largest, [np.linalg.norm(examples[0].x, 2), 0])
+    close(mg.vmap(lambda g: np.linalg.matrix_rank(g.x))(mg.batch(examples)), [2, 0])
 
 
 def test_a_singular_matrix_is_an_error():

@@ -11,11 +11,14 @@ from optree import PyTreeSpec
 from ..collector import uncollected
 from ..errors import BatchError, GradError, at_user_line
 from ..graph import FORMS, ArrayType, Graph, InAxes, Node
+from ..ops.reduce import sum_
 from ..primitive import placeholder
 from ..symbolic import Dim
+from ..tracing import made_by
 from .arguments_by_name import part
-from .graph_forms import Part, batched, in_tree, leaf_axes, out_tree, prefix, select, value_and_grad
+from .graph_forms import Part, batched, in_tree, leaf_axes, loss_and_aux, out_tree, prefix, select, value_and_grad
 from .jacobian_products import jvp_graph, vjp_graph
+from .mean import average, unrolled
 from .trace import kept
 
 
@@ -113,5 +116,38 @@ def _with_arguments(transformed: Graph, graph: Graph, names: Sequence[str], tree
         in_tree=optree.treespec_tuple([optree.treespec_tuple([*args.children(), *trees]), kwargs]))
 
 
+def _unroll(graph: Graph, n: int, in_axes: InAxes) -> Graph:
+    name = f"unroll({graph.name})"
+    n = count(n, name, "n")
+    return unrolled(graph, *inputs_of_batch(graph, in_axes, n, name), n)
+
+
+def _mean(graph: Graph, has_aux: bool) -> Graph:
+    for node in _over_rows(graph, has_aux, "mean"):
+        if not node.type.floating:
+            raise BatchError(at_user_line(f"mean of {graph.name}: its result is {node.type}, and only floating numbers "
+                                          "have a mean. Cast it with astype(float)"))
+    means = (average(n, "mean") for n in _over_rows(graph, has_aux, "mean"))
+    return graph.replace(outputs=(*means, *(graph.outputs[1:] if has_aux else ())))
+
+
+def _sum(graph: Graph, has_aux: bool) -> Graph:
+    rows = _over_rows(graph, has_aux, "sum")
+    with made_by("sum"):
+        totals = [sum_(n, axes=(0,)) for n in rows]
+    return graph.replace(outputs=(*totals, *(graph.outputs[1:] if has_aux else ())))
+
+
+def _over_rows(graph: Graph, has_aux: bool, operation: str) -> Sequence[Node]:
+    """Return the operands of a mean or a sum: all results, or the first of ``(result, aux)``."""
+    rows = loss_and_aux(graph, operation)[:1] if has_aux else graph.outputs
+    for node in rows:
+        if not node.ndim:
+            raise BatchError(at_user_line(f"{operation} of {graph.name}: its result is {node.type}, which has no axis "
+                                          "of examples. Call vmap(...) first"))
+    return rows
+
+
 FORMS.update({name: uncollected()(form) for name, form in (
     ("vmap", _vmap), ("grad", _grad), ("value_and_grad", _value_and_grad), ("jvp", _jvp), ("vjp", _vjp))})
+FORMS.update(unroll=_unroll, mean=_mean, sum=_sum)

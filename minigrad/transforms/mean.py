@@ -1,4 +1,4 @@
-"""Means over a batch: `mean_loss`, and `unroll`, the literal mini-batch graph; the Graph -> Graph forms of both."""
+"""Means over a batch: `mean_loss`, and `unroll`, the literal mini-batch graph."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ import optree
 from .. import interpreters
 from ..defined_sizes import definitions
 from ..errors import BatchError, MinigradError, ShapeError, at_user_line
-from ..graph import FORMS, Graph, InAxes, Node, PyTree, full
+from ..graph import Graph, InAxes, Node, PyTree, full
 from ..numpy.arguments import MissingAxis
 from ..ops.mean import mean, split_mean
-from ..ops.reduce import sum_
 from ..ops.selection import with_own_sizes
 from ..ops.shape import reshape, slice_
 from ..ops.subgraph import with_new_effects
 from ..tracing import made_by, number
-from .graph_forms import loss_and_aux, out_tree
-from .graph_methods import count, inputs_of_batch
+from .graph_forms import out_tree
 from .in_axes import Arguments, by_kind, mapped_axes
 from .trace import Call, function_name, transform
 from .vmap import batch_of, of_one
@@ -200,38 +198,3 @@ def average(rows: Node, rule: str) -> Node:
         node = mean(rows, axes=(0,))
         better = split_mean(node)
     return node if better is None else better
-
-
-def _unroll(graph: Graph, n: int, in_axes: InAxes) -> Graph:
-    name = f"unroll({graph.name})"
-    n = count(n, name, "n")
-    return unrolled(graph, *inputs_of_batch(graph, in_axes, n, name), n)
-
-
-def _mean(graph: Graph, has_aux: bool) -> Graph:
-    for node in _over_rows(graph, has_aux, "mean"):
-        if not node.type.floating:
-            raise BatchError(at_user_line(f"mean of {graph.name}: its result is {node.type}, and only floating numbers "
-                                          "have a mean. Cast it with astype(float)"))
-    means = (average(n, "mean") for n in _over_rows(graph, has_aux, "mean"))
-    return graph.replace(outputs=(*means, *(graph.outputs[1:] if has_aux else ())))
-
-
-def _sum(graph: Graph, has_aux: bool) -> Graph:
-    rows = _over_rows(graph, has_aux, "sum")
-    with made_by("sum"):
-        totals = [sum_(n, axes=(0,)) for n in rows]
-    return graph.replace(outputs=(*totals, *(graph.outputs[1:] if has_aux else ())))
-
-
-def _over_rows(graph: Graph, has_aux: bool, operation: str) -> Sequence[Node]:
-    """Return the operands of a mean or a sum: all results, or the first of ``(result, aux)``."""
-    rows = loss_and_aux(graph, operation)[:1] if has_aux else graph.outputs
-    for node in rows:
-        if not node.ndim:
-            raise BatchError(at_user_line(f"{operation} of {graph.name}: its result is {node.type}, which has no axis "
-                                          "of examples. Call vmap(...) first"))
-    return rows
-
-
-FORMS.update(unroll=_unroll, mean=_mean, sum=_sum)

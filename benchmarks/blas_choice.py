@@ -22,12 +22,11 @@ from typing import Any
 import numpy as np
 
 from minigrad import blas
-from minigrad.backends.native.codegen import strides
 from minigrad.backends.native.kernels import gemm, gemm_plan
 from minigrad.backends.native.runtime import jit, threads
 
 from . import harness
-from .gemm import ORIENTATIONS
+from .gemm import ORIENTATIONS, bound
 
 # Rows, terms and columns of ``x @ w``.
 SIZES = ((8, 1024, 1024), (32, 784, 512), (128, 784, 512), (128, 512, 256), (1024, 512, 256), (1024, 256, 10),
@@ -63,24 +62,6 @@ def only(method: int) -> Iterator[None]:
         gemm_plan._args_anywhere.cache_clear()
 
 
-def product(step: Callable[[int, int], None], x: np.ndarray, y: np.ndarray, resources: gemm_plan.Resources
-            ) -> tuple[int, Callable[[], None]]:
-    """Return the method of a product, and the call that computes it."""
-    out = np.empty((x.shape[0], y.shape[1]), x.dtype)
-    views = [strides.View(i, 0, v.shape, v.strides) for i, v in enumerate((x, y, out))]
-    args = np.array(gemm_plan.gemm_args("ik,kj->ij", *views, x.dtype, resources))
-    bases = np.array([v.ctypes.data for v in (x, y, out)], np.uintp)
-    keep = (args, bases, out, x, y)
-    addresses = args.ctypes.data, bases.ctypes.data
-
-    def run(_keep: Any = keep) -> None:
-        step(*addresses)
-
-    run()
-    np.testing.assert_allclose(out, x @ y, rtol=1e-3, atol=1e-3 * np.sqrt(x.shape[1]))
-    return int(args[gemm_plan.METHOD]), run
-
-
 def race(calls: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
     """Return the seconds of one call in each round."""
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -105,11 +86,11 @@ def child(avx2: str, rounds: str) -> None:
             x, w, d = (rng.normal(size=shape).astype(name) for shape in ((m, k), (k, n), (m, n)))
             for title, choose in ORIENTATIONS.items():
                 a, b = choose(x, w, d)
-                rule, _ = product(made[name], a, b, resources)
+                rule, _ = bound(made[name], a, b, resources)
                 calls = {}
                 for method, number in METHODS.items():
                     with only(number):
-                        _, calls[method] = product(made[name], a, b, resources)
+                        _, calls[method] = bound(made[name], a, b, resources)
                 found.append({"dtype": name, "product": f"{title}, {m} × {k} × {n}",
                               "rule": "generated" if rule == gemm_plan.GENERATED else "BLAS",
                               "seconds": race(calls, int(rounds))})

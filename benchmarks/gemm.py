@@ -40,8 +40,8 @@ def step(bits: int | None) -> Callable[..., None]:
 
 
 def bound(call: Callable[..., None], x: np.ndarray, y: np.ndarray, resources: gemm_plan.Resources
-          ) -> Callable[[], None]:
-    """Return the product of two matrices as a step that is bound to them."""
+          ) -> tuple[int, Callable[[], None]]:
+    """Return the method of a product of two matrices, and the step that is bound to them."""
     out = np.empty((x.shape[0], y.shape[1]), x.dtype)
     views = [strides.View(i, 0, v.shape, v.strides) for i, v in enumerate((x, y, out))]
     args = np.array(gemm_plan.gemm_args("ik,kj->ij", *views, x.dtype, resources))
@@ -54,7 +54,7 @@ def bound(call: Callable[..., None], x: np.ndarray, y: np.ndarray, resources: ge
 
     run()
     np.testing.assert_allclose(out, x @ y, rtol=1e-3, atol=1e-3 * np.sqrt(x.shape[1]))
-    return run
+    return int(args[gemm_plan.METHOD]), run
 
 
 def by_numpy(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
@@ -122,8 +122,8 @@ def run(quick: bool) -> harness.Result:
                 a, b = choose(x, w, d)
                 present, absent = harness.gather({
                     "numpy": lambda a=a, b=b: by_numpy(a, b),
-                    "native": lambda a=a, b=b: bound(call, a, b, resources),
-                    "generated": lambda a=a, b=b: bound(call, a, b, resources._replace(blas=False)),
+                    "native": lambda a=a, b=b: bound(call, a, b, resources)[1],
+                    "generated": lambda a=a, b=b: bound(call, a, b, resources._replace(blas=False))[1],
                     "jax": lambda a=a, b=b: by_jax(a, b), "torch": lambda a=a, b=b: by_torch(a, b)})
                 times = harness.race(present, 3 if quick else 7, 0.005)
                 title = f"{name}, {batch} examples, {inputs} to {outputs}"

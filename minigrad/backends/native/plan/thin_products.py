@@ -2,7 +2,8 @@
 
 ``x @ w`` and ``x.T @ v`` then join the kernels of the statements around them. A loss of many rows with its gradient
 reads the matrix once, one block of rows after the other, where two products would read it from memory twice. The step
-of general products takes longer to compile than all else in a small network, which can do without it.
+of general products takes longer to compile than all else in a small network, which can do without it. In a deep one,
+all layers share that step: only products of a vector with a matrix of many rows are sums.
 """
 
 from __future__ import annotations
@@ -25,17 +26,21 @@ from ....symbolic import Dim
 from ..codegen.strides import access
 
 FEW = 128  # multiplications per row, with those of unused lanes
+MOST = 16  # thin products: the step of general products takes as long to compile as the sums of some more
+MANY = 2  # rows for each multiplication of a row
 
 
 def thin_products(graph: Graph) -> Graph:
     """Return an equal graph without products of few multiplications per row."""
-    if not any(n.prim is einsum for n in graph.nodes):
+    orders = {n: order for n in graph.nodes if (order := _order(n)) is not None}
+    if len(orders) > MOST:
+        orders = {n: order for n, order in orders.items() if _has_vector_and_rows(n, order)}
+    if not orders:
         return graph
     roles = Roles.of(graph)
 
     def rule(node: Node, inputs: tuple[Node, ...]) -> Node | None:
-        order = _order(node)
-        return None if order is None else _summed(node, inputs, order, roles)
+        return _summed(node, inputs, orders[node], roles) if node in orders else None
 
     return rewrite(graph, rule)
 
@@ -55,6 +60,12 @@ def _order(node: Node) -> str | None:
         if order[0] not in right and 0 < len(few) == len(order) - 1 and _work(few, node.dtype) <= FEW:
             return order
     return None
+
+
+def _has_vector_and_rows(node: Node, order: str) -> bool:
+    """Return whether a thin product is that of a vector with a matrix of many rows."""
+    rows, *few = [_sizes(node)[c] for c in order]
+    return len(few) == 1 and (isinstance(rows, Dim) or isinstance(few[0], Dim) or rows >= MANY * few[0])
 
 
 def _sizes(node: Node) -> dict[str, int | Dim]:

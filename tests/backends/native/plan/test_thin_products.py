@@ -7,9 +7,10 @@ pytest.importorskip("llvmlite")
 
 import minigrad as mg
 from minigrad import interpreters
-from minigrad.backends.native.plan.thin_products import FEW, thin_products
+from minigrad.backends.native.plan.thin_products import FEW, MOST, thin_products
 from minigrad.backends.native.runtime import jit
 from minigrad.graph import Graph
+from minigrad.ops.einsum import einsum
 from tests.passes.programs import input_, node
 
 COMPILED = pytest.mark.skipif(jit.available() is not None, reason=str(jit.available()))
@@ -32,6 +33,23 @@ def test_products_become_sums(left, right, subscripts, dtype):
     values = [(np.arange(float(np.prod(shape))) % 7).reshape(shape).astype(dtype) for shape in (left, right)]
     (result,) = interpreters.evaluate(rewritten, values, {})
     np.testing.assert_array_equal(result, values[0] @ values[1])
+
+
+@pytest.mark.parametrize("shape", [(40, 4), (4,)])
+def test_layers_of_a_deep_network_share_the_general_step(shape):
+    def network(layers):
+        x = y = input_(*shape)
+        weights = [input_(4, 4) for _ in range(layers)]
+        for w in weights:
+            y = node("tanh", node("einsum", y, w, subscripts="ik,kj->ij" if len(shape) == 2 else "k,kj->j"))
+        x2, v = input_(400, 3), input_(3)
+        return Graph((x, *weights, x2, v), (y, node("einsum", x2, v, subscripts="ik,k->i")))
+
+    def contractions(graph):
+        return sum(n.prim is einsum for n in graph.nodes)
+
+    assert contractions(thin_products(network(MOST - 1))) == 0
+    assert contractions(thin_products(network(MOST))) == MOST, "the vector's product has many rows"
 
 
 @pytest.mark.parametrize(("left", "right", "subscripts"), [

@@ -54,6 +54,18 @@ FUNCTIONS = {
 BATCHES = {"dense": (layer, X), "words": (pooled, WORDS), "graphs": (along_edges, GRAPHS), "pairs": (pairwise, WORDS)}
 
 
+def memory_and_peak(g, backend, batch):
+    """Return the memory that a compiled function announces for a batch, and the measured peak of a call."""
+    mg.compile(g, backend)(W, batch[:20])  # imports and loads code
+    f = mg.compile(g, backend)
+    f.build(W, batch)
+    tracemalloc.start()
+    f(W, batch)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return f.memory(W, batch), peak
+
+
 @pytest.mark.parametrize("backend", ["numpy", "native"])
 @pytest.mark.parametrize("kind", BATCHES)
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -61,15 +73,9 @@ def test_memory_of_a_batch_is_the_measured_peak(backend, kind, function):
     loss, batch = BATCHES[kind]
     batch = batch[:2000] if "per example" in function and kind == "dense" else batch
     g = FUNCTIONS[function](loss, len(batch) // 4)
-    mg.compile(g, backend)(W, batch[:20])  # which imports and loads code
-    f = mg.compile(g, backend)
-    f.build(W, batch)
-    tracemalloc.start()
-    f(W, batch)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    memory, peak = memory_and_peak(g, backend, batch)
     passes = "passes" in function and kind != "dense"  # whose programs keep an eighth more
-    assert peak == pytest.approx(f.memory(W, batch), rel=0.2 if passes else 0.1)
+    assert peak == pytest.approx(memory, rel=0.2 if passes else 0.1)
 
 
 def recurrent(w, x):
@@ -87,14 +93,8 @@ def solved(w, x):
 @pytest.mark.parametrize(("loss", "backend"), [(recurrent, "numpy"), (recurrent, "native"), (solved, "numpy")])
 def test_memory_of_loops_is_the_measured_peak(loss, backend, function):
     g = FUNCTIONS[function](loss, len(WORDS) // 4)
-    mg.compile(g, backend)(W, WORDS[:20])  # which imports and loads code
-    f = mg.compile(g, backend)
-    f.build(W, WORDS)
-    tracemalloc.start()
-    f(W, WORDS)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert f.memory(W, WORDS) == pytest.approx(peak, rel=0.25)
+    memory, peak = memory_and_peak(g, backend, WORDS)
+    assert memory == pytest.approx(peak, rel=0.25)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

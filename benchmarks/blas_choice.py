@@ -1,4 +1,4 @@
-"""BLAS or generated code for a product: what a choice by measurement would win over the rule of `gemm_plan`.
+"""BLAS or generated code for a product: the gain of a choice by measurement over the rule of `gemm_plan`.
 
 Both compute each product in turns, in pieces on all threads, as programs do. Half of the rounds are the measurement:
 its choice is the method with the lower median. The other half judges that choice and the rule's, so that the noise of a
@@ -76,7 +76,7 @@ def race(calls: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[fl
 
 
 def child(avx2: str, rounds: str) -> None:
-    """Print what each product takes: the rule's method, and the seconds of each method and round."""
+    """Print the rule's method for each product, and the seconds of each method and round."""
     made, rng, found = steps(bool(int(avx2))), np.random.default_rng(0), []
     resources = gemm.resources(threads.get_num_threads())
     if int(avx2):
@@ -98,7 +98,7 @@ def child(avx2: str, rounds: str) -> None:
 
 
 def measured(avx2: bool, rounds: int) -> list[dict[str, Any]]:
-    """Return what a process finds."""
+    """Return the products that a process of its own has timed."""
     code = f"from benchmarks import blas_choice; blas_choice.child('{int(avx2)}', '{rounds}')"
     environment = {**os.environ, **({"OPENBLAS_CORETYPE": "Haswell"} if avx2 else {})}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment,
@@ -108,7 +108,7 @@ def measured(avx2: bool, rounds: int) -> list[dict[str, Any]]:
 
 
 def case(title: str, products: list[dict[str, Any]]) -> harness.Case:
-    """Return the geometric means over products of what the rule, a measurement's choice and each method take."""
+    """Return the times of the rule, of a measurement's choice and of each method, as geometric means over products."""
     judged: dict[str, list[list[float]]] = {name: [] for name in ("rule", "measurement", *METHODS)}
     each = {}
     for one in products:

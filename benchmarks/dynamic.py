@@ -8,6 +8,7 @@ the second keeps the half of the nodes with the largest scores, and the edges be
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -120,7 +121,7 @@ def of_graphs(features: int = graphs.FEATURES, width: int = WIDTH) -> dict[str, 
 # -- PyTorch Geometric ---------------------------------------------------------------------------------------
 
 
-class PyG:
+class PyG(ABC):
     """The networks with the layers of PyTorch Geometric."""
 
     def __init__(self, params: Any, examples: Sequence[Any]):
@@ -164,9 +165,9 @@ class PyG:
         nn = self.nn
         return self.torch.cat([nn.global_max_pool(x, rows, size), nn.global_mean_pool(x, rows, size)], dim=1)
 
+    @abstractmethod
     def scores(self, b: Any) -> Any:
         """Return a number per example."""
-        raise NotImplementedError
 
     def value_and_grad(self, b: Any) -> list[Any]:
         """Return the mean loss and its gradient, by the parameters as `weights` orders them."""

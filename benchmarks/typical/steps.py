@@ -16,7 +16,7 @@ from minigrad.backends.native.plan.launch_plan import ARENA
 from .libraries import LIBRARIES
 from .programs import PROGRAMS
 
-CALLS = 30  # of which the fastest counts
+CALLS = 30  # the fastest counts
 
 
 def fastest(call: Callable[[], object]) -> float:

@@ -115,7 +115,7 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lt", "l
 
 def shown(n: int | Dim) -> int | Size:
     """Return a size as the user's code gets it."""
-    return Size(n) if isinstance(n, Dim) else n
+    return Size(n) if isinstance(n, Dim) else int(n)
 
 
 def unwrap(n: T | Size) -> T | Dim:

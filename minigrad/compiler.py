@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeAlias, cast, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
 import numpy as np
 import optree
@@ -15,14 +15,13 @@ import optree
 from . import backends, interpreters, passes
 from .argument_sizes import argument_sizes
 from .backends.subgraph import budgets_in
-from .batch_sizes import Rows, has_rows, largest_passes, sizes_of_examples
 from .budgets import Budget
 from .collector import uncollected
 from .debugging import debugging
 from .errors import BatchError, MinigradError, ShapeError, at_user_line
 from .graph import Graph, PyTree
 from .immutable import Immutable
-from .locks import Lock
+from .locks import Lock, importing
 from .passes.record import Stage, Stages
 from .symbolic import Dim, Symbol
 from .tracebacks import boundary, for_user
@@ -32,6 +31,9 @@ from .transforms.fixed_numbers import Arguments, FixedNumbers, Key, kind, kind_o
 from .transforms.graph_forms import Part
 from .transforms.lazy_pickle import Remembered
 from .transforms.trace import function_name
+
+if TYPE_CHECKING:
+    from .batch_sizes import Rows
 
 MAXSIZE = 128  # programs that a compiled function keeps
 Bound: TypeAlias = "tuple[Entry, dict[Symbol, int], list[int] | None]"  # program, sizes, and the leaves that it takes
@@ -125,6 +127,9 @@ class Entry:
 
     def sizes_of_examples(self, tree: optree.PyTreeSpec, number: int, rows: Rows) -> dict[Symbol, int]:
         """Return the sizes of a call from its number of examples and of rows, or raise `MinigradError`."""
+        with importing:  # and the modules of ragged batches with it, which first gradients do not need
+            from .batch_sizes import largest_passes, sizes_of_examples
+
         sizes, lengths = sizes_of_examples(self.graph, self.optimized, tree, number, rows)
         return {**sizes, **self._budgets(sizes), **largest_passes(self.optimized, lengths, sizes)}
 
@@ -344,6 +349,9 @@ class Compiled(Immutable):
 
     def _counts_examples(self, kwargs: Mapping[str, object]) -> bool:
         """Return whether an int alone, with such keywords, is a number of examples."""
+        with importing:
+            from .batch_sizes import has_rows
+
         if not kwargs:
             return self._latest is None or bool(self.graph.symbols)
         return kwargs.keys() == {"rows"} and self._latest is not None and (
@@ -351,6 +359,9 @@ class Compiled(Immutable):
 
     def _for(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> tuple[Entry, dict[Symbol, int]]:
         """Return the program for arguments, and the sizes, those of its largest passes included."""
+        with importing:
+            from .batch_sizes import largest_passes
+
         arguments: PyTree = (args, kwargs)
         leaves, tree = optree.tree_flatten(arguments)
         entry, sizes, inputs = self._bound_for(args, kwargs, leaves, (tree, *map(kind_of_leaf, leaves)))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # "number" -> returns the user's expression that needs a size's number, and an alternative (`size_queries`)
 EXPLAIN: dict[str, Callable[[], tuple[str, str]]] = {}
+LOOP_NODES = 256  # of all steps of a loop of Python; one of fewer stays written out
 
 
 class Tagged(Immutable, int):

@@ -62,6 +62,10 @@ def test_substitute_accepts_values_of_another_type():
 FRESH = {
     "print('minigrad.registry' in sys.modules)": "False",
     "mg.grad(lambda x: np.sum(x @ x))(np.ones(2)); print('minigrad.registry' in sys.modules)": "False",
+    "mg.compile(mg.grad(mg.mean_loss(lambda w, x: np.tanh(x @ w), in_axes=(None, 0))))(np.ones(2), np.ones((3, 2)))\n"
+    "print('minigrad.registry' in sys.modules)": "False",
+    "print(mg.compile(lambda x: np.sum(np.cumsum(x)))(np.ones(3)))": "6.0",
+    "print(mg.compile(lambda x: x + 1.0).memory(np.ones(3)) >= 24)": "True",
     "print(*mg.grad(lambda x: np.linalg.norm(x))(np.array([0.0, 4.0])))": "0.0 1.0",
     "print(*mg.grad(lambda x: np.var(x))(np.array([1.0, 3.0])))": "-1.0 1.0",
     "print(*mg.grad(lambda x: np.convolve(x, [2.0, 1.0]).sum())(np.ones(2)))": "3.0 3.0",

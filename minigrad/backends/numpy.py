@@ -21,7 +21,7 @@ from . import numpy_text as nt
 from . import workspace
 from .arena import ALIGN, Arena
 from .numpy_source import Printer
-from .numpy_text import MANAGED
+from .numpy_text import managed
 from .parts import in_parts
 from .peak import Piece, peak, type_bytes
 from .pools import Bounded
@@ -56,7 +56,7 @@ class Program:
 
     def __init__(self, graph: Graph, exact: bool = False):
         graph = fuse_index_checks(graph)
-        self._plan: Plan = schedule(graph, lambda n: n.prim in MANAGED)
+        self._plan: Plan = schedule(graph, managed)
         printed = Printer(self._plan).print()
         self._held = {n: KINDS[n.prim](n, partial(_held, exact=exact or has_budget(n) or has_two_sizes(n)))
                       for n in graph.nodes if n.prim in KINDS}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from ..combiners import ADD, combiner_of
 from ..errors import printable
-from ..graph import PRIMITIVES, Node
+from ..graph import Node
 from ..ops import elementwise as ew
 from ..ops.einsum import einsum
 from ..ops.index import gather, gather_sum, lockstep, scatter_add
@@ -121,7 +120,7 @@ def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node
     if prim.kind == "reduce":
         ufunc = combiner_of(node).ufunc
         return [f"np.{ufunc.__name__}.reduce({xs[0]}, axis={axes_text(node.params['axes'])}, out={out})"]
-    write = _STATEMENTS.get(prim)
+    write = _writer(node)
     return write(node, xs, out) if write else [f"np.copyto({out}, {evaluator(node)}({', '.join(xs)}))"]
 
 
@@ -164,6 +163,10 @@ def _more(value: Reading = None) -> str:
     return f", {value!r}" if value else ""
 
 
+def _in_order(node: Node, xs: Sequence[str], out: str) -> list[str]:
+    return [f"np.copyto({out}.reshape({xs[0]}.shape), {xs[0]})"]
+
+
 Writer = Callable[[Node, Sequence[str], str], list[str]]
 _BY_ROWS: dict[Primitive, Writer] = {
     ew.where: _where,
@@ -175,13 +178,25 @@ _WHOLE: dict[Primitive, Writer] = {
     concatenate: lambda node, xs, out: [f"np.concatenate({tuple_text(xs)}, axis={node.params['axis']}, out={out})"],
     scatter_add: _scatter_add,
     gather_sum: lambda node, xs, out: [f"sum_gathered({', '.join((*xs, out))}{_more(node.params.get('read'))})"],
-    pad: _pad,
-    **{p: lambda node, xs, out: [f"np.copyto({out}.reshape({xs[0]}.shape), {xs[0]})"]
-       for p in PRIMITIVES.values() if p.view is IN_ORDER},
-    **{p: _along for p in PRIMITIVES.values()
-       if p.combiner is not None and "axis" in inspect.signature(p.type).parameters}}
-_STATEMENTS = {**_BY_ROWS, **_WHOLE}
-MANAGED = frozenset(_WHOLE)  # statements on whole arrays that write into given memory
+    pad: _pad}
+
+
+def _of_whole(node: Node) -> Writer | None:
+    """Return the writer of a statement on whole arrays into given memory."""
+    if node.prim.view is IN_ORDER:
+        return _in_order
+    if node.prim.combiner is not None and "axis" in node.params:
+        return _along
+    return _WHOLE.get(node.prim)
+
+
+def _writer(node: Node) -> Writer | None:
+    return _BY_ROWS.get(node.prim) or _of_whole(node)
+
+
+def managed(node: Node) -> bool:
+    """Return whether the statement works on whole arrays and writes into given memory."""
+    return _of_whole(node) is not None
 
 
 def temporary_bytes(node: Node) -> int | Dim:
@@ -195,7 +210,7 @@ def temporary_bytes(node: Node) -> int | Dim:
         return 0 if _assigns(node) else size_of(node.inputs[1].shape) * (8 + node.dtype.itemsize)
     if prim is gather:
         return result if len(node.inputs) > 2 else 0
-    return 0 if prim.ufunc or prim.kind == "reduce" or prim in _STATEMENTS else result
+    return 0 if prim.ufunc or prim.kind == "reduce" or _writer(node) else result
 
 
 def fits_matmul(node: Node) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from .. import interpreters
 from ..graph import CALLS, ArrayType, Graph, Node, TupleType, zeros_like
 from ..primitive import input_, move_axis, placeholder
-from ..tracing import made_by
+from ..tracing import LOOP_NODES, made_by
 from .broadcast import broadcast_along
 from .checks import checks_of
 from .constants import const, constant, full
@@ -29,7 +29,6 @@ from .loops import scan
 from .shape import concatenate, flip, reshape, section, slice_
 
 STEPS = 16  # a loop of fewer steps stays written out
-NODES = 256  # and so does one of fewer nodes in all
 _CANDIDATES = 8  # periods that are tried
 _FEW = 4  # nodes in a row that tell a place in a step from others
 _ATTEMPTS = 3  # starts of a loop that are tried: the first steps may read values from before it
@@ -46,9 +45,9 @@ def rolled(outputs: Sequence[Node], since: int) -> list[Node]:
         Nodes with smaller serial numbers belong to the trace around.
     """
     roots = list(outputs)
-    if max((n.serial for n in roots), default=since) - since < NODES - 1:  # fewer nodes were made
+    if max((n.serial for n in roots), default=since) - since < LOOP_NODES - 1:  # fewer nodes were made
         return roots
-    while len(nodes := _as_read(roots, since)) >= NODES:
+    while len(nodes := _as_read(roots, since)) >= LOOP_NODES:
         found = _longest(nodes)
         if found is None:
             break
@@ -105,7 +104,7 @@ def _longest(nodes: Sequence[Node]) -> tuple[Sequence[Node], int] | None:
             gaps[i - j] += 1
         seen[few] = (i, *before[:1])
     numbers = np.array(keys)
-    best, most = None, NODES - 1
+    best, most = None, LOOP_NODES - 1
     for period, _ in gaps.most_common(_CANDIDATES):
         same = np.concatenate(([False], numbers[period:] == numbers[:-period], [False]))
         for begin, end in np.flatnonzero(same[1:] != same[:-1]).reshape(-1, 2).tolist():

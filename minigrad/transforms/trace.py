@@ -23,7 +23,7 @@ from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format
 from ..graph import CALLS, ArrayType, Graph, Node, PyTree, dtype_of, moment, reachable
 from ..primitive import adopt, fresh_inputs, placeholder
 from ..traced_array import Array, as_array, number_dtype
-from ..tracing import Guards, Trace, new_trace, tracing
+from ..tracing import LOOP_NODES, Guards, Trace, new_trace, tracing
 from .array_namespace import is_on_device, namespace, own
 from .pickling import picklable
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # that is told of the outputs.
 KEEPERS: list[Callable[[Sequence[Node], Sequence[Node], Sequence[Node], int], list[Node]]] = []
 WATCHERS: list[Callable[[Callable[..., PyTree]], Callable[[Sequence[Node]], None]]] = []
-_SHORT = 32  # nodes of a program whose loops of Python stay written out
+
 
 class Flat(NamedTuple):
     """The arguments of a function: the leaves of ``(args, kwargs)`` that are arrays or numbers, and all else."""
@@ -221,7 +221,7 @@ class Call:
             result = self.f(*traced[0], **traced[1])
             outputs, out_tree = flatten_result(self.f, result)
             outputs = kept(outputs, running.values or [], inputs, since)
-            if not running.literal and moment() - since > _SHORT:
+            if not running.literal and moment() - since >= LOOP_NODES:
                 outputs = CALLS["shorter"](outputs, since)
         for seen in watching:
             seen(outputs)

@@ -6,6 +6,7 @@ import pytest
 import minigrad as mg
 from minigrad.graph import held_graphs
 from minigrad.ops import unrolled_loops
+from minigrad.transforms import trace
 from minigrad.transforms.trace import Call
 
 rng = np.random.default_rng(0)
@@ -111,7 +112,8 @@ P, X = rng.normal(size=3), rng.normal(size=(T, 3))
 def _loops_of_few_steps(monkeypatch):
     """Let short programs have long loops."""
     monkeypatch.setattr(unrolled_loops, "STEPS", 8)
-    monkeypatch.setattr(unrolled_loops, "NODES", 48)
+    for module in (unrolled_loops, trace):
+        monkeypatch.setattr(module, "LOOP_NODES", 48)
 
 
 def scans(graph):

@@ -27,7 +27,7 @@ from ...passes.lower_einsum import canonical
 from ...passes.schedule import Plan, Step
 from ...primitive import PART, Primitive, input_
 from ...symbolic import Dim, Symbol, size_of, value
-from ..numpy_text import MANAGED
+from ..numpy_text import managed
 from ..workspace import grows
 from . import block_einsum as block_kernels
 from . import gemm, library_kernels, segment_kernels
@@ -49,8 +49,8 @@ COPIED = 8 << 20  # bytes of arguments that a call copies for products, at most
 # Statements that always have a launch of their own.
 OWN: dict[Primitive, str] = {random_bits: "random_bits", segment_ids: "segment_ids",
                              **dict.fromkeys(library_kernels.TOTALS, "running")}
-# Primitives whose kernels can write into a result.
-WRITTEN = MANAGED | INDEXED.keys() | OWN.keys() | segment_kernels.SCATTERS | {block_einsum}
+# Primitives with kernels of their own that can write into a result.
+_WRITTEN = INDEXED.keys() | OWN.keys() | segment_kernels.SCATTERS | {block_einsum}
 _ADDRESSED = ("product", "evaluate", "loop")  # kinds of statements for which values must lie in the arena
 
 
@@ -146,6 +146,11 @@ class LaunchPlan:
         order = sorted(nbytes, key=nbytes.__getitem__)
         totals = accumulate(nbytes[key] for key in order)
         return {key: self.arguments[key] for key, total in zip(order, totals, strict=True) if total > COPIED}
+
+
+def written(node: Node) -> bool:
+    """Return whether a kernel can write the node into a result."""
+    return node.prim in _WRITTEN or managed(node)
 
 
 def leaving(step: Step) -> list[Node]:

@@ -42,7 +42,7 @@ from .device import Call, CapturedGraph, Device, DeviceArray, Launched, Number, 
 from .gemm import ConcurrentProducts, Multiply
 from .host_scalars import HostScalars, Scalars
 from .kernels import THREADS, Launch, Op, blocks_for
-from .launch_plan import PARTS, WRITTEN, Evaluate, LaunchPlan, Planner, ZeroTail, kind_of
+from .launch_plan import PARTS, Evaluate, LaunchPlan, Planner, ZeroTail, kind_of, written
 from .prelude import COMMON
 from .segment_kernels import SortByPlace
 
@@ -104,7 +104,7 @@ class Program:
             n)) if n in looping else build, self._device.xp) for n in holding}
         self.loops = {n: [program for _, program, _ in self.held[n].programs if isinstance(program, Program)]
                       for n in looping}
-        plan = schedule(graph, lambda n: n.prim in WRITTEN)
+        plan = schedule(graph, written)
         planner = Planner(plan, self.host, host_outputs, self.loops, lent, stops, self.without)
         self.plan = planner.build()
         self._dtypes = [None if i in host_inputs else n.dtype for i, n in enumerate(graph.inputs)]

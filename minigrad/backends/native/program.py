@@ -25,7 +25,7 @@ from ...symbolic import Symbol, value
 from .. import numpy as numpy_backend
 from ..arena import ALIGN, ArenaPool
 from ..numpy_source import Printer
-from ..numpy_text import MANAGED
+from ..numpy_text import managed
 from ..parts import in_parts
 from ..peak import Piece, peak, type_bytes
 from ..pools import Pools
@@ -94,7 +94,7 @@ class Program:
         self._graph = legalize(graph, own_outputs)
         graph = fuse_index_checks(self._graph)
         early = _of_sizes(graph)
-        self.plan = schedule(graph, lambda n: n.prim in MANAGED or steps.unable(n) is None,
+        self.plan = schedule(graph, lambda n: managed(n) or steps.unable(n) is None,
                              lambda n: None if n in early else rows(n))
         self._straight = {n: straight_scan.named_code(n) for n in graph.nodes
                           if n.prim is scan and straight_scan.unable(n) is None}

@@ -9,7 +9,7 @@ pytest.importorskip("llvmlite")
 
 from minigrad.backends.native.codegen.kernel import kernel, rows, unable, written
 from minigrad.backends.native.codegen.kernel_key import kernel_key
-from minigrad.backends.numpy_text import MANAGED
+from minigrad.backends.numpy_text import managed
 from minigrad.graph import Graph
 from minigrad.passes.schedule import schedule
 from minigrad.symbolic import Dim
@@ -18,7 +18,7 @@ from tests.passes.programs import input_, node
 
 def kernel_of(inputs, *outputs):
     """Return the kernel of a program of one group, and its code."""
-    plan = schedule(Graph(tuple(inputs), outputs), lambda n: n.prim in MANAGED, rows)
+    plan = schedule(Graph(tuple(inputs), outputs), managed, rows)
     (step,) = plan.steps
     key = kernel_key(plan, step)
     text, note = written(key)

@@ -11,7 +11,7 @@ from minigrad.backends.native.codegen.kernel import rows
 from minigrad.backends.native.codegen.kernel_emitter import HEAD, KernelEmitter, Memory, Param
 from minigrad.backends.native.llvm.values import I64
 from minigrad.backends.native.runtime import jit, threads
-from minigrad.backends.numpy_text import MANAGED
+from minigrad.backends.numpy_text import managed
 from minigrad.graph import Graph
 from minigrad.passes.schedule import schedule
 from minigrad.symbolic import Dim
@@ -26,7 +26,7 @@ VALUE, SCRATCH = Memory("value", x), Memory("scratch", x)
 
 
 def emitter_of(name):
-    return KernelEmitter(name, 4, schedule(Graph((x,), (node("neg", x),)), lambda n: n.prim in MANAGED, rows))
+    return KernelEmitter(name, 4, schedule(Graph((x,), (node("neg", x),)), managed, rows))
 
 
 def run(emitter, name, numbers, *arrays):

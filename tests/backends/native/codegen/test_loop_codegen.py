@@ -10,7 +10,7 @@ from minigrad.backends.native.codegen.kernel import Writer, rows
 from minigrad.backends.native.codegen.loop_codegen import LoopWriter
 from minigrad.backends.native.llvm.values import I64
 from minigrad.backends.native.runtime import jit
-from minigrad.backends.numpy_text import MANAGED
+from minigrad.backends.numpy_text import managed
 from minigrad.graph import Graph
 from minigrad.ops.broadcast import broadcast_along
 from minigrad.passes.schedule import schedule
@@ -22,7 +22,7 @@ COMPILED = pytest.mark.skipif(jit.available() is not None, reason=str(jit.availa
 
 def nest(inputs, output):
     """Return the axes of each loop of a program of one space, and the lanes."""
-    plan = schedule(Graph(tuple(inputs), (output,)), lambda n: n.prim in MANAGED, rows)
+    plan = schedule(Graph(tuple(inputs), (output,)), managed, rows)
     (step,) = plan.steps
     writer = Writer(plan, step, "test")
     with writer.step("test"):

@@ -6,7 +6,7 @@ pytest.importorskip("llvmlite")
 
 from minigrad.backends.native.codegen.kernel import rows
 from minigrad.backends.native.codegen.loop_groups import by_index, loops, space_of
-from minigrad.backends.numpy_text import MANAGED
+from minigrad.backends.numpy_text import managed
 from minigrad.graph import Graph
 from minigrad.passes.schedule import schedule
 from tests.passes.programs import input_, node
@@ -14,7 +14,7 @@ from tests.passes.programs import input_, node
 
 def names(inputs, *outputs):
     """Return the names of the statements of each loop of a program of one group."""
-    plan = schedule(Graph(tuple(inputs), outputs), lambda n: n.prim in MANAGED, rows)
+    plan = schedule(Graph(tuple(inputs), outputs), managed, rows)
     (step,) = plan.steps
     return [[n.prim.name for n in loop.nodes] for loop in loops(plan, step)]
 

@@ -39,7 +39,7 @@ from .kernels import packed_scan as packed_step
 from .packed_scan import EmptyBody, NestedBodies, Nests
 from .plan.launch_plan import ArenaLayout, LaunchPlan
 from .plan.legalize import legalize
-from .runtime import threads
+from .runtime import runner, threads
 from .runtime.cache import generated, object_codes
 from .runtime.jit import load
 from .tree_scan import NativeTrees
@@ -156,12 +156,16 @@ class Program:
         dtypes = {step.group.nodes[0].dtype for step, way in zip(self.plan.steps, self.ways, strict=True)
                   if way == "product" or (way == "step" and step.group.nodes[0].prim is block_einsum)}
         new = [d for d in sorted(dtypes, key=str) if not gemm.loaded(d)]
-        codes = object_codes([*map(gemm.code_request, new), *(
+        shared = [module for module in (threads, runner) if not module.loaded()]  # short ones: LLVM begins with others
+        codes = iter(object_codes([*map(gemm.code_request, new), *(
             generated(f"kernel {signature}", partial(written, key)) for signature, key in keys.items()),
-            *scans.values()])
-        for dtype, (_, code) in zip(new, codes, strict=False):
+            *scans.values(), *(module.code_request() for module in shared)]))
+        products = [next(codes) for _ in new]
+        own = dict(zip([*keys, *scans], codes, strict=False))
+        for module, (_, code) in zip(shared, codes, strict=True):
+            module.add(code)
+        for dtype, (_, code) in zip(new, products, strict=True):
             gemm.add(dtype, code)
-        own = dict(zip([*keys, *scans], codes[len(new):], strict=True))
         kernels = [None if key is None else kernel(key, own[key.text][0]) for key in self._keys]
         objects = {k.name: own[key.text][1] for key, k in zip(self._keys, kernels, strict=True) if key and k}
         objects.update({name: own[name][1] for name in scans})

@@ -19,6 +19,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
@@ -260,6 +261,7 @@ def _llvm() -> ModuleType:
     """Return `llvmlite.binding`, made ready for this machine."""
     if reason := available():
         raise Unsupported(reason)
+    _open_library()
     with importing:  # and not `lock`: no thread waits here for code that another one compiles
         import llvmlite.binding as llvm
 
@@ -267,6 +269,17 @@ def _llvm() -> ModuleType:
         llvm.initialize_native_asmprinter()
     module: ModuleType = llvm
     return module
+
+
+def _open_library() -> None:
+    """Open LLVM's library in front of llvmlite's import, which holds up all imports: they go on meanwhile."""
+    with importing:
+        from llvmlite import utils
+
+    path = Path(utils.__file__).parent / "binding" / utils.get_library_name()
+    if path.exists():
+        with lock:
+            ctypes.CDLL(str(path))
 
 
 def toolchain() -> str:

@@ -15,10 +15,11 @@ import numpy as np
 from ..llvm.builder import STEP, Builder, at
 from ..llvm.values import I64, PTR
 from .cache import CodeRequest, generated, object_code
-from .jit import Library, load
+from .jit import Library, load, lock
 
 _DATA = object.__basicsize__  # offset in an array object of its elements' address: behind the head of all objects
 _ITEMS = tuple.__basicsize__  # offset in a tuple of its items
+_loaded: list[Library] = []  # the runner, once it is loaded
 
 
 def _text() -> str:
@@ -43,9 +44,21 @@ def code_request() -> CodeRequest:
     return generated("runner", lambda: (_text(), None))
 
 
-@functools.cache
+def loaded() -> bool:
+    return bool(_loaded)
+
+
+def add(code: bytes) -> None:
+    """Load the runner's code, unless another thread has done so."""
+    with lock:
+        if not _loaded:
+            _loaded.append(load([code], keep=True))
+
+
 def _library() -> Library:
-    return load([object_code(code_request())], keep=True)
+    if not _loaded:
+        add(object_code(code_request()))
+    return _loaded[0]
 
 
 def symbols() -> dict[str, int]:

@@ -67,14 +67,16 @@ def set_num_threads(n: int) -> None:
         raise ValueError(f"set_num_threads({n}): a program runs on 1 thread at least")
     with lock:
         _chosen = min(n, LIMIT)
-        if _pool.cache_info().currsize:
-            _pool().set_threads(_chosen)
+        if _pool is not None:
+            _pool.set_threads(_chosen)
 
 
 def symbols() -> dict[str, int]:
     """Return the address of ``mg_parallel``, for `jit.load`."""
-    with lock:
-        return {"mg_parallel": _pool().library.address("mg_parallel")}
+    if not loaded():
+        add(object_code(code_request()))
+    assert _pool is not None
+    return {"mg_parallel": _pool.library.address("mg_parallel")}
 
 
 def code_request() -> CodeRequest:
@@ -87,9 +89,21 @@ def code_request() -> CodeRequest:
     return generated("pool", make)
 
 
+def loaded() -> bool:
+    return _pool is not None
+
+
+def add(code: bytes) -> None:
+    """Load the pool's code, unless another thread has done so."""
+    global _pool
+    with lock:
+        if _pool is None:
+            _pool = _Pool(code)
+
+
 class _Pool:
-    def __init__(self) -> None:
-        self.library = load([object_code(code_request())], keep=True)  # its threads wait inside, also at the end
+    def __init__(self, code: bytes) -> None:
+        self.library = load([code], keep=True)  # its threads wait inside, also at the end
         reset = ctypes.CFUNCTYPE(None)(self.library.address("mg_pool_reset"))
         self.set_threads = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.library.address("mg_pool_set_threads"))
         reset()
@@ -98,7 +112,7 @@ class _Pool:
         _tell_threadpoolctl()
 
 
-_pool = functools.cache(_Pool)  # under the lock, so that there is one
+_pool: _Pool | None = None
 
 
 @functools.cache

@@ -1,10 +1,10 @@
-"""Warm-up: LLVM, the pool and the runner load in a thread while Python traces the first program."""
+"""Warm-up: LLVM loads in a thread while Python traces the first program."""
 
 import contextlib
 import functools
 import threading
 
-from . import runner, threads
+from . import jit
 from .cache import sources
 
 
@@ -12,11 +12,10 @@ from .cache import sources
 def start() -> None:
     """Start the warm-up, once."""
     sources()  # many small files: each, read beside a thread that runs Python, would wait for Python's lock
-    with contextlib.suppress(RuntimeError):  # no thread can start: the first program loads everything
+    with contextlib.suppress(RuntimeError):  # no thread can start: the first program loads LLVM
         threading.Thread(target=_load, name="minigrad-start").start()
 
 
 def _load() -> None:
-    with contextlib.suppress(Exception):  # a program that needs the failed part raises the error
-        threads.symbols()
-        runner.runner()
+    with contextlib.suppress(Exception):  # the first program raises the error
+        jit.host()

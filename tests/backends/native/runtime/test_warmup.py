@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from minigrad.backends.native.runtime import jit, threads, warmup
+from minigrad.backends.native.runtime import jit, warmup
 
 pytest.importorskip("llvmlite")
 
@@ -13,8 +13,12 @@ pytestmark = pytest.mark.skipif(jit.available() is not None, reason=str(jit.avai
 
 def test_warmup_loads_in_a_thread(monkeypatch):
     made, done = [], threading.Event()
-    monkeypatch.setattr(threads, "symbols", lambda: made.append(threading.current_thread().name))
-    monkeypatch.setattr(warmup.runner, "runner", done.set)
+
+    def load():
+        made.append(threading.current_thread().name)
+        done.set()
+
+    monkeypatch.setattr(jit, "host", load)
     warmup.start.__wrapped__()
     assert done.wait(10)
     assert made == ["minigrad-start"]
@@ -24,7 +28,7 @@ def test_warmup_failures_are_silent(monkeypatch):
     def fail(*_):
         raise RuntimeError("no")
 
-    monkeypatch.setattr(threads, "symbols", fail)
+    monkeypatch.setattr(jit, "host", fail)
     warmup._load()
     monkeypatch.setattr(threading.Thread, "start", fail)
     warmup.start.__wrapped__()

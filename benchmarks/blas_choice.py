@@ -14,8 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 
 from minigrad import blas
 from minigrad.backends.native.kernels import gemm, gemm_plan
+from minigrad.backends.native.kernels.gemm_choice import NEVER, OTHERS, Cuts, uniform
 from minigrad.backends.native.runtime import jit, threads
 
 from . import harness
@@ -31,7 +31,7 @@ from .gemm import ORIENTATIONS, bound
 # Rows, terms and columns of ``x @ w``.
 SIZES = ((8, 1024, 1024), (32, 784, 512), (128, 784, 512), (128, 512, 256), (1024, 512, 256), (1024, 256, 10),
          (10_000, 64, 64), (64, 64, 64), (256, 256, 256), (512, 512, 512), (1024, 1024, 1024))
-METHODS = {"generated": gemm_plan.GENERATED, "BLAS": gemm_plan.MATRIX}
+METHODS = {"generated": Cuts(0, NEVER), "BLAS": Cuts(NEVER, NEVER)}
 AVX2 = "AVX2 alone"
 TURN = 1e-3  # seconds of the calls of one method in a round, at least
 
@@ -47,19 +47,6 @@ def steps(avx2: bool) -> dict[str, Callable[[int, int], None]]:
         loaded = jit.load(code, {**blas.symbols(), **threads.symbols()}, keep=True)
         found[name] = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(loaded.address("product"))
     return found
-
-
-@contextmanager
-def only(method: int) -> Iterator[None]:
-    """Let plans choose one method."""
-    rule = gemm_plan._method
-    gemm_plan._method = lambda *_: method
-    gemm_plan._args_anywhere.cache_clear()
-    try:
-        yield
-    finally:
-        gemm_plan._method = rule
-        gemm_plan._args_anywhere.cache_clear()
 
 
 def race(calls: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
@@ -80,7 +67,7 @@ def child(avx2: str, rounds: str) -> None:
     made, rng, found = steps(bool(int(avx2))), np.random.default_rng(0), []
     resources = gemm.resources(threads.get_num_threads())
     if int(avx2):
-        resources = resources._replace(wide=False)
+        resources = resources._replace(choice=OTHERS)
     with blas.limited(1):
         for (m, k, n), name in ((size, name) for name in made for size in SIZES):
             x, w, d = (rng.normal(size=shape).astype(name) for shape in ((m, k), (k, n), (m, n)))
@@ -88,9 +75,8 @@ def child(avx2: str, rounds: str) -> None:
                 a, b = choose(x, w, d)
                 rule, _ = bound(made[name], a, b, resources)
                 calls = {}
-                for method, number in METHODS.items():
-                    with only(number):
-                        _, calls[method] = bound(made[name], a, b, resources)
+                for method, cuts in METHODS.items():
+                    _, calls[method] = bound(made[name], a, b, resources._replace(choice=uniform(cuts)))
                 found.append({"dtype": name, "product": f"{title}, {m} × {k} × {n}",
                               "rule": "generated" if rule == gemm_plan.GENERATED else "BLAS",
                               "seconds": race(calls, int(rounds))})

@@ -36,6 +36,7 @@ from ..runtime import threads
 from ..runtime.cache import CodeRequest, generated
 from ..runtime.jit import Target, has_fma, host, load
 from . import gemm_plan as plan
+from .gemm_choice import AVX512, OTHERS
 from .gemm_plan import DEPTH, GENERATED, HEAD, MATRIX, TALL, WIDE, Resources, lanes
 
 _BOARD = 4  # vectors of columns that a tile has at most
@@ -103,8 +104,10 @@ def tile(machine: Target, rows: int) -> int:
 
 
 def resources(threads: int) -> Resources:
-    """Return the BLAS, the registers and the threads for products in this process."""
-    return Resources(blas.find()[0] is not None, not blas.can_limit(), wide_registers(host()), threads)
+    """Return the BLAS, its products and the threads for them in this process."""
+    whole = not blas.can_limit()
+    choice = AVX512 if wide_registers(host()) and not whole else OTHERS
+    return Resources(blas.find()[0] is not None, whole, choice, threads)
 
 
 def heights(machine: Target) -> tuple[int, ...]:

@@ -1,13 +1,8 @@
 """Plans of matrix products, made when a program is bound to its sizes: BLAS or generated code, and the blocking.
 
-- BLAS computes products of a matrix and a vector, which run at the speed of memory, and those of two or three rows with
-  the transpose of a matrix. Without registers of 64 bytes, or where it has threads of its own, it computes large
-  products, too: smaller ones if the left operand is transposed, as in the gradient of a weight.
-- Generated code computes all others, and reads operands of any strides. With 32 registers of 64 bytes it is as fast as
-  OpenBLAS or faster (``python -m benchmarks gemm``).
-
-A choice by measurement, at the first call of each product, would win 2 to 3 hundredths over this rule on average
-(``python -m benchmarks blas_choice``), and results would depend on it.
+- BLAS computes products of a matrix and a vector, which run at the speed of memory, and those of matrices that
+  `gemm_choice` gives it, by their size and layout.
+- Generated code computes all others, and reads operands of any strides.
 
 Both compute pieces of the result on the threads of the whole program. Only a BLAS whose own threads cannot be held
 back gets a product whole: they spin for a while after it, and take the cores of others.
@@ -27,6 +22,9 @@ from ....blas import NO_TRANSPOSE, TRANSPOSE
 from ....ops.einsum import parse, split_subscripts
 from ..codegen.strides import View, merged
 from ..codegen.vector_math.lanes import Lanes, maximum, select
+from .gemm_choice import NARROW, OTHERS, Choice, Kind
+
+GENERATED, MATRIX, VECTOR = range(3)  # methods: tiles, BLAS's product of matrices, BLAS's of matrix and vector
 
 DEPTH = 1024  # bytes of the terms of one chain: the right operand's stay in the cache while rows of the left pass
 WIDE = 2  # vectors of columns that are copied at a time; more of them where there are fewer terms
@@ -35,19 +33,15 @@ _READ, _COPIED = (128, 32), (64, 128)  # the least sides of pieces, without and 
 _UNIT = 4  # rows of pieces are multiples of it: lower tiles are slower
 _TRANSPOSED = 3  # the cost of an element of a transposed result, over that of a vector's multiplications
 _SMALL = 1 << 10  # multiplications that take less time than a call of BLAS
-# Multiplications of float32 from which BLAS is at least as fast without registers of 64 bytes: of most products, and of
-# those whose left operand is transposed. Of float64: twice as many.
-_LARGE, _LARGE_TURNED = 1 << 27, 1 << 24
+_DOT = 32  # terms from which BLAS computes a stack of few rows with transposed matrices
 _PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
 _FEW = 4  # pieces of a product that is large enough: at least so many for BLAS, otherwise for each thread
 _PIECES = 32  # pieces that suffice for any number of threads
-_ALONE = 1 << 13  # multiplications of a matrix with a vector for which OpenBLAS takes one thread
+_ALONE = {MATRIX: 1 << 18, VECTOR: 1 << 13}  # multiplications for which OpenBLAS takes one thread
 _BLAS_PIECE = 1 << 22  # multiplications of one piece for BLAS, at least
 _SIDE = 64  # rows and columns of pieces for BLAS are multiples of it
 _ROWS = 8  # the same of products of a matrix and a vector: a few long rows have pieces, too
 TALL = 192  # rows of one piece, at most: their terms of one chain fill part of the second cache
-
-GENERATED, MATRIX, VECTOR = range(3)  # methods: tiles, BLAS's product of matrices, BLAS's of matrix and vector
 
 # The positions of a step's arguments.
 (METHOD, BATCH, M, N, K, A_BASE, A_OFFSET, B_BASE, B_OFFSET, C_BASE, C_OFFSET, A_ROW, A_COL, B_ROW,
@@ -58,8 +52,7 @@ HEAD = 31  # then four for each batch axis: size, and strides of left, right and
 
 def shared_by_blas(args: Sequence[int]) -> bool:
     """Return whether BLAS may share a product among threads of its own, given the step's arguments."""
-    work = args[M] * args[N] * args[K]
-    return args[METHOD] == MATRIX or (args[METHOD] == VECTOR and work > _ALONE)
+    return args[METHOD] != GENERATED and args[M] * args[N] * args[K] > _ALONE[args[METHOD]]
 
 
 def lanes(dtype: np.dtype) -> int:
@@ -68,7 +61,7 @@ def lanes(dtype: np.dtype) -> int:
 
 
 class Resources(NamedTuple):
-    """The BLAS, registers and threads for products.
+    """The BLAS, its products and the threads for them.
 
     Attributes
     ----------
@@ -76,15 +69,15 @@ class Resources(NamedTuple):
         Whether there is a BLAS to call.
     whole : bool
         Whether BLAS gets products whole, as it has threads of its own.
-    wide : bool
-        Whether generated code has 32 registers of 64 bytes.
+    choice : Choice
+        The products that BLAS computes.
     threads : int
         Those that may work on one product. The result does not depend on it.
     """
 
     blas: bool
     whole: bool = False
-    wide: bool = False
+    choice: Choice = OTHERS
     threads: int = 1
 
 
@@ -229,14 +222,14 @@ def _method(p: Product, stack: int, lanes: int, resources: Resources) -> int:
         return VECTOR if matrix and step > 0 and p.k > 1 and worth else GENERATED
     if left is None or right is None:
         return GENERATED
-    if p.m < 4 and p.flip_pays(lanes):  # most of each vector would be empty
+    cuts = resources.choice.cuts[Kind(64 // lanes, min(p.m, p.n) < NARROW, left[0] == TRANSPOSE, right[0] == TRANSPOSE)]
+    if stack == 1 and _SMALL < work <= cuts.small:
         return MATRIX
-    if resources.wide and not resources.whole:
-        return GENERATED
+    if stack > 1 and p.m < 4 and p.k >= _DOT and p.flip_pays(lanes):  # most of each vector would be empty
+        return MATRIX
     rows, cols = _blas_blocks(p, MATRIX)
     shared = stack * -(-p.m // rows) * -(-p.n // cols) >= _FEW
-    enough = (_LARGE_TURNED if left[0] == TRANSPOSE else _LARGE) * 16 // lanes
-    return MATRIX if shared and work >= enough else GENERATED
+    return MATRIX if shared and work >= cuts.large else GENERATED
 
 
 def _blocks(p: Product, stack: int, lanes: int, threads: int) -> tuple[int, int]:

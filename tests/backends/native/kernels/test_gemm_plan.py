@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("llvmlite")
 
 from minigrad.backends.native.codegen.strides import View
+from minigrad.backends.native.kernels.gemm_choice import AVX512, OTHERS, Cuts, uniform
 from minigrad.backends.native.kernels.gemm_plan import (
     AXES,
     BATCH,
@@ -43,8 +44,8 @@ def transposed(view):
     return View(view.base, view.offset, view.shape[::-1], view.strides[::-1])
 
 
-def plan(x, y, out, subscripts="ij,jk->ik", blas=True):
-    return gemm_args(subscripts, x, y, out, np.dtype("f4"), Resources(blas))
+def plan(x, y, out, subscripts="ij,jk->ik", blas=True, choice=OTHERS):
+    return gemm_args(subscripts, x, y, out, np.dtype("f4"), Resources(blas, choice=choice))
 
 
 def test_large_products_use_blas():
@@ -55,11 +56,34 @@ def test_large_products_use_blas():
     assert plan(x, y, out, blas=False)[METHOD] == GENERATED
 
 
-def test_wide_registers_compute_large_products_unless_blas_has_threads_of_its_own():
+def test_the_cuts_of_a_kind_choose_the_method():
     x, y, out = contiguous(0, 1024, 1000), contiguous(1, 1000, 1030), contiguous(2, 1024, 1030)
-    for whole, method in ((False, GENERATED), (True, MATRIX)):
-        resources = Resources(True, whole, wide=True)
-        assert gemm_args("ij,jk->ik", x, y, out, np.dtype("f4"), resources)[METHOD] == method
+    work = 1024 * 1000 * 1030
+    for cuts, method in ((Cuts(0, work), MATRIX), (Cuts(0, work + 1), GENERATED), (Cuts(work, work + 1), MATRIX),
+                         (Cuts(work - 1, work + 1), GENERATED)):
+        assert plan(x, y, out, choice=uniform(cuts))[METHOD] == method
+    assert plan(x, y, out, choice=AVX512)[METHOD] == GENERATED
+
+
+def test_small_products_use_blas_but_stacks_of_them_do_not():
+    """Calls of BLAS from several threads at once wait for each other."""
+    x, y, out = contiguous(0, 40, 30), contiguous(1, 30, 20), contiguous(2, 40, 20)
+    assert [plan(x, y, out, choice=choice)[METHOD] for choice in (AVX512, OTHERS)] == [MATRIX, MATRIX]
+    turned = transposed(contiguous(1, 20, 30))
+    assert [plan(x, turned, out, choice=choice)[METHOD] for choice in (AVX512, OTHERS)] == [GENERATED, MATRIX]
+    few = contiguous(0, 4, 30), turned, contiguous(2, 4, 20)
+    assert plan(*few, choice=AVX512)[METHOD] == MATRIX, "the result is narrow"
+    views = contiguous(0, 9, 40, 30), contiguous(1, 9, 30, 20), contiguous(2, 9, 40, 20)
+    assert plan(*views, "aij,ajk->aik")[METHOD] == GENERATED
+    tiny = contiguous(0, 4, 4), contiguous(1, 4, 4), contiguous(2, 4, 4)
+    assert plan(*tiny)[METHOD] == GENERATED
+
+
+def test_stacks_of_few_rows_with_long_sums_use_blas():
+    for terms, method in ((8, GENERATED), (64, MATRIX)):
+        turned = View(1, 0, (9, terms, 64), (4 * 64 * terms, 4, 4 * terms))
+        args = plan(contiguous(0, 9, 2, terms), turned, contiguous(2, 9, 2, 64), "aij,ajk->aik", choice=AVX512)
+        assert args[METHOD] == method
 
 
 def test_each_thread_has_several_pieces_of_a_large_product():
@@ -134,3 +158,6 @@ def test_blas_has_one_thread_for_few_multiplications():
         assert shared_by_blas(args) == expected
     x, y, out = contiguous(0, 1024, 1000), contiguous(1, 1000, 1030), contiguous(2, 1024, 1030)
     assert shared_by_blas(plan(x, y, out))
+    small = plan(contiguous(0, 40, 30), contiguous(1, 30, 20), contiguous(2, 40, 20))
+    assert small[METHOD] == MATRIX
+    assert not shared_by_blas(small)

@@ -1,0 +1,25 @@
+"""The choice between BLAS and generated code: kinds of products, and the default cuts."""
+
+import pytest
+
+pytest.importorskip("llvmlite")
+
+from minigrad.backends.native.kernels.gemm_choice import AVX512, KINDS, NEVER, OTHERS, Cuts, Kind, uniform
+
+
+def test_each_kind_has_cuts():
+    for choice in (AVX512, OTHERS, uniform(Cuts(0, NEVER))):
+        assert list(choice.cuts) == list(KINDS)
+        assert all(0 <= cuts.small < cuts.large <= NEVER for cuts in choice.cuts.values())
+
+
+def test_kinds_name_their_products():
+    assert str(Kind(4, False, False, True)) == "float32, broad x @ y.T"
+    assert str(Kind(8, True, True, False)) == "float64, narrow x.T @ y"
+    assert len(set(map(str, KINDS))) == len(KINDS) == 16
+
+
+def test_wide_registers_generate_large_products_and_broad_ones_with_transposed_operands():
+    for kind, cuts in AVX512.cuts.items():
+        assert cuts.large == NEVER
+        assert (cuts.small == 0) == (kind.right_transposed and not kind.narrow)

@@ -8,7 +8,10 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
-from llvmlite import ir
+
+from minigrad.backends.native.llvm import ir
+from minigrad.backends.native.llvm.builder import Builder
+from minigrad.backends.native.llvm.values import I64, PTR, scalar_type
 
 _READY: list[llvm.TargetMachine] = []
 
@@ -23,42 +26,26 @@ def _machine(features: str | None) -> llvm.TargetMachine:
     return target.create_target_machine(cpu="x86-64", features=features, opt=3)
 
 
-def _loop(module: ir.Module, emit: Callable[..., ir.Value], arity: int, element: ir.Type, lanes: int | None) -> None:
-    """Write ``void f(out, x, ..., n)``: n is a multiple of the lanes."""
-    i64 = ir.IntType(64)
+def _loop(emit: Callable[..., ir.Value], arity: int, element: ir.Type, lanes: int | None) -> str:
+    """Return the text of ``void f(out, x, ..., n)``: n is a multiple of the lanes."""
     kind = element if lanes is None else ir.VectorType(element, lanes)
-    pointer = element.as_pointer()
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer] * (arity + 1) + [i64]), "f")
-    out, *operands, n = function.args
-    entry, body, after = (function.append_basic_block(name) for name in ("entry", "body", "after"))
-    builder = ir.IRBuilder(entry)
-    builder.cbranch(builder.icmp_signed(">", n, i64(0)), body, after)
-    builder.position_at_end(body)
-    i = builder.phi(i64)
-    i.add_incoming(i64(0), entry)
-    align = np.dtype(np.float32 if isinstance(element, ir.FloatType) else np.float64).itemsize
-
-    def at(array: ir.Value) -> ir.Value:
-        return builder.bitcast(builder.gep(array, [i]), kind.as_pointer())
-
-    result = emit(builder, *(builder.load(at(x), align=align) for x in operands))
-    builder.store(result, at(out), align=align)
-    following = builder.add(i, i64(lanes or 1))
-    i.add_incoming(following, builder.block)
-    builder.cbranch(builder.icmp_signed("<", following, n), body, after)
-    builder.position_at_end(after)
-    builder.ret_void()
+    align = 4 if isinstance(element, ir.FloatType) else 8
+    builder = Builder("vector_math")
+    with builder.function("f", [*[PTR] * (arity + 1), I64], "") as function:
+        b, (out, *operands, n) = builder.b, function.args
+        with builder.counting(I64(0), n, I64(lanes or 1)) as i:
+            here = [b.gep(x, [i], source_etype=element) for x in (out, *operands)]
+            b.store(emit(b, *(b.load(x, typ=kind, align=align) for x in here[1:])), here[0], align=align)
+    return str(builder.module)
 
 
 def compiled(emit: Callable[..., ir.Value], arity: int, dtype: Any, lanes: int | None,
              features: str | None = None) -> Callable[..., np.ndarray]:
     """Return a function of arrays; `features` None means this machine's, else those beside plain x86-64."""
     dtype = np.dtype(dtype)
-    module = ir.Module()
-    module.triple = llvm.get_default_triple()
-    _loop(module, emit, arity, ir.FloatType() if dtype == np.float32 else ir.DoubleType(), lanes)
     machine = _machine(features)
-    parsed = llvm.parse_assembly(str(module))
+    parsed = llvm.parse_assembly(_loop(emit, arity, scalar_type(dtype), lanes))
+    parsed.triple, parsed.data_layout = llvm.get_default_triple(), str(machine.target_data)
     parsed.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     builder = llvm.create_pass_builder(machine, options)

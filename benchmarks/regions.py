@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 
+from minigrad.backends.native.llvm import ir
 from minigrad.backends.native.llvm.builder import BLOCK, Builder, at
 from minigrad.backends.native.llvm.values import I64, PTR
 from minigrad.backends.native.runtime import threads
@@ -44,14 +44,13 @@ class _Writer(Builder):
     def __init__(self) -> None:
         super().__init__("regions")
         for name in _STATE:
-            word = ir.GlobalVariable(self.module, I64, name)
-            word.initializer = I64(0)
+            ir.GlobalVariable(self.module, I64, name, I64(0))
 
     def state(self, name: str) -> ir.Value:
-        return self.b.load(self.module.globals[name], typ=I64)
+        return self.b.load(self.module.variables[name], typ=I64)
 
     def put(self, name: str, x: ir.Value) -> None:
-        self.b.store(x, self.module.globals[name])
+        self.b.store(x, self.module.variables[name])
 
     def now(self) -> ir.Value:
         return self.b.call(self.intrinsic("llvm.readcyclecounter", I64, []), [])

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llvmlite import ir
-
 from ....graph import Node
 from ....ops.accumulators import RUN
+from ..llvm import ir
 from ..llvm.builder import at, least
 from ..llvm.values import I1, I64, PTR, vector_type
 from .kernel_emitter import KernelEmitter
@@ -50,7 +49,7 @@ class InRegisters:
         self.deep = turns is None or turns > RUN * limit
         self.open = k.e.alloca(self._type)
         self._second = k.e.alloca(self._type) if self.deep else total
-        self._levels = k.e.alloca(self._type, size=I64(_WAITING)) if self.deep else None
+        self._levels = k.e.alloca(self._type, size=I64(_WAITING)) if self.deep else self._second
 
     def begin(self) -> None:
         """Begin a chain."""
@@ -142,9 +141,9 @@ def _carry(k: KernelEmitter, n: Node, count: ir.Value) -> ir.Function:
     number of sums, and how many the total takes.
     """
     known = count if isinstance(count, ir.Constant) else None
-    name = f"{k.name}.carry.{n.dtype.name}.{known.constant if known else ''}"
-    if name in k.module.globals:
-        return k.module.globals[name]
+    name = f"{k.name}.carry.{n.dtype.name}.{known.number if known else ''}"
+    if name in k.module.functions:
+        return k.module.functions[name]
     with k.function(name, [PTR, PTR, I64, I64, I64, I64]) as f:
         b, (first, total, number, *_, limit) = k.b, f.args
         count = known or number

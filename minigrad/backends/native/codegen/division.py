@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llvmlite import ir
-
 from ....ops import elementwise as ew
 from ....ops import integer
 from ....primitive import Primitive
+from ..llvm import ir
 from ..llvm.values import constant, element, intrinsic, is_float, out_of_line, rarely
 
 Rule = Callable[[ir.IRBuilder, ir.Value, ir.Value, bool], ir.Value]

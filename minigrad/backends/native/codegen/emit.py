@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from llvmlite import ir
-
 from ....ops.strict_index import PLACES
+from ..llvm import ir
 from ..llvm.builder import BLOCK, ONE, STEP, Builder, at
 from ..llvm.values import I32, I64, PTR, VOID, any_lane, constant, declared, lane_numbers
 from . import expressions as ex
@@ -32,7 +31,6 @@ class Emitter(Builder):
 
     def __init__(self, name: str):
         super().__init__(name)
-        self.args = self.bases = None
 
     # -- functions ---------------------------------------------------------------------------------------
 

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
-from llvmlite import ir
 
 from ....graph import Node
 from ....ops import elementwise as ew
 from ....ops import special
 from ....primitive import Combiner, Primitive
+from ..llvm import ir
 from ..llvm.values import I1, constant, element, intrinsic, is_float, like, rarely, vector_type
 from ..runtime.jit import has_fma
 from .division import RULES
@@ -85,7 +85,7 @@ def combined(builder: ir.IRBuilder, by: Combiner, x: ir.Value, y: ir.Value, unsi
     return formula(builder, by.kernel, (x, y), unsigned)
 
 
-def identity(by: Combiner, dtype: np.dtype, count: int) -> ir.Constant:
+def identity(by: Combiner, dtype: np.dtype, count: int) -> ir.Value:
     """Return the number that changes no value, in each of `count` lanes."""
     return constant(vector_type(dtype, count), by.identity(dtype))
 
@@ -198,7 +198,7 @@ class _Parser:
         self.position = 0
 
     def value(self) -> ir.Value:
-        value = self.choice()
+        value = self.operand()
         assert self.next() == "", f"cannot read the rest of {''.join(self.tokens)}"
         return value
 
@@ -209,10 +209,17 @@ class _Parser:
     def take(self, *tokens: str) -> str | None:
         return self.next() if self.tokens[self.position] in tokens else None
 
+    def operand(self) -> ir.Value:
+        """Parse a value, which is not a number alone."""
+        value = self.choice()
+        assert isinstance(value, ir.Value)
+        return value
+
     def choice(self) -> Operand:
         condition = self.binary(0)
         if not self.take("?"):
             return condition
+        assert isinstance(condition, ir.Value)
         yes = self.choice()
         self.next()  # the colon
         yes, no = self.same(yes, self.choice())
@@ -262,9 +269,9 @@ class _Parser:
 
     def seldom(self) -> ir.Value:
         """Parse ``condition, usual, rare)``: the expensive side is skipped if no lane takes it."""
-        condition = self.choice()
+        condition = self.operand()
         self.next()  # ,
-        usual: ir.Value = self.choice()
+        usual = self.operand()
         self.next()  # ,
         (value,) = rarely(self.b, condition, [usual], lambda: [
             self.b.select(condition, self.same(usual, self.choice())[1], usual)])
@@ -283,6 +290,6 @@ class _Parser:
                 return self.b.fcmp_unordered(op, x, y) if op == "!=" else self.b.fcmp_ordered(op, x, y)
             bits = element(x.type) == I1
             return (self.b.icmp_unsigned if self.unsigned or bits else self.b.icmp_signed)(op, x, y)
-        if is_float(x):
-            return getattr(self.b, _FLOAT[op])(x, y)
-        return getattr(self.b, (_ON_BITS if element(x.type) == I1 else _INT)[op])(x, y)
+        names = _FLOAT if is_float(x) else _ON_BITS if element(x.type) == I1 else _INT
+        result: ir.Value = getattr(self.b, names[op])(x, y)
+        return result

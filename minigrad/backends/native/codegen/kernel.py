@@ -11,13 +11,12 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from llvmlite import ir
-
 from ....graph import ArrayType, Node
 from ....ops.index import gather, lockstep, scatter_add
 from ....passes.fuse import SINGLE, rows_of, terminal
 from ....passes.schedule import Plan, Step
 from ....symbolic import Dim, size_of
+from ..llvm import ir
 from ..llvm.builder import ONE, at, least
 from ..llvm.values import I64, PTR
 from . import expressions as ex
@@ -130,8 +129,8 @@ class Writer(KernelEmitter):
         Neighbours are combined first, then neighbouring results, and so on; the last pair's is the total.
         """
         name = f"{self.name}.{n.prim.name}.{n.dtype.name}"
-        if name in self.module.globals:
-            return self.module.globals[name]
+        if name in self.module.functions:
+            return self.module.functions[name]
         with self.function(name, [PTR, PTR, I64, I64]) as f:
             first, out, count, items = f.args
             b = self.b
@@ -148,7 +147,7 @@ class Writer(KernelEmitter):
         return f
 
 
-def written(key: KernelKey) -> tuple[str, Any]:
+def written(key: KernelKey) -> tuple[str, object]:
     """Return the code of a group whose statements are all `able`, and the note that `kernel` reads.
 
     Both depend on the signature alone; in the note, nodes and sizes are numbers. The function is named by its code, so

@@ -6,12 +6,11 @@ from collections.abc import Callable, Collection, Hashable
 from functools import partial
 from typing import NamedTuple
 
-from llvmlite import ir
-
 from ....combiners import combiner_of
 from ....graph import Node
 from ....passes.schedule import Plan
 from ....symbolic import Dim
+from ..llvm import ir
 from ..llvm.builder import at
 from ..llvm.values import I64, element, suffix
 from . import expressions as ex
@@ -132,7 +131,7 @@ class KernelEmitter(Emitter):
         """Return the combination of two values by a reduction."""
         return ex.combined(self.b, combiner_of(n), x, y, n.dtype.kind == "u")
 
-    def identity(self, n: Node, lanes: int) -> ir.Constant:
+    def identity(self, n: Node, lanes: int) -> ir.Value:
         return ex.identity(combiner_of(n), n.dtype, lanes)
 
     def combine(self, n: Node, left: ir.Value, right: ir.Value, to: ir.Value, count: ir.Value,
@@ -158,7 +157,7 @@ class KernelEmitter(Emitter):
         if lanes == 1:
             return x
         name = f"{self.name}.across.{n.prim.name}.{suffix(x.type)}{n.dtype.kind}"
-        f = self.module.globals.get(name)
+        f = self.module.functions.get(name)
         if f is None:
             f = ir.Function(self.module, ir.FunctionType(element(x.type), [x.type]), name)
             f.linkage = "internal"

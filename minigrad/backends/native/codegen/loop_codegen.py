@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from llvmlite import ir
 
 from ....combiners import ADD
 from ....graph import Node
@@ -23,6 +22,7 @@ from ....ops.index import gather, lockstep, scatter_add
 from ....passes.fuse import terminal
 from ....primitive import Primitive
 from ....symbolic import Dim, size_of
+from ..llvm import ir
 from ..llvm.builder import at
 from ..llvm.values import I32, I64, constant, lane_numbers, splat, vector_type
 from . import expressions as ex
@@ -83,7 +83,7 @@ class LoopWriter:
         """Return the vectors of the innermost loop, if they are written one after the other; 0 otherwise."""
         if not self.axes or not isinstance(count := self.axes[-1].count, ir.Constant):
             return 0
-        vectors = -(-count.constant // self.lanes)
+        vectors = -(-count.number // self.lanes)
         across = [n for n in self.reductions if not self._reduced(n, -1) and self.axes[1:] and self._reduced(n, -2)]
         return vectors if vectors == 1 or 0 < vectors * len(across) <= REGISTERS else 0
 
@@ -259,7 +259,7 @@ class LoopWriter:
             for total in self.sums[n]:
                 b.store(k.identity(n, self.lanes), total)
         if depth == len(self.axes):
-            self._body(None, None, None, addresses, {})  # a single element
+            self._body(None, I64(0), None, addresses, {})  # a single element
         elif depth == len(self.axes) - 1:
             self._vectors(depth, addresses)
         else:
@@ -289,8 +289,8 @@ class LoopWriter:
 
     def _mask_of(self, v: int) -> ir.Value | None:
         """Return the mask of a vector of the innermost loop, whose length is known; None for a whole vector."""
-        count: ir.Constant = self.axes[-1].count
-        whole = (v + 1) * self.lanes <= count.constant
+        count = self.axes[-1].count
+        whole = isinstance(count, ir.Constant) and (v + 1) * self.lanes <= count.number
         return None if whole else self.k.mask(count, I64(v * self.lanes), self.lanes)
 
     def _vectors(self, depth: int, addresses: dict[Reference, ir.Value]) -> None:
@@ -313,7 +313,7 @@ class LoopWriter:
                body: Callable[[ir.Value, dict[Reference, ir.Value]], None]) -> None:
         """Write a loop of `by` elements at a time."""
         k, count = self.k, self.axes[depth].count
-        turns = -(-count.constant // by) if isinstance(count, ir.Constant) else None
+        turns = -(-count.number // by) if isinstance(count, ir.Constant) else None
         limits = {n: RUN if self._outermost(n, depth) else 1 for n in self.reductions
                   if n.prim.combiner is ADD and n.dtype.kind == "f" and self._reduced(n, depth)}
         sums = {n: self._chains(n, depth, limit, turns, addresses) for n, limit in limits.items()
@@ -352,7 +352,7 @@ class LoopWriter:
 
     # -- one vector of elements --------------------------------------------------------------------------
 
-    def _body(self, axis: Axis | None, i: ir.Value | None, mask: ir.Value | None, addresses: dict[Reference, ir.Value],
+    def _body(self, axis: Axis | None, i: ir.Value, mask: ir.Value | None, addresses: dict[Reference, ir.Value],
               fixed: Mapping[Reference | Node, ir.Value], vector: int = 0) -> None:
         self.vector = vector
         self.axis, self.i, self.mask, self.now, self.values = axis, i, mask, addresses, dict(fixed)
@@ -440,7 +440,7 @@ class LoopWriter:
         own = lockstep(n)
         rows = self.axis is not None and self.axis.axes[-1] >= indices[0].ndim  # one index for all lanes
         lanes = 1 if rows else self.lanes
-        total = None
+        total: ir.Value | None = None
         for j in range(1, len(n.inputs)):
             if j == 1 and own:
                 continue
@@ -460,7 +460,7 @@ class LoopWriter:
     def _scattered(self, n: Node) -> ir.Value:
         """Return the update where the indices name the element, and 0 elsewhere: no element is named twice."""
         b = self.k.b
-        hit = None
+        hit: ir.Value | None = None
         for j in range(2, len(n.inputs)):
             a = j - 1
             index = self._position(n, j, n.shape[a], self.lanes)

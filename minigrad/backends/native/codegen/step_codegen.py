@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
 
 from .... import blas
 from ....graph import Node
 from ....symbolic import Symbol
+from ..llvm import ir
 from ..llvm.builder import ONE, least
 from ..runtime import threads
 from ..runtime.cache import generated, object_codes

@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from llvmlite import ir
 
 from ....combiners import ARGMAX, combiner_of
 from ....primitive import Combiner
 from ..codegen import expressions as ex
 from ..codegen.emit import Emitter, halved
 from ..codegen.step_codegen import HEAD, Request, Step, step, step_code, widths
+from ..llvm import ir
 from ..llvm.builder import at
 from ..llvm.values import I1, I64, any_lane, constant, splat, vector, vector_type
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
 
 from .... import blas
 from ....blas import LEFT, LOWER, NO_TRANSPOSE, NON_UNIT, RIGHT, ROW_MAJOR, TRANSPOSE, UPPER
 from ....graph import Node
 from ..codegen.emit import Emitter
 from ..codegen.step_codegen import widths
+from ..llvm import ir
 from ..llvm.values import I32, I64, VOID, constant, scalar_type
 from . import matrices
 

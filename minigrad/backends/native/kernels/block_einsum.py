@@ -11,13 +11,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from llvmlite import ir
 
 from ....graph import Node
 from ....ops.einsum import parse, split_subscripts
 from ..codegen.emit import Emitter
 from ..codegen.step_codegen import HEAD, Request, Step, step, step_code
 from ..codegen.vector_math.lanes import Lanes, select
+from ..llvm import ir
 from ..llvm.builder import BLOCK, at
 from ..llvm.values import I64
 from . import gemm, gemm_plan
@@ -110,7 +110,7 @@ def _blocks(dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     counts = [code.e.select(code.e.icmp_signed(">=", t, I64(0)), I64(1), I64(0)) for t in totals]
     stack = code.number(_STACK)
 
-    def number(i: int, by: int) -> ir.Value:
+    def number(i: int, by: ir.Value) -> ir.Value:
         address, stride = code.address(_SIZES + 4 * i), code.number(_SIZES + 4 * i + 2)
         is_length = code.e.icmp_signed("!=", stride, I64(0))
         known = code.number(_SIZES + 4 * i + 3)

@@ -10,11 +10,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from llvmlite import ir
 
 from ..codegen.emit import Emitter
 from ..codegen.step_codegen import HEAD, Place, Request, Step, step, step_code, widths
 from ..codegen.strides import View
+from ..llvm import ir
 from ..llvm.values import I64, constant, scalar_type, splat
 from . import matrices
 from .blas_calls import Block, Calls, options

@@ -10,12 +10,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from llvmlite import ir
 
 from ....symbolic import value
 from ..codegen.emit import Emitter
 from ..codegen.step_codegen import HEAD, Place, Request, Step, step, step_code
 from ..codegen.strides import View, merged
+from ..llvm import ir
 from ..llvm.builder import at
 from ..llvm.values import I1, I8, I64, PTR, VOID
 

@@ -19,7 +19,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from llvmlite import ir
 
 from ....combiners import ADD, combiner_of
 from ....graph import Node
@@ -33,6 +32,7 @@ from ..codegen import step_codegen
 from ..codegen.emit import Emitter
 from ..codegen.step_codegen import HEAD, Place, Request, Step, step, step_code, widths
 from ..codegen.strides import View
+from ..llvm import ir
 from ..llvm.builder import ONE, at, least
 from ..llvm.values import I1, I32, I64, PTR, VOID, any_lane, constant, splat
 from .copies import copy

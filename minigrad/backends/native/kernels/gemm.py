@@ -25,11 +25,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
-from llvmlite import ir
 
 from .... import blas
 from ....blas import ROW_MAJOR, TRANSPOSE
 from ..codegen.emit import Emitter
+from ..llvm import ir
 from ..llvm.builder import ONE, at, least, most
 from ..llvm.values import I1, I32, I64, PTR, VOID, intrinsic, lane_numbers, scalar_type, splat, vector_type
 from ..runtime import threads
@@ -185,7 +185,7 @@ class _Gemm(Emitter):
         """Write a tile whose rows are the result's columns, or add it: some rows at a time."""
         with self.function("product_turn", [I64, I64, PTR, PTR, I64, I64, I1]) as f:
             b, (rows, cols, board, out, line, width, add) = self.b, f.args
-            always, turned = splat(b, add, _TURNED), self.board(_TURNED, "turned")
+            always, turned = splat(b, add, _TURNED), self.board(_TURNED)
             with self.counting(I64(0), rows, I64(_TURNED)) as i, self.counting(I64(0), cols) as j:
                 mask = self.first(b.sub(rows, i), _TURNED)
                 adding = b.and_(mask, always)
@@ -229,7 +229,7 @@ class _Gemm(Emitter):
         operand_types = [I64, PTR, I64, I64, PTR, I64, PTR, I64]
         with self.function("product_tile", [I64, I64, *operand_types, PTR, I64, I64, I64, I1]) as f:
             b, (rows, cols, *operands, out, row, col, width, add) = self.b, f.args
-            board, line = self.board(max(self.heights) * _BOARD, "board"), I64(_BOARD * self.lanes)
+            board, line = self.board(max(self.heights) * _BOARD), I64(_BOARD * self.lanes)
             straight = b.icmp_signed("==", col, ONE)
             direct = b.and_(straight, b.icmp_signed("==", width, b.mul(cols, I64(self.lanes))))
             to = [b.select(direct, out, board), b.select(direct, row, line), b.and_(direct, add)]
@@ -287,12 +287,12 @@ class _Gemm(Emitter):
             with self.counting(I64(0), depth) as k, self.counting(I64(0), whole, I64(high)) as i:
                 self.copy(high, self.at(source, b.add(b.mul(k, col), i)),
                           self.at(to, b.add(b.mul(i, depth), b.mul(k, I64(high)))))
-            for first, high in self.tiled(b.sub(rows, whole), self.highest):
+            for first, height in self.tiled(b.sub(rows, whole), self.highest):
                 i = b.add(whole, first)
                 start, panel = self.at(source, i), self.at(to, b.mul(i, depth))
-                with self.counting(I64(0), depth) as k, self.counting(I64(0), high) as row:
+                with self.counting(I64(0), depth) as k, self.counting(I64(0), height) as row:
                     self.copy(1, self.at(start, b.add(b.mul(k, col), row)),
-                              self.at(panel, b.add(b.mul(k, high), row)))
+                              self.at(panel, b.add(b.mul(k, height), row)))
         return f
 
     def copy(self, count: int, source: ir.Value, to: ir.Value) -> None:
@@ -319,7 +319,7 @@ class _Gemm(Emitter):
     def pack_turned(self, source: ir.Value, col: ir.Value, depth: ir.Value, width: ir.Value, to: ir.Value,
                     line: ir.Value) -> None:
         """Copy contiguous columns: eight at a time, a vector of each."""
-        b, turned = self.b, self.board(_TURNED, "turned")
+        b, turned = self.b, self.board(_TURNED)
         with self.counting(I64(0), line, I64(_TURNED)) as j, self.counting(I64(0), depth, I64(self.lanes)) as i:
             terms, columns_left = b.sub(depth, i), b.sub(width, j)
             start, corner, columns = self.at(source, b.add(b.mul(j, col), i)), self.at(to, b.add(b.mul(i, line), j)), []
@@ -334,9 +334,9 @@ class _Gemm(Emitter):
                 with some:
                     for t, vector in enumerate(rows):
                         self.store(vector, self.dtype, self.at(turned, I64(t * self.lanes)))
-                    with self.counting(I64(0), terms) as q:
-                        part = self.load(self.dtype, self.at(turned, b.mul(q, I64(_TURNED))), _TURNED)
-                        self.store(part, self.dtype, self.at(corner, b.mul(q, line)))
+                    with self.counting(I64(0), terms) as term:
+                        part = self.load(self.dtype, self.at(turned, b.mul(term, I64(_TURNED))), _TURNED)
+                        self.store(part, self.dtype, self.at(corner, b.mul(term, line)))
 
     def part(self, vectors: Sequence[ir.Value], q: int) -> ir.Value:
         """Return `_TURNED` elements of vectors, which lie side by side: from element ``q * _TURNED`` on."""
@@ -348,7 +348,7 @@ class _Gemm(Emitter):
         tiles, packers = self.tiles(), (self.left_packer(), self.packer())
         with self.block("product_block", "") as f:
             b, item = self.b, f.args[1]
-            boards = self.board(DEPTH * TALL // 64, "left"), self.board(self.depth * WIDE, "right")
+            boards = self.board(DEPTH * TALL // 64), self.board(self.depth * WIDE)
             t, column = b.udiv(item, self.arg(plan.COL_BLOCKS)), b.urem(item, self.arg(plan.COL_BLOCKS))
             group, row = b.udiv(t, self.arg(plan.ROW_BLOCKS)), b.urem(t, self.arg(plan.ROW_BLOCKS))
             first = b.mul(group, self.arg(plan.GROUP))
@@ -482,7 +482,7 @@ class _Gemm(Emitter):
     def call_blas(self, kind: str, flags: list[int], sizes: list[ir.Value], left: ir.Value, right: ir.Value,
                   out: ir.Value) -> None:
         """Call BLAS's product of two matrices (``gemm``), or of a matrix and a vector (``gemv``)."""
-        integer = ir.IntType(self.blas_bits)
+        integer = ir.IntType(self.blas_bits or 64)
 
         def size(value: ir.Value) -> ir.Value:
             return value if self.blas_bits == 64 else self.b.trunc(value, integer)
@@ -506,7 +506,7 @@ class _Gemm(Emitter):
 
     def highest(self, rows: ir.Value) -> ir.Value:
         """Return the height of the next tile, given the remaining rows."""
-        height = ONE
+        height: ir.Value = ONE
         for n in sorted(self.heights):
             height = self.b.select(self.b.icmp_signed(">=", rows, I64(n)), I64(n), height)
         return height
@@ -514,7 +514,7 @@ class _Gemm(Emitter):
     def widest(self, rows: ir.Value, vectors: ir.Value) -> ir.Value:
         """Return the vectors of the next tile, given its rows and the remaining vectors: its full width, or 1."""
         b, usual = self.b, tile(self.machine, self.heights[0])
-        width = I64(usual)
+        width: ir.Value = I64(usual)
         for r in self.heights:
             if tile(self.machine, r) != usual:
                 width = b.select(b.icmp_signed("==", rows, I64(r)), I64(tile(self.machine, r)), width)
@@ -533,11 +533,9 @@ class _Gemm(Emitter):
         lanes = lanes or self.lanes
         return self.b.icmp_signed("<", lane_numbers(I64, lanes), splat(self.b, count, lanes))
 
-    def board(self, vectors: int, name: str) -> ir.Value:
+    def board(self, vectors: int) -> ir.Value:
         """Return memory for some vectors."""
-        memory = self.e.alloca(self.vector, size=I64(vectors), name=name)
-        memory.align = 64
-        return memory
+        return self.room(self.vector, vectors, align=64)
 
 
 def _transposed(b: ir.IRBuilder, rows: Sequence[ir.Value]) -> list[ir.Value]:

@@ -13,10 +13,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from llvmlite import ir
 
 from ....blas import NO_TRANSPOSE, TRANSPOSE
 from ....ops.einsum import parse, split_subscripts
@@ -138,7 +137,7 @@ def _args_anywhere(subscripts: str, x: View, y: View, out: View, dtype: np.dtype
     return head + [v for axis in axes for v in axis]
 
 
-Number: TypeAlias = "ir.Value"  # an int, or `Lanes` of generated code
+Number: TypeAlias = Any  # an int, or `Lanes` of generated code
 
 
 class Product(NamedTuple):

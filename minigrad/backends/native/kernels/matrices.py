@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 
 from ....graph import Node
 from ....ops import linalg
@@ -20,8 +19,9 @@ from ....primitive import Primitive
 from ..codegen.emit import Emitter
 from ..codegen.expressions import formula
 from ..codegen.step_codegen import HEAD, Request, Step, step, step_code, widths
+from ..llvm import ir
 from ..llvm.builder import ONE, at
-from ..llvm.values import I32, I64, PTR, any_lane, constant, intrinsic, scalar_type, splat, vector
+from ..llvm.values import I32, I64, any_lane, constant, intrinsic, scalar_type, splat, vector
 from .faults import INDEFINITE, SINGULAR
 from .register_matrices import LARGEST as LARGEST_ROWS
 from .register_matrices import ON_ROWS, rows_of
@@ -202,7 +202,6 @@ class Matrices:
         self.code, self.dtype, self.n, self.columns = code, dtype, n, code.number(HEAD + 9)
         self.scalar = scalar_type(dtype)
         self.own = code.room(self.scalar, most * most)
-        self.own.type = PTR  # vectors lie in it too
         self.zero = constant(self.scalar, 0)
         self.widths = (1,) if most <= _UNROLLED else widths(dtype)
 

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from llvmlite import ir
-
 from ....graph import Node
 from ....ops.cuts import symbol_of
 from ....ops.packed_scan import rows_of
@@ -24,6 +22,7 @@ from ....ops.packed_steps import Size, inside, of_batch, of_steps
 from ....ops.subgraph import signature
 from ....symbolic import Dim, Symbol, monomials, size_of
 from ..codegen.emit import Emitter
+from ..llvm import ir
 from ..llvm.builder import ONE, at, most
 from ..llvm.values import I1, I8, I64, PTR, VOID, declared
 from ..runtime import runner
@@ -185,7 +184,7 @@ class _PackedScan(Emitter):
         with self.step("mg_packed_scan"):
             b = self.b
             self.examples, self.total, self.n_symbols = (self.number(i) for i in (_EXAMPLES, _TOTAL, _SYMBOLS))
-            self.once = self.e.icmp_signed("!=", self.number(_ONCE), I64(0))
+            self.only_once = self.e.icmp_signed("!=", self.number(_ONCE), I64(0))
             self.ints = self.address(_INTS)
             self.order = self.element(self.ints, b.add(self.total, I64(_SPARE)), 8)
             self.valid, self.last = self.variable(I1(1)), self.variable(I64(0))
@@ -213,14 +212,14 @@ class _PackedScan(Emitter):
     def _read_lengths(self) -> None:
         """Find the number of steps, and whether the lengths are those of the arrays: others would leave the memory."""
         b = self.b
-        most_steps = b.select(self.once, ONE, self.total)
+        most_steps = b.select(self.only_once, ONE, self.total)
         together = self.variable(I64(0))
         with self.counting(I64(0), self.examples) as e:
             n = self._at(self.lengths, e)
             self._require(b.icmp_unsigned("<=", n, most_steps))
             b.store(most(b, self.get(self.last), n), self.last)
             b.store(b.add(self.get(together), n), together)
-        self._require(b.or_(self.once, b.icmp_signed("==", self.get(together), self.total)))
+        self._require(b.or_(self.only_once, b.icmp_signed("==", self.get(together), self.total)))
 
     def _place_rows(self, k: ir.Value) -> None:
         """Add up the rows of a kind, example by example."""
@@ -240,7 +239,7 @@ class _PackedScan(Emitter):
             self._set(kind.whole, e, self.get(whole))
             self._set(kind.sliced, e, self.get(sliced))
             b.store(b.add(self.get(whole), n), whole)
-            steps = b.select(self.once, ONE, self._at(self.lengths, e))
+            steps = b.select(self.only_once, ONE, self._at(self.lengths, e))
             b.store(b.add(self.get(sliced), b.mul(n, steps)), sliced)
         self._set(kind.whole, self.examples, self.get(whole))
         self._require(b.icmp_signed("==", self.get(whole), self._field(sizes)))
@@ -293,7 +292,7 @@ class _PackedScan(Emitter):
             for at_room in (6, 8):  # examples that begin later find their start in either
                 self._copy_whole(v, 10, self._place(b.add(v, I64(2))), self._place(b.add(v, I64(at_room))))
         for v in self._values(written):
-            with b.if_then(self.once):
+            with b.if_then(self.only_once):
                 self._clear(self._place(b.add(v, ONE)), self._field(b.add(v, I64(7))))
         for v in self._values(sums):
             self._clear(self._place(b.add(v, ONE)), self._field(b.add(v, I64(7))))

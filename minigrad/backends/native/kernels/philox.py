@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from llvmlite import ir
 
 from ....ops.random import MULTIPLIERS, ROUNDS, WEYL
 from ..codegen.emit import Emitter
 from ..codegen.step_codegen import HEAD, Request, Step, step, step_code
+from ..llvm import ir
 from ..llvm.builder import at
 from ..llvm.values import I32, I64, constant, lane_numbers, splat
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from llvmlite import ir
 
 from ....ops.determinants import det, slogdet
 from ....ops.linalg import inv, solve
 from ....primitive import Primitive
 from ..codegen.expressions import formula
+from ..llvm import ir
 from ..llvm.values import constant, intrinsic
 from .faults import SINGULAR
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from llvmlite import ir
 
 from ....symbolic import Dim
 from ..codegen.emit import Emitter
 from ..codegen.step_codegen import HEAD, Place, Step, step, step_code
+from ..llvm import ir
 from ..llvm.builder import ONE
 from ..llvm.values import I1, I64
 

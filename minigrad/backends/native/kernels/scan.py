@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 
-from llvmlite import ir
-
 from ..codegen.emit import Emitter
+from ..llvm import ir
 from ..llvm.builder import at
 from ..llvm.values import I64, PTR, VOID, declared
 from ..runtime import runner

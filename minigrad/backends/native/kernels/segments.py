@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from llvmlite import ir
 
 from ....combiners import combiner_of
 from ....ops.checks import in_range
@@ -16,6 +15,7 @@ from ....symbolic import value
 from ..codegen.emit import Emitter, counted
 from ..codegen.expressions import combined
 from ..codegen.step_codegen import HEAD, Request, Step, step, step_code, widths
+from ..llvm import ir
 from ..llvm.builder import at
 from ..llvm.values import I64, constant, splat
 

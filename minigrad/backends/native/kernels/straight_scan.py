@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
-from llvmlite import ir
 
 from ....combiners import ADD, combiner_of
 from ....graph import ArrayType, Graph, Node
@@ -28,6 +27,7 @@ from ... import code_cache
 from ..codegen import expressions as ex
 from ..codegen import kernel
 from ..codegen.emit import Emitter
+from ..llvm import ir
 from ..llvm.builder import ONE, at
 from ..llvm.values import I32, I64, constant, scalar_type, vector
 from ..runtime.cache import CodeRequest, generated

@@ -10,10 +10,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from llvmlite import ir
 
 from ..codegen.emit import Emitter
 from ..codegen.step_codegen import HEAD, Request, Step, step, step_code
+from ..llvm import ir
 from ..llvm.builder import least
 from ..llvm.values import I64, constant, scalar_type
 from . import matrices

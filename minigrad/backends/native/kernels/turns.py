@@ -9,9 +9,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 
-from llvmlite import ir
-
 from ..codegen.emit import Emitter
+from ..llvm import ir
 from ..llvm.builder import at
 from ..llvm.values import I1, I64, PTR, VOID, declared
 from ..runtime import runner
@@ -40,7 +39,8 @@ class _Turns(Emitter):
     def write(self) -> str:
         """Return the module's text."""
         with self.step("mg_turns"):
-            b, first = self.b, I64(_HEAD)
+            b = self.b
+            first: ir.Value = I64(_HEAD)
             starts: list[tuple[ir.Value, ir.Value]] = []
             for i, size in enumerate(_KINDS):
                 starts.append((first, self.number(_COUNTS + i)))

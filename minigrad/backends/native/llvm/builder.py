@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
-from llvmlite import ir
 
+from . import ir
 from .values import I1, I8, I32, I64, PTR, VOID, constant, declared, lane_numbers, lanes_of, memory_type, splat, suffix
 
 ONE = I64(1)
@@ -35,7 +35,6 @@ class Builder:
 
     def __init__(self, name: str, once: bool = False):
         self.module, self.name, self.once = ir.Module(name), name, once
-        self.b = self.e = None
 
     @contextmanager
     def function(self, name: str, arguments: Sequence[ir.Type], linkage: str = "internal") -> Iterator[ir.Function]:
@@ -49,7 +48,7 @@ class Builder:
         self.e, self.b = ir.IRBuilder(f.append_basic_block("entry")), ir.IRBuilder(f.append_basic_block("body"))
         yield f
         self.b.ret_void()
-        self.e.branch(f.basic_blocks[1])
+        self.e.branch(f.blocks[1])
         vars(self).update(outer)
 
     # -- variables and loops -----------------------------------------------------------------------------
@@ -60,12 +59,9 @@ class Builder:
         self.b.store(start, address)
         return address
 
-    def room(self, kind: ir.Type, count: int = 1) -> ir.Value:
+    def room(self, kind: ir.Type, count: int = 1, align: int = 0) -> ir.Value:
         """Return memory for some values, as long as the function runs."""
-        address = self.e.alloca(kind, size=I64(count) if count > 1 else None)
-        if isinstance(kind, ir.PointerType):
-            address.type = PTR  # llvmlite 0.45 would print a pointer to a pointer as ``ptr*``
-        return address
+        return self.e.alloca(kind, I64(count) if count > 1 else None, align)
 
     def get(self, variable: ir.Value) -> ir.Value:
         return self.b.load(variable, typ=variable.allocated_type)
@@ -90,16 +86,15 @@ class Builder:
     @contextmanager
     def _counting(self, variable: ir.Value, stop: ir.Value, by: ir.Value) -> Iterator[ir.Value]:
         """Write a loop while a variable is less than `stop`; each turn adds `by` to it."""
-        i: ir.Value = None
+        turns: list[ir.Value] = []
 
         def goes_on() -> ir.Value:
-            nonlocal i
-            i = self.get(variable)
-            return self.b.icmp_signed("<", i, stop)
+            turns.append(self.get(variable))
+            return self.b.icmp_signed("<", turns[0], stop)
 
         with self.repeated(goes_on):
-            yield i
-            self.b.store(self.b.add(i, by), variable)
+            yield turns[0]
+            self.b.store(self.b.add(turns[0], by), variable)
 
     def chunks(self, start: ir.Value, end: ir.Value, widths: Sequence[int]) -> Iterator[tuple[ir.Value, int]]:
         """Write loops over a range, one for each width of a vector: yield the position and the width.
@@ -120,7 +115,7 @@ class Builder:
 
     def mask(self, count: ir.Value, i: ir.Value, lanes: int) -> ir.Value | None:
         """Return which of the lanes from `i` on are less than `count`; None where all always are."""
-        if lanes == 1 or (isinstance(count, ir.Constant) and count.constant % lanes == 0):
+        if lanes == 1 or (isinstance(count, ir.Constant) and count.number % lanes == 0):
             return None
         b = self.b
         left = b.trunc(least(b, b.sub(count, i), I64(lanes)), I32)
@@ -143,7 +138,6 @@ class Builder:
             return self.load(dtype, at(self.b, pointer, offsets))
         t = memory_type(dtype, lanes)
         pointers = self.b.gep(pointer, [offsets], source_etype=I8)
-        pointers.type = ir.VectorType(PTR, lanes)
         mask = mask or ir.Constant(ir.VectorType(I1, lanes), [1] * lanes)
         f = self.intrinsic(f"llvm.masked.gather.{suffix(t)}.v{lanes}p0", t, [pointers.type, I32, mask.type, t])
         return self._from_memory(self.b.call(f, [pointers, I32(dtype.itemsize), mask, ir.Constant(t, None)]), dtype)

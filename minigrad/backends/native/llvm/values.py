@@ -1,15 +1,12 @@
-"""LLVM types, constants and intrinsics: scalars and vectors that all generators of code share.
-
-llvmlite has no types: to a checker ``ir.Value``, ``ir.Type`` and ``ir.IRBuilder`` are `Any`. Signatures name them all
-the same, so that a reader can tell the values of the generated program from the numbers of the generator.
-"""
+"""LLVM types, constants and intrinsics: scalars and vectors that all generators of code share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from llvmlite import ir
+
+from . import ir
 
 I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
 VOID, PTR = ir.VoidType(), ir.PointerType()
@@ -58,7 +55,7 @@ def suffix(t: ir.Type) -> str:
     return f"v{t.count}{text}" if isinstance(t, ir.VectorType) else text
 
 
-def constant(t: ir.Type, number: bool | int | float) -> ir.Constant:
+def constant(t: ir.Type, number: bool | int | float) -> ir.Value:
     """Return a number, converted to the type of a lane, in every lane of `t`; the text has it once."""
     e = element(t)
     number = float(number) if isinstance(e, (ir.FloatType, ir.DoubleType)) else int(number)
@@ -66,11 +63,7 @@ def constant(t: ir.Type, number: bool | int | float) -> ir.Constant:
         with np.errstate(over="ignore"):
             number = float(np.float32(number))
     one = ir.Constant(e, number)
-    if not isinstance(t, ir.VectorType):
-        return one
-    repeated = ir.FormattedConstant(e, f"splat ({e} {one.get_reference()})")
-    repeated.type = t  # given to the constructor, llvmlite would take the text for the lanes
-    return repeated
+    return ir.Value(t, f"splat ({e.text} {one.text})") if isinstance(t, ir.VectorType) else one
 
 
 def lane_numbers(scalar: ir.Type, count: int, first: int = 0) -> ir.Constant:
@@ -88,7 +81,7 @@ def splat(b: ir.IRBuilder, x: ir.Value, count: int) -> ir.Value:
 
 def declared(module: ir.Module, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
     """Return the function `name` of a module, declared there once."""
-    return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, arguments), name)
+    return module.functions.get(name) or ir.Function(module, ir.FunctionType(result, arguments), name)
 
 
 def intrinsic(b: ir.IRBuilder, name: str, *xs: ir.Value) -> ir.Value:
@@ -111,11 +104,7 @@ def rarely(b: ir.IRBuilder, condition: ir.Value, usual: Sequence[ir.Value], rare
     start = b.block
     with b.if_then(any_lane(b, condition), likely=False):
         changed, end = rare(), b.block
-    results = [b.phi(x.type) for x in usual]
-    for result, x, y in zip(results, usual, changed, strict=True):
-        result.add_incoming(x, start)
-        result.add_incoming(y, end)
-    return results
+    return [b.phi(x.type, (x, start), (y, end)) for x, y in zip(usual, changed, strict=True)]
 
 
 def out_of_line(b: ir.IRBuilder, name: str, types: Sequence[ir.Type], emit: Callable[..., Sequence[ir.Value]],
@@ -125,14 +114,14 @@ def out_of_line(b: ir.IRBuilder, name: str, types: Sequence[ir.Type], emit: Call
     `types` are those of the values.
     """
     name, kind = f"{name}.{suffix(xs[0].type)}", ir.LiteralStructType(types)
-    f = b.module.globals.get(name)
+    f = b.module.functions.get(name)
     if f is None:
         f = ir.Function(b.module, ir.FunctionType(kind, [x.type for x in xs]), name)
         f.linkage = "internal"
         for attribute in ("noinline", "cold"):
             f.attributes.add(attribute)
         body = ir.IRBuilder(f.append_basic_block())
-        result = ir.Constant(kind, ir.Undefined)
+        result: ir.Value = ir.Constant(kind, ir.Undefined)
         for k, x in enumerate(emit(body, *f.args)):
             result = body.insert_value(result, x, k)
         body.ret(result)
@@ -144,7 +133,7 @@ def vector(b: ir.IRBuilder, xs: Sequence[ir.Value]) -> ir.Value:
     """Return scalars as the lanes of a vector; a single one as it is."""
     if len(xs) == 1:
         return xs[0]
-    result = ir.Constant(ir.VectorType(xs[0].type, len(xs)), ir.Undefined)
+    result: ir.Value = ir.Constant(ir.VectorType(xs[0].type, len(xs)), ir.Undefined)
     for k, x in enumerate(xs):
         result = b.insert_element(result, x, I32(k))
     return result

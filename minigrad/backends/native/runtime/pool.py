@@ -17,8 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from llvmlite import ir
-
+from ..llvm import ir
 from ..llvm.builder import BLOCK, ONE, Builder
 from ..llvm.values import I1, I8, I32, I64, PTR, VOID, any_lane, intrinsic
 from .jit import Target
@@ -61,13 +60,10 @@ class _Pool(Builder):
         super().__init__("pool", once=True)
         self.target, self.pins = target, "linux" in target.triple
         for name, kind, align in _STATE:
-            word = ir.GlobalVariable(self.module, kind, name)
-            word.linkage, word.align, word.initializer = "internal", align, ir.Constant(kind, None)
-            if isinstance(kind, ir.PointerType):
-                word.type = PTR  # llvmlite 0.45 would print a pointer to a pointer as ``ptr*``
+            ir.GlobalVariable(self.module, kind, name, ir.Constant(kind, None), align=align)
 
     def state(self, name: str) -> ir.GlobalVariable:
-        return self.module.globals[name]
+        return self.module.variables[name]
 
     def read(self, name: str, order: str = "") -> ir.Value:
         word = self.state(name)
@@ -131,15 +127,14 @@ class _Pool(Builder):
                     number = b.add(b.and_(self.read("gate", "monotonic"), I64(-_JOB)), I64(_JOB))
                     self.write("gate", b.or_(number, b.mul(places, I64(_PLACE))), "seq_cst")
                     self.wake(places)
-                    b.call(self.state("work"), [I64(0)])
+                    b.call(self.module.functions["work"], [I64(0)])
                     self.close()
                     self.write("busy", I64(0), "release")
 
     def hire(self, places: ir.Value) -> None:
         """Start the missing workers, as far as threads can be had."""
         b, mask = self.b, I32(3 if "apple" in self.target.triple else 2)
-        every, old, thread = (self.e.alloca(t) for t in (_ROOM, _ROOM, I64))
-        every.align = old.align = 16
+        every, old, thread = self.room(_ROOM, align=16), self.room(_ROOM, align=16), self.room(I64)
         nothing = ir.Constant(PTR, None)
 
         def missing() -> ir.Value:
@@ -150,7 +145,7 @@ class _Pool(Builder):
             self.call("pthread_sigmask", mask, every, old)  # signals are for the threads of the interpreter
             created = self.variable(I1(1))
             with self.repeated(lambda: b.and_(self.get(created), missing())):
-                failed = self.call("pthread_create", thread, nothing, self.state("worker"), nothing)
+                failed = self.call("pthread_create", thread, nothing, self.module.functions["worker"], nothing)
                 b.store(b.icmp_signed("==", failed, I32(0)), created)
                 with b.if_then(self.get(created)):
                     self.write("workers", b.add(self.read("workers"), ONE))
@@ -250,7 +245,7 @@ class _Pool(Builder):
         """Work, leave, and wake the caller if it waits for this worker."""
         b = self.b
         thread = b.and_(b.lshr(gate, I64(_PLACE.bit_length() - 1)), I64(_PLACE - 1))
-        b.call(self.state("work"), [thread])
+        b.call(self.module.functions["work"], [thread])
         inside = b.and_(b.atomic_rmw("sub", self.state("gate"), ONE, "seq_cst"), I64(_JOB - 1))
         caller = self.variable(I64(0))
 
@@ -266,8 +261,7 @@ class _Pool(Builder):
 
     def sleeper(self) -> ir.Value:
         """Return this thread as a sleeper, in the memory of the function that is written."""
-        b, sleeper = self.b, self.room(_SLEEPER)
-        sleeper.align, sleeper.type = 128, PTR
+        b, sleeper = self.b, self.room(_SLEEPER, align=128)
         b.store(b.call(self.intrinsic("pthread_self", I64, []), []), self.part(sleeper, _THREAD))
         b.store(I64(0), self.part(sleeper, _KEPT_OFF))
         self.call("pthread_cond_init", self.part(sleeper, _WAKE), ir.Constant(PTR, None))
@@ -275,9 +269,7 @@ class _Pool(Builder):
 
     def part(self, sleeper: ir.Value, field: int) -> ir.Value:
         """Return the address of a field."""
-        address = self.b.gep(sleeper, [I32(0), I32(field)], source_etype=_SLEEPER)
-        address.type = PTR
-        return address
+        return self.b.gep(sleeper, [I32(0), I32(field)], source_etype=_SLEEPER)
 
     def read_part(self, sleeper: ir.Value, field: int) -> ir.Value:
         return self.b.load(self.part(sleeper, field), typ=_SLEEPER.elements[field])
@@ -301,7 +293,6 @@ class _Pool(Builder):
             with (b.if_then(new),
                   b.if_then(b.icmp_signed("==", self.call("pthread_getaffinity_np", thread, size, own), I32(0)))):
                 others = self.room(_CPUS)
-                others.type = PTR
                 b.store(b.load(own, typ=_CPUS), others)
                 word = self.element(others, b.lshr(cpu, I64(6)), 8)
                 b.store(b.and_(b.load(word, typ=I64), b.not_(b.shl(ONE, b.and_(cpu, I64(63))))), word)

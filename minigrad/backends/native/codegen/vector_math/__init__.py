@@ -14,8 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from llvmlite import ir
-
+from ...llvm import ir
 from . import error_function, exponential, inverse_trigonometric, logarithm, power, trigonometric
 from .lanes import Formula, Lanes
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llvmlite import ir
-
-from ...llvm import values
+from ...llvm import ir, values
 
 MANTISSA = {32: 23, 64: 52}
 BIAS = {32: 127, 64: 1023}

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import math
 
-from llvmlite import ir
-
-from ...llvm import values
+from ...llvm import ir, values
 from . import coefficients as c
 from .double import difference, fast_sum, product
 from .lanes import FLOATS, Lanes, fma, round_to_integer, select
@@ -87,7 +85,8 @@ def _far_remainder(b: ir.IRBuilder, value: ir.Value) -> list[ir.Value]:
     mantissa = bits & (1 << 52) - 1 | 1 << 52
     # |x| = mantissa * 2**exponent. The window begins at the bit of 2/pi whose product's weight is below 4.
     offset = -exponent + (_PLACES - 190)
-    address = b.gep(_bits_of_two_over_pi(b.module), [_I64(0), (offset >> 3).value], inbounds=True)
+    table = _bits_of_two_over_pi(b.module)
+    address = b.gep(table, [(offset >> 3).value], source_etype=values.I8, inbounds=True)
     loaded = x.of(b.load(address, typ=_I256, align=1))
     window = low_bits(loaded.shift_right_unsigned(whole(offset & 7, _I256)), _I192)
     product = window * whole(mantissa, _I192)  # modulo 4, in units of 2**-190
@@ -96,7 +95,8 @@ def _far_remainder(b: ir.IRBuilder, value: ir.Value) -> list[ir.Value]:
     fraction = product - (n.shift_right_unsigned(190) << 190)
     negative = fraction < 0
     size = select(negative, -fraction, fraction)
-    zeros = x.of(b.ctlz(size.value, values.I1(0)))
+    zeros = x.of(b.call(values.declared(b.module, "llvm.ctlz.i192", _I192, [_I192, values.I1]),
+                        [size.value, values.I1(0)]))
     top = low_bits((size << zeros).shift_right_unsigned(128), _I64)
     # r = fraction * pi/2, as 64 bits times 64 bits of pi/2; then 53 bits of it, and the others.
     half_pi = (1 << _PLACES + 63) // _two_over_pi(_PLACES)
@@ -110,12 +110,11 @@ def _far_remainder(b: ir.IRBuilder, value: ir.Value) -> list[ir.Value]:
 
 def _bits_of_two_over_pi(module: ir.Module) -> ir.GlobalVariable:
     """Return 2/pi * 2**_PLACES as bytes, the lowest first."""
-    table = module.globals.get("two_over_pi")
+    table = module.variables.get("two_over_pi")
     if table is None:
         data = bytearray(_two_over_pi(_PLACES).to_bytes(_PLACES // 8 + 32, "little"))
-        constant = ir.Constant(ir.ArrayType(values.I8, len(data)), data)
-        table = ir.GlobalVariable(module, constant.type, "two_over_pi")
-        table.linkage, table.global_constant, table.initializer = "internal", True, constant
+        kind = ir.ArrayType(values.I8, len(data))
+        table = ir.GlobalVariable(module, kind, "two_over_pi", ir.Constant(kind, data), constant=True)
     return table
 
 

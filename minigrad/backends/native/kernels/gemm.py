@@ -2,15 +2,14 @@
 
 The generated code works on tiles of a few rows and a few vectors of columns, which stay in registers while it runs
 along the contracted axis. It copies the columns of a few vectors first, which then stay in the first cache while all
-rows pass; meanwhile it prefetches those that are next. It copies the left operand, too, where the rows of a tile are
-contiguous and its terms far apart, nearly on a page each, or where many columns use the copy. It reads contiguous
-columns that fill whole vectors in place for few rows, unless rows of several tiles read lines that are far apart, and
-where the first cache holds them all. The result's transpose can be computed instead, so that an operand with the
-strides that tiles need takes the right operand's place. Each element of the result is a chain of fused multiply-adds
-over at most `DEPTH` bytes of terms in order, and then a sum of those chains in order: it depends neither on the tiles
-nor on the number of threads. BLAS computes pieces of a product, whose sizes do not depend on that number either, on the
-threads of the program; it has one thread of its own meanwhile (`minigrad.blas.limited`), as threads of two pools would
-wait for each other.
+rows pass. It copies the left operand, too, where the rows of a tile are contiguous and its terms far apart, nearly on a
+page each, or where many columns use the copy. It reads contiguous columns that fill whole vectors in place for few
+rows, unless rows of several tiles read lines that are far apart, and where the first cache holds them all. The result's
+transpose can be computed instead, so that an operand with the strides that tiles need takes the right operand's place.
+Each element of the result is a chain of fused multiply-adds over at most `DEPTH` bytes of terms in order, and then a
+sum of those chains in order: it depends neither on the tiles nor on the number of threads. BLAS computes pieces of a
+product, whose sizes do not depend on that number either, on the threads of the program; it has one thread of its own
+meanwhile (`minigrad.blas.limited`), as threads of two pools would wait for each other.
 
 A bias or an activation is not fused into a product: everything but products takes 8 to 10 hundredths of an MLP's step
 (``python -m benchmarks gemm``), most of it the activations' own arithmetic; measured on pieces of 128 rows in the
@@ -133,17 +132,13 @@ class _Gemm(Emitter):
     # -- tiles
 
     def tile_function(self, rows: int, cols: int) -> ir.Function:
-        """Write ``a b`` for a tile of whole vectors: rows of `line` elements, which are the sums or have them added.
-
-        `ahead` and `ahead_row` name lines of memory that are needed soon, one for each term.
-        """
-        operands = [PTR, I64, I64, PTR, I64, PTR, I64]
+        """Write ``a b`` for a tile of whole vectors: rows of `line` elements, which are the sums or have them added."""
+        operands = [PTR, I64, I64, PTR, I64]
         with self.function(f"product_{rows}x{cols}", [I64, *operands, PTR, I64, I1]) as f:
-            b, (k, left, a_row, a_col, right, b_row, ahead, ahead_row, out, line, add) = self.b, f.args
+            b, (k, left, a_row, a_col, right, b_row, out, line, add) = self.b, f.args
             sums = [[self.variable(ir.Constant(self.vector, None)) for _ in range(cols)] for _ in range(rows)]
             starts = [self.at(left, b.mul(I64(i), a_row)) for i in range(rows)]
             with self.counting(I64(0), k) as index:
-                self.prefetch(self.at(ahead, b.mul(index, ahead_row)), write=False)
                 line_of_b = self.at(right, b.mul(index, b_row))
                 columns = [self.load_vector(self.at(line_of_b, I64(j * self.lanes))) for j in range(cols)]
                 step = b.mul(index, a_col)
@@ -161,10 +156,9 @@ class _Gemm(Emitter):
                 self.store(self.get(total), self.dtype, place)
         return f
 
-    def prefetch(self, address: ir.Value, write: bool) -> None:
-        """Bring the line of an address into the first cache, to be written, or into the second one, to be read."""
-        self.b.call(self.intrinsic("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32]),
-                    [address, I32(int(write)), I32(3 if write else 2), I32(1)])
+    def prefetch(self, address: ir.Value) -> None:
+        """Bring the line of an address into the first cache, to be written."""
+        self.b.call(self.intrinsic("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32]), [address, I32(1), I32(3), I32(1)])
 
     def put(self) -> ir.Function:
         """Write a tile whose rows are the result's, or add it; `width` columns of it are the result's."""
@@ -226,7 +220,7 @@ class _Gemm(Emitter):
 
         Tiles of whole vectors write contiguous results themselves.
         """
-        operand_types = [I64, PTR, I64, I64, PTR, I64, PTR, I64]
+        operand_types = [I64, PTR, I64, I64, PTR, I64]
         with self.function("product_tile", [I64, I64, *operand_types, PTR, I64, I64, I64, I1]) as f:
             b, (rows, cols, *operands, out, row, col, width, add) = self.b, f.args
             board, line = self.board(max(self.heights) * _BOARD), I64(_BOARD * self.lanes)
@@ -234,7 +228,7 @@ class _Gemm(Emitter):
             direct = b.and_(straight, b.icmp_signed("==", width, b.mul(cols, I64(self.lanes))))
             to = [b.select(direct, out, board), b.select(direct, row, line), b.and_(direct, add)]
             with b.if_then(direct), self.counting(I64(0), rows) as i, self.counting(I64(0), cols) as j:
-                self.prefetch(self.at(out, b.add(b.mul(i, row), b.mul(j, I64(self.lanes)))), write=True)
+                self.prefetch(self.at(out, b.add(b.mul(i, row), b.mul(j, I64(self.lanes)))))
             limit = 16  # more than any tile has rows or columns
             done = f.append_basic_block("done")
             switch = b.switch(b.add(b.mul(cols, I64(limit)), rows), done)
@@ -421,23 +415,16 @@ class _Gemm(Emitter):
                     b.call(pack, [columns, b_row, b_col, depth, width, board, padded])
                 columns = b.select(direct, columns, board)
                 b_line = b.select(direct, b_row, padded)
-                after = b.add(j, chunk)
-                more = b.icmp_signed("<", after, cols)  # otherwise the first columns of the next terms are next
-                ahead = self.at(right, b.add(b.mul(b.select(more, k, b.add(k, I64(self.depth))), b_row),
-                                             b.mul(b.select(more, after, I64(0)), b_col)))
-                ahead_row = b.select(direct, I64(0), b_row)
                 for i, high in self.tiled(rows, self.highest):
                     a_tile = b.select(packs_left, self.at(left_board, b.mul(i, depth)),
                                       self.at(a_here, b.mul(i, a_row)))
                     a_step = b.select(packs_left, high, a_col)
-                    # One tile prefetches the first vector of each line, the next one the second.
-                    soon = self.at(ahead, b.mul(b.urem(b.udiv(i, I64(self.heights[0])), I64(WIDE)), I64(self.lanes)))
                     for first, count in self.tiled(vectors, partial(self.widest, high)):
                         j_tile = b.mul(first, I64(self.lanes))
                         to = self.at(out, b.add(b.mul(i, out_row), b.mul(b.add(j, j_tile), out_col)))
+                        filled = least(b, b.sub(width, j_tile), b.mul(count, I64(self.lanes)))
                         b.call(tiles, [high, count, depth, a_tile, a_row, a_step, self.at(columns, j_tile), b_line,
-                                       soon, ahead_row, to, out_row, out_col,
-                                       least(b, b.sub(width, j_tile), b.mul(count, I64(self.lanes))), add])
+                                       to, out_row, out_col, filled, add])
 
     def far(self, stride: ir.Value) -> ir.Value:
         """Return whether lines with this stride push each other out of the cache."""

@@ -28,19 +28,20 @@ GENERATED, MATRIX, VECTOR = range(3)  # methods: tiles, BLAS's product of matric
 DEPTH = 1024  # bytes of the terms of one chain: the right operand's stay in the cache while rows of the left pass
 WIDE = 2  # vectors of columns that are copied at a time; more of them where there are fewer terms
 HIGH = 12  # rows of the highest tiles
-_READ, _COPIED = (128, 32), (64, 128)  # the least sides of pieces, without and with a transposed left operand
+_READ, _COPIED = (256, 128), (192, 512)  # the least sides of pieces, without and with a transposed left operand
 _UNIT = 4  # rows of pieces are multiples of it: lower tiles are slower
 _TRANSPOSED = 3  # the cost of an element of a transposed result, over that of a vector's multiplications
 _SMALL = 1 << 10  # multiplications that take less time than a call of BLAS
 _DOT = 32  # terms from which BLAS computes a stack of few rows with transposed matrices
 _PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
-_FEW = 4  # pieces of a product that is large enough: at least so many for BLAS, otherwise for each thread
+_FEW = 4  # pieces of a product that is large enough: at least so many for BLAS
+_EACH = 2  # the same for each thread, without BLAS: each piece copies operands, so that few and large ones are faster
 _PIECES = 32  # pieces that suffice for any number of threads
 _ALONE = {MATRIX: 1 << 18, VECTOR: 1 << 13}  # multiplications for which OpenBLAS takes one thread
 _BLAS_PIECE = 1 << 22  # multiplications of one piece for BLAS, at least
 _SIDE = 64  # rows and columns of pieces for BLAS are multiples of it
 _ROWS = 8  # the same of products of a matrix and a vector: a few long rows have pieces, too
-TALL = 192  # rows of one piece, at most: their terms of one chain fill part of the second cache
+TALL = 264  # rows of one piece, at most: their terms of one chain fill part of the second cache
 
 # The positions of a step's arguments.
 (METHOD, BATCH, M, N, K, A_BASE, A_OFFSET, B_BASE, B_OFFSET, C_BASE, C_OFFSET, A_ROW, A_COL, B_ROW,
@@ -236,22 +237,27 @@ def _blocks(p: Product, stack: int, lanes: int, threads: int) -> tuple[int, int]
 
     Each piece copies its part of the right operand, for all its rows, and fetches its part of the left one from a
     distant cache, for all its columns. So rows are cut first, and columns where too few rows would be left; pieces
-    with less than the least sides are made until each thread has one. Products of few rows take as long as memory does,
-    so that their pieces are smaller.
+    with less than the least sides are made until each thread has one, or equally many. Products of few rows take as
+    long as memory does, so that their pieces are smaller.
     """
     piece, blocks = _PIECE if p.m > 4 else _PIECE // 8, -(-p.m // TALL)
     work, board = stack * p.m * p.n * p.k, WIDE * lanes
-    pieces = -(-min(_FEW * threads, work // piece) // max(stack, 1)) if threads > 1 else 1
-    if blocks > 1:
-        blocks = -(-blocks // threads) * threads
+    pieces = -(-min(_EACH * threads, work // piece) // max(stack, 1)) if threads > 1 else 1
+    fewest = max(min(pieces, threads), 1)
     rows, columns = _COPIED if p.a_row == 1 else _READ
-    by_row = max(blocks, min(pieces, p.m // rows), 1)
+    by_row = _even(max(blocks, min(pieces, p.m // rows), 1), fewest)
     by_col = max(min(-(-pieces // by_row), p.n // columns), 1)
-    fewest = min(pieces, threads)
+    if by_row == 1:
+        by_col = max(min(_even(by_col, fewest), -(-p.n // board)), 1)
     if by_row * by_col < fewest:
         by_col = max(min(-(-fewest // by_row), -(-p.n // board)), 1)
         by_row = max(min(-(-fewest // by_col), -(-p.m // _UNIT)), by_row)
     return max(_share(p.m, by_row, _UNIT), 1), max(_share(p.n, by_col, board), 1)
+
+
+def _even(count: int, threads: int) -> int:
+    """Return no fewer parts, equally many for each thread; a single part is whole."""
+    return count if count < 2 else -(-count // threads) * threads
 
 
 def _share(size: int, count: int, unit: int) -> int:

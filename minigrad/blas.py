@@ -101,6 +101,21 @@ def works(gemm: int, gemv: int, dtype: np.dtype, bits: int) -> bool:
             and np.array_equal(y[::2], expected[:, 0]) and bool(np.all(y[1::2] == -1)))
 
 
+@functools.cache
+def description() -> str:
+    """Return the version and the kernels of NumPy's BLAS, as far as it tells them."""
+    found, symbol = find()
+    if found is None:
+        return "none"
+    library = ctypes.CDLL(_extension())
+    for prefix, suffix, _ in _SPELLINGS:
+        config = getattr(library, f"{prefix}openblas_get_config{suffix}", None)
+        if config is not None:
+            config.restype = ctypes.c_char_p
+            return str(config().decode())
+    return f"{symbol} of NumPy {np.__version__}"
+
+
 def symbols() -> dict[str, int]:
     """Return the addresses for `jit.load` under the names that generated code uses; none without a BLAS."""
     blas, _ = find()

@@ -26,7 +26,7 @@ from .auditing import demonstration
 from .auditing.audit import audit
 from .auditing.report import Audit
 from .backends import AUTO, code_cache, get
-from .backends.native.runtime.jit import host
+from .backends.native.runtime.jit import available, host
 from .draw import open_in_browser
 from .errors import CheckError, MinigradError
 from .explorer import seed
@@ -185,7 +185,8 @@ def _parser() -> argparse.ArgumentParser:
     do = sub.add_mutually_exclusive_group()
     do.add_argument("--clear", action="store_true", help="remove it")
     do.add_argument("--fill", action="store_true", help="compile the kernels that programs share (matrix products, "
-                    "threads, scans), so that the first program compiles its own alone")
+                    "threads, scans), so that the first program compiles its own alone, and measure for which products "
+                    "BLAS is faster")
     sub.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
     return parser
 
@@ -402,13 +403,14 @@ def _check(args: argparse.Namespace) -> int:
 
 def _fill(where: Path) -> int:
     get("native").check()
+    from .backends.native.kernels import gemm_record
     from .backends.native.shared_kernels import fill
 
     kernels = fill()
     if reason := code_cache.unwritable(where):
         print(f"nothing can be written to {where} ({reason})")
         return 1
-    print(f"{where}: {kernels} shared kernels are there for {host().cpu}")
+    print(f"{where}: {kernels} shared kernels are there for {host().cpu}", *gemm_record.described(), sep="\n")
     return 0
 
 
@@ -426,6 +428,10 @@ def _cache(args: argparse.Namespace) -> int:
     if args.fill:
         return _fill(where)
     print(f"{where}: {len(entries)} files, {size} of {code_cache.BOUND // 2**20} MB at most")
+    if available() is None:
+        from .backends.native.kernels import gemm_record
+
+        print(*gemm_record.described(), sep="\n")
     if reason := code_cache.unwritable(where):
         print(f"nothing can be written there ({reason}): programs are compiled anew in each process")
     return 0

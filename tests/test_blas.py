@@ -30,6 +30,16 @@ def test_functions_that_do_not_multiply_are_refused(wrong):
     assert not blas.works(*gemms[wrong], f4, found.bits)
 
 
+def test_openblas_tells_its_version_and_others_their_function(monkeypatch):
+    if blas.find()[0] is None:
+        pytest.skip(blas.find()[1])
+    assert blas.description().startswith("OpenBLAS ") == blas.can_limit()
+    blas.description.cache_clear()
+    monkeypatch.setattr(blas, "_SPELLINGS", ())
+    assert blas.description() == f"{blas.find()[1]} of NumPy {np.__version__}"
+    blas.description.cache_clear()
+
+
 def test_missing_blas_has_a_reason(monkeypatch):
     monkeypatch.setattr(blas, "_SPELLINGS", (("no_such_", "_blas", 32),))
     blas.find.cache_clear()

@@ -15,20 +15,22 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..locks import importing
 from . import trusted_files
 
+T = TypeVar("T")
+
 _FORMAT = b"minigrad object 2\n"
 _DIGEST = 32  # bytes
-_SUFFIX, _TEMPORARY = ".o", ".part"
+_SUFFIX, _TEMPORARY, _RECORD = ".o", ".part", ".json"
 BOUND = 256 * 2**20  # the most bytes of all entries; beyond it, the least recently used go
 _PRUNE = "00"  # the first digits of the keys after whose write the bound is checked: one in 256
-_LARGEST = 2**26  # the most bytes of an entry
+_LARGEST, _LARGEST_RECORD = 2**26, 2**16  # the most bytes of an entry, and of a record
 _STALE = 3600  # age in seconds at which a temporary file is stale
 
 
@@ -107,6 +109,12 @@ def keep(where: Path | None, key: str, note: object, code: bytes) -> None:
     if where is None:
         return
     entry = json.dumps(note).encode() + b"\n" + code
+    if _write(where, key + _SUFFIX, _FORMAT + _checksum(key, entry) + entry) and key.startswith(_PRUNE):
+        prune(where)
+
+
+def _write(where: Path, name: str, data: bytes) -> bool:
+    """Return whether a file could be written, in one step."""
     with importing:
         import tempfile
 
@@ -115,13 +123,13 @@ def keep(where: Path | None, key: str, note: object, code: bytes) -> None:
         handle, beside = tempfile.mkstemp(_TEMPORARY, dir=where)
         try:
             with open(handle, "wb") as file:
-                file.write(_FORMAT + _checksum(key, entry) + entry)
-            os.replace(beside, where / (key + _SUFFIX))
+                file.write(data)
+            os.replace(beside, where / name)
         except BaseException:
             os.unlink(beside)
             raise
-        if key.startswith(_PRUNE):
-            prune(where)
+        return True
+    return False
 
 
 def _checksum(key: str, entry: bytes) -> bytes:
@@ -133,6 +141,35 @@ def _digest(data: bytes) -> bytes:
         import hashlib
 
     return hashlib.sha256(data).digest()
+
+
+# -- records: readable files beside the code ------------------------------------------------------------------
+
+
+def find_record(where: Path | None, name: str, parse: Callable[[str], T]) -> T | None:
+    """Return what `parse` reads in a record, or None without one; `parse` raises a ValueError for other texts."""
+    if where is None:
+        return None
+    path = where / name
+    try:
+        data = trusted_files.read(path, _LARGEST_RECORD)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        data = None
+    try:
+        if data is not None:
+            return parse(data.decode())
+    except ValueError:
+        pass
+    why = "it is damaged" if data is not None else "it is not a plain file of the user's own"
+    _warn((where, name), f"the cache of machine code in {where}: {name} is not used, because {why}. Remove it")
+    return None
+
+
+def keep_record(where: Path, name: str, text: str) -> None:
+    """Write a record, if the directory allows it."""
+    _write(where, name, text.encode())
 
 
 # -- entries -----------------------------------------------------------------------------------------------
@@ -155,7 +192,7 @@ def entries(where: Path) -> list[Entry]:
 def _files(where: Path) -> Iterator[Entry]:
     with contextlib.suppress(OSError), os.scandir(where) as files:
         for file in files:
-            if file.name.endswith((_SUFFIX, _TEMPORARY)):
+            if file.name.endswith((_SUFFIX, _TEMPORARY, _RECORD)):
                 with contextlib.suppress(OSError):  # another process may have removed it
                     status = file.stat(follow_symlinks=False)
                     yield Entry(Path(file.path), status.st_size, status.st_mtime)

@@ -23,7 +23,7 @@ from ..subgraph import NodePrograms, is_new
 from ..workspace import owning
 from .codegen.step_codegen import Request, StepCode, load_all
 from .codegen.strides import View
-from .kernels import gemm, packed_scan, scan, straight_scan
+from .kernels import gemm, gemm_record, packed_scan, scan, straight_scan
 from .kernels.faults import ERRORS
 from .kernels.gemm_plan import gemm_args, shared_by_blas
 from .kernels.steps import STEPS
@@ -312,7 +312,7 @@ class BoundProgram:
                 self._native(function, args)
         elif way == "product":
             x, y, out = [self._view(n) for n in (*node.inputs, node)]
-            args = gemm_args(node.params["subscripts"], x, y, out, node.dtype, gemm.resources(self.team))
+            args = gemm_args(node.params["subscripts"], x, y, out, node.dtype, gemm_record.resources(self.team))
             self.calls_blas |= shared_by_blas(args)
             self._native(gemm.address(node.dtype), args)
         elif way == "python":

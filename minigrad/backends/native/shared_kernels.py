@@ -1,13 +1,14 @@
 """The kernels that programs share: the thread pool, the runner, matrix products, and loops.
 
-They depend on the machine and on versions alone, so that `fill` can compile them ahead of all programs.
+They depend on the machine and on versions alone, so that `fill` can compile them ahead of all programs, and measure for
+which products BLAS is faster.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .kernels import gemm, packed_scan, scan, turns
+from .kernels import gemm, gemm_measurement, packed_scan, scan, turns
 from .runtime import runner, threads
 from .runtime.cache import CodeRequest, object_codes
 
@@ -19,5 +20,7 @@ def requests() -> list[CodeRequest]:
 
 
 def fill() -> int:
-    """Compile those that the cache lacks, and return the number of them all."""
-    return len(object_codes(requests()))
+    """Compile those that the cache lacks, measure unless it has a record, and return the number of kernels."""
+    count = len(object_codes(requests()))
+    gemm_measurement.fill()
+    return count

@@ -41,6 +41,14 @@ class Cuts(NamedTuple):
     large: int
 
 
+class Gain(NamedTuple):
+    """The time of generated code over BLAS's, as a geometric mean: of products up to, between and from the cuts."""
+
+    small: float | None
+    between: float | None
+    large: float | None
+
+
 @dataclass(frozen=True, eq=False)
 class Choice:
     """The cuts of each kind of product."""

@@ -1,4 +1,4 @@
-"""The measurement of BLAS against generated code: its products, the cuts that times suggest, and the record it keeps."""
+"""The measurement of BLAS against generated code: its products, the cuts that times suggest, and its record."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The record of the choice between BLAS and generated code: read as written, ignored when damaged or another machine's."""
+"""The record of the choice between BLAS and generated code: read as written, ignored if damaged or foreign."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def test_damaged_and_foreign_records_are_ignored_with_a_warning(where, text):
     keep(where, text())
     with pytest.warns(RuntimeWarning, match=r"products-.*json is not used, because it is ") as caught:
         assert gemm_record.read() is None
-        assert gemm_record.resources(2) == gemm.resources(2)
+    assert gemm_record.resources(2) == gemm.resources(2)
     assert len(caught) == 1
 
 

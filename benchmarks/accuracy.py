@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import mpmath
@@ -29,15 +30,29 @@ STEP, PEERS_STEP = 1, 61  # at which float32 minigrad's functions are measured, 
 PAIRS = ("pow", "atan2", "hypot", "logaddexp")
 NUMPY_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "asinh": "arcsinh", "acosh": "arccosh",
                "atanh": "arctanh", "atan2": "arctan2", "pow": "power"}
-SPECIAL = ("expit", "log_expit", "erf", "erfc", "erfcx", "lgamma", "ndtr", "log_ndtr", "erfinv", "tgamma", "digamma")
-SCIPY_NAMES = {"lgamma": "gammaln", "tgamma": "gamma"}
+SPECIAL = ("expit", "log_expit", "erf", "erfc", "erfcx", "lgamma", "digamma", "trigamma")
+SCIPY_NAMES = {"lgamma": "gammaln"}
+POLES = {"lgamma": mpmath.inf, "digamma": mpmath.nan, "trigamma": mpmath.inf}  # the values at negative integers
 Function = Callable[..., np.ndarray]
 
 
-def by_numpy(name: str) -> np.ufunc:
+def by_numpy(name: str) -> Function:
     """Return NumPy's function, or SciPy's."""
+    if name == "trigamma":
+        return _trigamma
     module = scipy.special if name in SPECIAL else np
     return getattr(module, SCIPY_NAMES.get(name, NUMPY_NAMES.get(name, name)))
+
+
+def _trigamma(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Return the derivative of digamma; SciPy's would add 1 / (x + k)**2 term by term from a negative x on."""
+    r = np.where(np.isfinite(x), x - np.rint(x), 0).astype(x.dtype)
+    positive = scipy.special.zeta(2, np.where(x < 0, 1 - x, x))
+    result: np.ndarray = np.where(x < 0, (np.pi / np.sin(np.pi * r)) ** 2 - positive, positive)
+    if out is None:
+        return result
+    np.copyto(out, result)
+    return out
 
 
 def by_jax(name: str) -> Function | None:
@@ -46,6 +61,8 @@ def by_jax(name: str) -> Function | None:
 
     jax.config.update("jax_enable_x64", True)
     names = {**NUMPY_NAMES, **SCIPY_NAMES, "log_expit": "log_sigmoid"}
+    if name == "trigamma":
+        return lambda x: np.asarray(jax.jit(jax.scipy.special.polygamma)(1, x))
     for module in (jax.numpy, jax.scipy.special, jax.nn):
         if hasattr(module, names.get(name, name)):
             function = jax.jit(getattr(module, names.get(name, name)))
@@ -55,6 +72,8 @@ def by_jax(name: str) -> Function | None:
 
 def by_mpmath(name: str) -> Callable[[Any], Any]:
     """Return the function of one number, in many digits."""
+    if name in POLES:
+        return partial(_beside_poles, name)
     return {"erf": mpmath.erf, "erfc": _erfc, "erfcx": _erfcx}[name]
 
 
@@ -66,6 +85,23 @@ def _erfcx(x: Any) -> Any:
     if x > 10**6:  # two terms of the asymptotic series: the next is less than 1e-24 of them
         return (1 - 1 / (2 * x * x)) / (x * mpmath.sqrt(mpmath.pi))
     return mpmath.inf if x < -30 else mpmath.exp(x * x) * mpmath.erfc(x)
+
+
+def _beside_poles(name: str, x: Any) -> Any:
+    """Return lgamma, digamma or trigamma; of infinities by SciPy."""
+    if x == 0:
+        return mpmath.inf
+    if not mpmath.isfinite(x):
+        return mpmath.mpf(float(by_numpy(name)(np.float64(x))))
+    if x < 0 and x == mpmath.floor(x):
+        return POLES[name]
+    if name == "lgamma":
+        return mpmath.re(mpmath.loggamma(x))
+    if name == "digamma":
+        return mpmath.digamma(x)
+    if x < 0:
+        return (mpmath.pi / mpmath.sinpi(x)) ** 2 - mpmath.zeta(2, 1 - x)
+    return 1 / x + 1 / (2 * x * x) if x > 10**13 else mpmath.zeta(2, x)
 
 
 # -- errors ------------------------------------------------------------------------------------------------
@@ -112,7 +148,7 @@ def errors(got: np.ndarray, want: np.ndarray, scale: np.ndarray | None = None) -
 # -- float32 -----------------------------------------------------------------------------------------------
 
 
-def worst_of_singles(function: Function, oracle: np.ufunc, step: int, threads: int = 2) -> float:
+def worst_of_singles(function: Function, oracle: Function, step: int, threads: int = 2) -> float:
     """Return the greatest error at every `step`-th float32, by its bits."""
     error = error_of_single()
     ramp = np.arange(CHUNK, dtype=np.uint64) * step
@@ -183,6 +219,8 @@ def right_values(name: str, xs: tuple[np.ndarray, ...]) -> np.ndarray:
             return np.where(wide[0] < 0, e, 1) / (1 + e)
         if name == "log_expit":
             return np.minimum(wide[0], 0) - np.log1p(np.exp(-np.abs(wide[0])))
+        if name in POLES:  # a number of mpmath has no signed zero
+            return np.where(xs[0] == 0, by_numpy(name)(xs[0]), _by_mpmath(by_mpmath(name), xs[0]))
         if name in SPECIAL:
             return _by_mpmath(by_mpmath(name), xs[0])
         return by_numpy(name)(*wide)
@@ -195,10 +233,19 @@ def _by_mpmath(function: Callable[[Any], Any], x: np.ndarray) -> np.ndarray:
     return np.array([np.longdouble(v) for v in found])
 
 
-def terms(xs: tuple[np.ndarray, ...], want: np.ndarray) -> np.ndarray:
-    """Return the greatest of logaddexp and the terms max and log1p(exp(-|x - y|)), which may cancel."""
-    high = np.maximum(*xs)
-    return np.maximum(np.abs(want), np.maximum(np.abs(high), np.abs(want - high)))
+def terms(name: str, xs: tuple[np.ndarray, ...], want: np.ndarray) -> np.ndarray:
+    """Return the numbers in whose last places an error counts: the right values, but where terms cancel.
+
+    logaddexp has the terms max and log1p(exp(-|x - y|)); lgamma and digamma of a negative x have that of -x, and
+    terms near 1.
+    """
+    if name == "logaddexp":
+        high = np.maximum(*xs)
+        return np.maximum(np.abs(want), np.maximum(np.abs(high), np.abs(want - high)))
+    if name in ("lgamma", "digamma"):
+        reflected = by_numpy(name)(np.abs(xs[0]).astype(np.float64))
+        return np.where(xs[0] < 0, np.maximum(np.abs(want) + np.abs(reflected), 1), want)
+    return want
 
 
 # -- the table ---------------------------------------------------------------------------------------------
@@ -226,7 +273,7 @@ def measure(name: str, dtype: Any, quick: bool) -> dict[str, float]:
     xs = operands(name, n, dtype)
     with np.errstate(all="ignore"):
         want = by_numpy(name)(*(x.astype(np.float64) for x in xs)) if dtype == np.float32 else right_values(name, xs)
-        scale = terms(xs, want) if name == "logaddexp" else want
+        scale = terms(name, xs, want)
         return {who: float(errors(f(*xs), want, scale).max()) for who, f in functions.items()}
 
 
@@ -244,7 +291,8 @@ def run(quick: bool) -> harness.Result:
             print(targets[-1], flush=True)
     return harness.Result([], targets, {
         "float32": f"1 of {STEP} of the 2**32 operands, for others 1 of {PEERS_STEP}; pairs are sampled",
-        "float64": "sampled; against 80 bits, or mpmath's digits for the error functions",
+        "float64": "sampled; against 80 bits, or mpmath's digits for the error and gamma functions",
+        "lgamma, digamma": "of negative numbers in last places of the greatest of the result, that of -x, and 1",
         "logaddexp": "in last places of the result, or of the terms max and log1p(exp(-|x - y|)) where they cancel"})
 
 

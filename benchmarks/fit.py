@@ -94,6 +94,19 @@ def scaled_erfc(shift: int) -> Function:
     return f
 
 
+def reduced_gamma(f: Function, *roots: Any) -> Function:
+    """Return t -> f(x) / product of (x - root), where x = t + 7/4."""
+    def g(t: Any) -> Any:
+        x = mp.mpf(t) + mp.mpf(7) / 4
+        return f(x) / mp.fprod(x - root for root in roots)
+    return g
+
+
+def in_inverse_square(f: Function) -> Function:
+    """Return z -> f(1 / sqrt(z))."""
+    return lambda z: f(1 / mp.sqrt(z))
+
+
 def slope_from_0(f: Function) -> Function:
     """Return u -> (f(u) - f(0)) / u."""
     first = f(mp.mpf(0))
@@ -101,9 +114,15 @@ def slope_from_0(f: Function) -> Function:
 
 
 SCALED_ERFC = {32: scaled_erfc(2), 64: scaled_erfc(4)}
+DIGAMMA_ROOT = mp.findroot(mp.digamma, 1.46)
+GAMMA: dict[str, Function] = {
+    "LGAMMA": reduced_gamma(mp.loggamma, 1, 2), "DIGAMMA": reduced_gamma(mp.digamma, DIGAMMA_ROOT),
+    "TRIGAMMA": lambda t: mp.polygamma(1, mp.mpf(t) + mp.mpf(27) / 8)}
 HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.01")  # how far rounding to a multiple of ln 2 leaves an argument from 0
 FROM_1 = (mp.sqrt(0.5) - 1, mp.sqrt(2) - 1)  # the range of a number without its power of two, less 1
 QUARTER_PI = mp.pi / 4 * mp.mpf("1.01")
+ALMOST_1 = mp.mpf("1.001")
+FAR = 1 / mp.mpf("4.75") ** 2
 
 # name: (function, low, high, coefficients in float32, in float64)
 POLYNOMIALS: dict[str, tuple[Function | dict[int, Function], Any, Any, int, int]] = {
@@ -136,6 +155,20 @@ POLYNOMIALS: dict[str, tuple[Function | dict[int, Function], Any, Any, int, int]
     "ERF": (precise(lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1), 0, 1, 7, 14),
     # erfcx(x) = q * (ERFCX_FIRST + t * ERFCX(t)), t = shift * q - 3/8, q = 1 / (x + shift), x >= 0
     "ERFCX": ({width: slope_from_0(f) for width, f in SCALED_ERFC.items()}, -0.375, 0.625, 12, 24),
+    # lgamma(x) = (x - 1) (x - 2) (LGAMMA_FIRST + t * LGAMMA(t)) and
+    # digamma(x) = (x - root) (DIGAMMA_FIRST + t * DIGAMMA(t)), t = x - 7/4, |t| <= 1
+    "LGAMMA": (slope_from_0(GAMMA["LGAMMA"]), -ALMOST_1, ALMOST_1, 0, 31),
+    "DIGAMMA": (slope_from_0(GAMMA["DIGAMMA"]), -ALMOST_1, ALMOST_1, 0, 33),
+    # trigamma(x) = TRIGAMMA_FIRST + t * TRIGAMMA(t), t = x - 27/8, |t| <= 11/8
+    "TRIGAMMA": (slope_from_0(GAMMA["TRIGAMMA"]), -1.376, 1.376, 0, 26),
+    # lgamma(x) = (x - 1/2) log(x) - x + log(2 pi) / 2 + STIRLING(1 / x**2) / x for x >= 4.75, and its derivatives
+    "STIRLING": (in_inverse_square(lambda x: x * (
+        mp.loggamma(x) - (x - mp.mpf(1) / 2) * mp.log(x) + x - mp.log(2 * mp.pi) / 2)), 0, FAR, 0, 9),
+    "STIRLING_SLOPE": (in_inverse_square(lambda x: x * x * (mp.log(x) - 1 / (2 * x) - mp.digamma(x))), 0, FAR, 0, 10),
+    "STIRLING_BEND": (in_inverse_square(lambda x: x**3 * (mp.polygamma(1, x) - 1 / x - 1 / (2 * x * x))),
+                      0, FAR, 0, 11),
+    # sin(pi r) = r * (pi + z * SIN_PI(z)), z = r**2, |r| <= 1/2
+    "SIN_PI": (precise(lambda z: (mp.sinpi(mp.sqrt(z)) / mp.sqrt(z) - mp.pi) / z), 0, 0.2501, 0, 10),
     # within float64, for float32 results: as LOG and EXP2
     "LOG_OF_SINGLE": (precise(lambda f: (mp.log1p(f) - f) / f**2), *FROM_1, 0, 14),
     "EXP2_OF_SINGLE": (precise(lambda r: mp.expm1(r * mp.log(2)) / r), -0.505, 0.505, 0, 7),
@@ -151,6 +184,10 @@ CONSTANTS: dict[str, tuple[Any, dict[int, tuple[int | None, ...]]]] = {
     # the products of the first three with integers below 2**20 are exact
     "HALF_PI_SHORT": (mp.pi / 2, {64: (33, 33, 33, None)}),
     "THIRD": (mp.mpf(1) / 3, {64: (None, None)}),
+    # the root of digamma, less 7/4
+    "DIGAMMA_ROOT": (DIGAMMA_ROOT - mp.mpf(7) / 4, {64: (None, None)}),
+    "PI": (mp.pi, {64: (None, None)}),
+    **{f"{name}_FIRST": (f(mp.mpf(0)), {64: (None, None)}) for name, f in GAMMA.items()},
 }
 
 

@@ -144,7 +144,7 @@ def polygamma(n: int, x: ArrayLike) -> Array:
     if any_traced([n]) or np.ndim(n):
         raise TraceError(at_user_line("special.polygamma: n must be an ordinary int"))
     (x,) = _operands("polygamma", x)
-    return Array(ops.polygamma(x._node, n=int(n)) if n else ops.digamma(x._node))
+    return Array(ops.digamma_slope(x._node, int(n)))
 
 
 @_named

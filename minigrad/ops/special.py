@@ -330,10 +330,19 @@ erfcx_ratios = elementwise(
 
 gammaln = _declare("gammaln", lambda out, x: (digamma(x),), uniform(0.5, 4), "lgamma({0})")
 gamma = _declare("gamma", lambda out, x: (out * digamma(x),), uniform(0.5, 3), "tgamma({0})")
-digamma: Primitive = _declare("digamma", lambda out, x: (polygamma(x, n=1),), uniform(0.5, 4))
+digamma: Primitive = _declare("digamma", lambda out, x: (trigamma(x),), uniform(0.5, 4))
+trigamma: Primitive = elementwise("trigamma", lambda xp, x: polygamma.eval(xp, x, n=1), "trigamma({0})",
+                                  d=lambda out, x: (polygamma(x, n=2),), samples=uniform(0.5, 4))
 polygamma: Primitive = _declare("polygamma", lambda out, x, *, n: (polygamma(x, n=n + 1),),
                                 lambda: [Sample((np.array([0.7, 1.6, 3.1]),), {"n": n}) for n in (1, 2)],
                                 params={"n": int})
+
+
+def digamma_slope(x: Node, n: int) -> Node:
+    """Return the n-th derivative of digamma, by the primitive of its own that the first ones have."""
+    return polygamma(x, n=n) if n > 1 else trigamma(x) if n else digamma(x)
+
+
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510, 43867 / 798, -174611 / 330)
 _ASYMPTOTIC = 20  # from where on their series has all digits
 
@@ -366,7 +375,7 @@ def _polygamma_drop_eval(x: np.ndarray, y: np.ndarray, n: int) -> np.ndarray:
 polygamma_drop: Primitive = elementwise(
     "polygamma_drop", lambda xp, x, y, *, n: _on_host(xp, _polygamma_drop_eval, x, y, n=n),
     "polygamma_drop({0}, {1})", d=lambda out, x, y, *, n: (
-        polygamma_drop(x, y, n=n + 1), -polygamma(x + y, n=n + 1)),
+        polygamma_drop(x, y, n=n + 1), -digamma_slope(x + y, n + 1)),
     samples=lambda: [Sample((np.array([0.7, 1.6, 3.1]), np.array([2.0, 0.01, 1.0])), {"n": n}) for n in (0, 1)],
     params={"n": int})
 

@@ -57,6 +57,14 @@ def log(x: Lanes) -> Lanes:
     return _at_the_ends(x, _combine(f, e, rest(f)))
 
 
+def log_with_error(x: Lanes) -> tuple[Lanes, Lanes]:
+    """Return log x of a positive finite x, and its error: both together are right to 0.4 last places."""
+    f, e = split(x)
+    high, low = c.LN2[x.width]
+    total, error = fast_sum(e * high, f)
+    return fast_sum(total, error + fma(e, low, rest(f)))
+
+
 def _log_with_base(x: Lanes, factor: tuple[float, float], e_high: float, e_low: float) -> Lanes:
     """Return the logarithm whose slope at 1 is `factor`, in two parts; one of 2 is e_high + e_low."""
     f, e = split(x)

@@ -6,9 +6,12 @@ import pytest
 pytest.importorskip("llvmlite")
 
 from benchmarks import accuracy
+from benchmarks.native_calls import compiled
 from minigrad.backends.native.codegen.vector_math import logarithm
+from minigrad.backends.native.codegen.vector_math.lanes import Lanes
 from tests.backends.native.codegen.vector_math.checks import (
     BOTH,
+    WIDE,
     FunctionTests,
     check_argument,
     check_subnormal_arguments,
@@ -38,6 +41,18 @@ def test_subnormal_arguments(dtype):
     np.testing.assert_allclose(native("log", dtype)(x), want, rtol=2 * np.finfo(dtype).eps)
 
 
+@pytest.mark.skipif(not WIDE, reason="no wider type of NumPy")
+def test_logarithm_with_its_error():
+    x = np.concatenate([np.random.default_rng(0).uniform(0.1, 10, 4000), 10.0 ** np.arange(-300, 300, 10)])
+
+    def emitter(part):
+        return lambda builder, value: logarithm.log_with_error(Lanes(builder, value))[part].value
+
+    high, low = (compiled(emitter(part), 1, np.float64, 8)(x) for part in (0, 1))
+    want = np.log(x.astype(np.longdouble))
+    assert (np.abs(high.astype(np.longdouble) + low - want) <= 0.4 * np.spacing(np.abs(high))).all()
+
+
 def test_single_argument():
     check_argument("atanh", 0.16515389, np.float32)
 
@@ -46,4 +61,5 @@ def test_logaddexp_keeps_the_error_of_the_difference():
     rng = np.random.default_rng(0)
     x, y = -10.0 ** rng.uniform(-16, -6, 200_000), rng.uniform(-9, -1, 200_000)
     want = accuracy.right_values("logaddexp", (x, y))
-    assert accuracy.errors(native("logaddexp", np.float64)(x, y), want, accuracy.terms((x, y), want)).max() <= 2
+    terms = accuracy.terms("logaddexp", (x, y), want)
+    assert accuracy.errors(native("logaddexp", np.float64)(x, y), want, terms).max() <= 2

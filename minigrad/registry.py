@@ -63,6 +63,7 @@ from .ops import (
     strict_index,
     tree_scan,
     unrolled_loops,
+    weighted_sum,
 )
 from .ragged import loops as ragged_loops
 from .ragged import matrices, trees

@@ -36,7 +36,7 @@ _TURNS = "Each turn of the two scans waits for the turn before, and in it each o
 REASONS = {
     "rosenbrock": _CALL, "logistic_small": _CALL, "garch": f"{_TURNS} {_CALL}", "predator_prey": f"{_TURNS} {_CALL}",
     "kalman": _TURNS, "hidden_markov": _TURNS,
-    "factorization": "Each rating writes its rows of both gradients to memory, from which the sums by index read them."}
+    "factorization": "Each rating adds a weighted row of 20 numbers to a row of either gradient, in the caches."}
 
 
 def step(title: str, *args: Any, name: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -49,7 +49,8 @@ READS: dict[str, Callable[[Node], Iterable[Check]]] = {
     "gather": lambda node: zip(node.inputs[1:], node.inputs[0].shape, strict=False),
     **dict.fromkeys(("scatter_add", "scatter_max", "scatter_min"),
                     lambda node: zip(node.inputs[1:], node.params["shape"], strict=False)),
-    "gather_sum": lambda node: zip(node.inputs[1:], (node.inputs[0].shape[0], node.params["size"]), strict=True),
+    **dict.fromkeys(("gather_sum", "weighted_sum"), lambda node: zip(
+        node.inputs[1:3], (node.inputs[0].shape[0], node.params["size"]), strict=True)),
     "in_range": lambda node: [(node.inputs[0], node.params["size"])],
     "defined_size": lambda node: [(node.inputs[0], node.params["size"])]}
 CHECKS = (in_range, defined_size)

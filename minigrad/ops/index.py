@@ -55,7 +55,8 @@ def _gather_eval(xp: ArrayNamespace, x: np.ndarray, *indices: np.ndarray, read: 
     return xp.reshape(xp.take(rows, flat, axis=0), indices[0].shape + x.shape[k:])
 
 
-def _gather_batch(size: int | Dim, mapped: Sequence[bool], x: Node, *indices: Node) -> Node:
+def gather_batch(size: int | Dim, mapped: Sequence[bool], x: Node, *indices: Node) -> Node:
+    """Batch a gather."""
     if not mapped[0]:
         return gather(x, *broadcast_operands(indices, mapped[1:], size))
     return gather(x, *_lockstep(size, mapped[1:], indices))
@@ -130,7 +131,7 @@ def _index_samples(adjoint: bool) -> list[Sample]:
 
 
 gather = linear("gather", _gather_type, _gather_eval,
-                lambda g, x, *indices: scatter_add(g, *indices, shape=x.shape), _gather_batch,
+                lambda g, x, *indices: scatter_add(g, *indices, shape=x.shape), gather_batch,
                 axes=INDEXED_AXES, picks=FIRST,
                 samples=partial(_index_samples, adjoint=False))
 
@@ -194,7 +195,7 @@ def _gather_sum_eval(xp: ArrayNamespace, x: np.ndarray, source: np.ndarray, to: 
 
 def _gather_sum_batch(n: int | Dim, mapped: Sequence[bool], x: Node, source: Node, to: Node, *, size: int | Dim
                      ) -> Node:
-    rows = _gather_batch(n, mapped[:2], x, source) if any(mapped[:2]) else gather(x, source)
+    rows = gather_batch(n, mapped[:2], x, source) if any(mapped[:2]) else gather(x, source)
     shape = (size, *x.shape[1 + mapped[0]:])
     return scatter_batch("scatter_add", n, (any(mapped[:2]), mapped[2]), rows, to, shape=shape)
 

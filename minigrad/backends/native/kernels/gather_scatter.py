@@ -25,6 +25,7 @@ from ....graph import Node
 from ....ops.accumulators import RUN, crowded, scattered
 from ....ops.index import gather_sum
 from ....ops.strict_index import Reading
+from ....ops.weighted_sum import weighted_sum
 from ....primitive import Combiner
 from ....symbolic import Dim, size_of
 from ..codegen import expressions as ex
@@ -48,6 +49,7 @@ _LINE, _LINES = 64, 16  # bytes of a cache line; lines of a row that are prefetc
 _AHEAD = 16  # runs between a prefetch and its use
 _LANES = 8
 _INT = np.dtype(np.int64)
+_GATHERED = (gather_sum, weighted_sum)
 
 
 def positions(r: Request, to: Place, first_index: int, sizes: Sequence[int], strides: Sequence[int]) -> list[Step]:
@@ -96,9 +98,10 @@ def take(r: Request) -> list[Step]:
 def scatter(r: Request) -> list[Step]:
     """Return the steps that combine the rows sent to each position."""
     by, dtype, to, team = combiner_of(r.node), r.node.dtype, r.to, r.team
-    gathered = r.node.prim is gather_sum  # each update is a row of the first operand, which the first index names
+    gathered = r.node.prim in _GATHERED  # each update is a row of the first operand, which the first index names
+    weights = r.xs[3:] if r.node.prim is weighted_sum else ()
     first, count = 1 + gathered, math.prod(r.xs[1].shape)
-    n = len(r.xs) - first
+    n = len(r.xs) - first - len(weights)
     rows, columns = math.prod(to.shape[:n]), math.prod(to.shape[n:])
     steps = positions(r, r.room, first, to.shape[:n], [math.prod(to.shape[k + 1:n]) for k in range(n)])
     memory, sums = dtype, to[:2]
@@ -118,9 +121,9 @@ def scatter(r: Request) -> list[Step]:
     if columns == 1 and not gathered:
         code = step_code(_scatter_single, by, dtype, memory, listed)
     else:
-        code = step_code(_scatter_rows, by, dtype, memory, listed, gathered)
+        code = step_code(_scatter_rows, by, dtype, memory, listed, gathered, bool(weights))
     steps += step(code, team, count * columns, (rows, columns), (1 << shift, -(-columns // across)),
-                  r.room, r.xs[0], sums, count, table, runs, shift, blocks_of(count), sources)
+                  r.room, r.xs[0], sums, count, table, runs, shift, blocks_of(count), sources, *weights)
     if memory != dtype:
         steps += step(step_code(_rounding, dtype), team, rows * columns, (rows * columns, 1), (_PIECE, 1), sums, to)
     return steps
@@ -137,7 +140,7 @@ def room(node: Node) -> int | Dim:
     take less than a byte per element of an update.
     """
     updates, index, *_ = node.inputs
-    gathered = node.prim is gather_sum
+    gathered = node.prim in _GATHERED
     count = size_of(index.shape)
     elements = count * size_of(updates.shape[1:]) if gathered else size_of(updates.shape)
     sums = elements if scattered(updates.dtype) != updates.dtype else 0
@@ -152,13 +155,13 @@ def _rounding(dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> Non
         code.store(ex.cast(code.b, x, wide, dtype), dtype, code.element(to, k, dtype.itemsize))
 
 
-def _scatter_rows(by: Combiner, dtype: np.dtype, memory: np.dtype, listed: bool, gathered: bool, code: Emitter,
-                  ranges: Sequence[ir.Value]) -> None:
+def _scatter_rows(by: Combiner, dtype: np.dtype, memory: np.dtype, listed: bool, gathered: bool, weighted: bool,
+                  code: Emitter, ranges: Sequence[ir.Value]) -> None:
     b, item = code.b, dtype.itemsize
     updates, to = (code.address(HEAD + k) for k in (2, 4))
     nbytes, row_of = (code.e.mul(code.number(4), I64(t.itemsize)) for t in (dtype, memory))
     own, (_, _, left, right) = _Own(code, ranges, listed), ranges
-    sources = code.address(HEAD + 13)
+    sources, weights = code.address(HEAD + 13), code.address(HEAD + 15 if weighted else HEAD)
 
     def update(k: ir.Value) -> ir.Value:
         """Return the address of an update."""
@@ -177,7 +180,9 @@ def _scatter_rows(by: Combiner, dtype: np.dtype, memory: np.dtype, listed: bool,
             address = code.element(target, column, memory.itemsize)
 
             def load(k: ir.Value, width: int = width, column: ir.Value = column) -> ir.Value:
-                return code.load(dtype, code.element(update(b.add(begin, k)), column, item), width)
+                k = b.add(begin, k)
+                x = code.load(dtype, code.element(update(k), column, item), width)
+                return b.fmul(x, splat(b, code.load(dtype, code.element(weights, k, item)), width)) if weighted else x
 
             _collect(by, dtype, memory, code, address, width, length, load)
 

@@ -29,6 +29,7 @@ from ....ops.selection import flatnonzero
 from ....ops.shape import concatenate, pad
 from ....ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
 from ....ops.tree_scan import tree_heights
+from ....ops.weighted_sum import weighted_sum
 from ....primitive import Primitive
 from ....symbolic import Dim, size_of
 from ..codegen import expressions
@@ -132,7 +133,7 @@ STEPS: dict[Primitive, Kind] = {
     pad: Kind(copies.pad, _moved, whole=False),
     gather: Kind(gather_scatter.take, _single, whole=False,
                  room=lambda node: size_of(node.inputs[1].shape) * gather_scatter.POSITION),
-    **dict.fromkeys((scatter_add, scatter_max, scatter_min, gather_sum), Kind(
+    **dict.fromkeys((scatter_add, scatter_max, scatter_min, gather_sum, weighted_sum), Kind(
         gather_scatter.scatter, _sent, room=gather_scatter.room)),
     **dict.fromkeys((cumsum, cummax, cummin, cumfmax, cumfmin, argmax, argmin), Kind(axis_kernels.along, _dtypes)),
     segment_ids: Kind(segments.ids, _counted()), flatnonzero: Kind(segments.kept, _dtypes),

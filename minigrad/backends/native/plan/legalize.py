@@ -19,6 +19,7 @@ from ..codegen.kernel import rows, unable
 from ..codegen.strides import access
 from ..kernels.steps import needs_contiguous
 from .thin_products import thin_products
+from .weighted_sums import weighted_sums
 
 _LOOPS = (scan, packed_scan)
 
@@ -34,7 +35,7 @@ def legalize(graph: Graph, own_outputs: bool = False) -> Graph:
     own_outputs : bool
         Whether an output may not be a view of the statement's memory either, since the caller gives the address.
     """
-    graph = _copies(thin_products(_single_gathered(graph)))
+    graph = _copies(thin_products(weighted_sums(_single_gathered(graph))))
     roles = Roles.of(graph)
     taken: set[Node] = set()
     outputs = []

@@ -2,15 +2,18 @@
 
 A carry that each step hands on unchanged becomes a shared operand. A value of shared operands alone is computed once.
 A product of a slice and a shared operand (``x_t @ W``) becomes one product over all steps; values that depend on it and
-are not larger follow. Memory is bounded (`Loop.is_light`).
+are not larger follow. Memory is bounded (`Loop.is_light`). A shared operand whose sum with other values (or product,
+...) is transposed in each step is transposed once, so that the steps read it in order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .. import interpreters
 from ..graph import Graph, Node, TupleType, reachable
 from ..ops.einsum import einsum
+from ..ops.shape import transpose
 from .factorize import elements
 from .scan_loop import Loop, rewrite_scans
 
@@ -23,6 +26,7 @@ def hoist_scan(graph: Graph) -> Graph:
 def _hoisted(loop: Loop) -> list[Node] | None:
     count = len(loop.starts)
     results = _share_constant_carries(loop)
+    _transpose_before(loop)
     _move_before(loop)
     if not loop.moved:
         return None
@@ -68,6 +72,35 @@ def _move_before(loop: Loop) -> None:
         loop.note(len(invariant), "shared value computed before it", "shared values computed before it")
     if before:
         loop.note(products, "product over all steps before it", "products over all steps before it")
+
+
+def _transpose_before(loop: Loop) -> None:
+    """Transpose shared operands in front of the loop where the steps transpose elementwise values of them."""
+    users, ends = loop.users(), set(loop.outputs)
+    transposed: list[Node] = []
+
+    def only_read_here(n: Node) -> bool:
+        return n.prim.kind == "elementwise" and len(users[n]) == 1 and n not in ends
+
+    def reads_shared(n: Node) -> bool:
+        return any((i in loop.shared and i.ndim > 1) or (only_read_here(i) and reads_shared(i)) for i in n.inputs)
+
+    def turned(n: Node, perm: tuple[int, ...]) -> Node:
+        if only_read_here(n):
+            return interpreters.rebuilt(n, tuple(turned(i, perm) for i in n.inputs))
+        view: Node = transpose(n, perm=perm)
+        if n not in loop.shared:
+            return view
+        own, operand, value = loop.entry(view, loop.outer(view))
+        loop.shared[own] = operand
+        transposed.append(own)
+        return value
+
+    new = {n: turned(n.inputs[0], n.params["perm"]) for n in loop.nodes if n.prim is transpose
+           and only_read_here(n.inputs[0]) and reads_shared(n.inputs[0])}
+    if new:
+        loop.substitute(new)
+        loop.note(len(transposed), "operand transposed before it", "operands transposed before it")
 
 
 def _last(loop: Loop, nodes: Sequence[Node]) -> list[Node]:

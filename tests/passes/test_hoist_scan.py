@@ -60,3 +60,33 @@ def test_a_constant_carry_is_shared():
     assert loop.params["counts"] == (1, 1)
     assert "1 constant carry" in notes["hoist_scan"]
     same_values(mg.compile(f, backend="numpy"), f, (P, XS))
+
+
+def test_shared_operands_of_transposed_values_are_transposed_once():
+    """The forward recursion of a hidden Markov model, by sums of probabilities."""
+    def f(move, start, xs):
+        def step(a, x):
+            z = (a[:, None] + move).T
+            return np.log(np.exp(z).sum(axis=1)) + x.sum(), None
+
+        return mg.scan(step, start, xs)[0]
+
+    move = rng.normal(size=(M, M))
+    graph, notes = compiled_graph(f, (move, rng.normal(size=M), XS))
+    assert "1 operand transposed before it" in notes["hoist_scan"]
+    assert all(loop.params["body"].count("transpose") == 0 for loop in loops(graph))
+    a = start = rng.normal(size=M)
+    for x in XS:
+        a = np.log(np.exp(a) @ np.exp(move)) + x.sum()
+    np.testing.assert_allclose(mg.compile(f)(move, start, XS), a)
+
+
+def test_transposed_values_with_other_readers_stay():
+    def f(move, start, xs):
+        def step(a, x):
+            z = a[:, None] * move
+            return np.tanh(z.T).sum(axis=1) + z.sum(axis=1) + x.sum(), None
+
+        return mg.scan(step, start, xs)[0]
+
+    assert "hoist_scan" not in compiled_graph(f, (rng.normal(size=(M, M)), rng.normal(size=M), XS))[1]

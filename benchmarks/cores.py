@@ -1,7 +1,7 @@
 """32 cores on paper: the serial part of a call, the limit set by its pieces of parallel work, and shared memory.
 
 The program for 32 threads runs on one, and each item of each parallel region has its time (`regions`). The rest of the
-call is serial. An order of items as the pool keeps it (the next free thread takes the next item) then gives the time on
+call is serial. An order of items close to the pool's (the next free thread takes the next item) then gives the time on
 any number of cores, without the cost of handing regions out, which is measured on the two cores that there are, and
 without shared memory's bandwidth. The prediction for two cores is set beside a measurement. Experiments show false
 sharing, and which thread touches which memory.
@@ -96,7 +96,7 @@ def analysed(recorder: Recorder, step: Callable[..., Any], args: tuple[Any, ...]
         mg.set_num_threads(2)
         call()
         moved, stretch = together(recorder, call, sum(float(items.sum()) for items in regions))
-        alone, beside = same_moment(recorder, call, 5 if quick else 2 * RUNS)
+        alone, beside, over = same_moment(recorder, call, 5 if quick else 2 * RUNS)
     finally:
         mg.set_num_threads(before)
     handing = handed_out(recorder)
@@ -110,7 +110,8 @@ def analysed(recorder: Recorder, step: Callable[..., Any], args: tuple[Any, ...]
             "items on another thread than in the call before": moved,
             "time of the items with both threads at work, over that alone": stretch,
             "seconds of the items on one thread, from run to run": harness.spread(alone),
-            "two threads, measured over the paper of the same moment": harness.spread(beside)}
+            "two threads, measured over the paper of the same moment": harness.spread(beside),
+            "two threads, seconds more than on paper": over}
 
 
 def merged(regions: Sequence[np.ndarray], most: int = 40) -> list[np.ndarray]:
@@ -151,12 +152,13 @@ def together(recorder: Recorder, call: Callable[[], Any], alone: float, runs: in
     return float(np.mean(np.concatenate(moved))), longer / alone
 
 
-def same_moment(recorder: Recorder, call: Callable[[], Any], runs: int) -> tuple[list[float], list[float]]:
-    """Return the seconds of all items on one thread, and the time on two threads over their paper's, run by run.
+def same_moment(recorder: Recorder, call: Callable[[], Any], runs: int
+                ) -> tuple[list[float], list[float], dict[str, float]]:
+    """Return the seconds of all items on one thread, the time on two threads over their paper's, and where it differs.
 
     The machine is slower at some moments: a paper of the least times is not what two threads could take at another one.
     """
-    alone, beside = [], []
+    alone, beside, over = [], [], []
     for _ in range(runs):
         seconds, regions = recorder.alone(call)
         items = [r.items for r in regions]
@@ -166,13 +168,42 @@ def same_moment(recorder: Recorder, call: Callable[[], Any], runs: int) -> tuple
         call()
         beside.append((time.perf_counter() - start) / paper)
         alone.append(sum(float(x.sum()) for x in items))
-    return alone, beside
+        together, shared = recorder.together(call)
+        slowest = [max(float(r.items[r.worker == w].sum()) for w in np.unique(r.worker)) for r in shared]
+        over.append([
+            together - sum(r.seconds for r in shared) - (seconds - sum(r.seconds for r in regions)),
+            sum(slowest) - sum(makespan(x.tolist(), 2) for x in items),
+            sum(r.seconds for r in shared) - sum(slowest)])
+    parts = "the serial part", "items beside another thread's", "handing out, and waiting for the last item"
+    return alone, beside, dict(zip(parts, np.median(over, axis=0).tolist(), strict=True))
 
 
 def false_sharing(quick: bool) -> dict[str, float]:
     """Return the nanoseconds of an addition to a thread's own number, by the bytes between two threads' numbers."""
     rounds = 3 if quick else 15
     return {str(distance): min(additions(distance) for _ in range(rounds)) for distance in (8, 64, 128, 4096)}
+
+
+def written_elsewhere(quick: bool) -> dict[str, list[float]]:
+    """Return the microseconds of a sum of numbers that this core has just written, or another one, by megabytes."""
+    cpus, found = sorted(os.sched_getaffinity(0)), {}
+    for megabytes in (0.4, 0.8, 1.6, 3.2):
+        x = np.empty(int(megabytes * 1e6) // 8)
+
+        def seconds(writer: int, reader: int, x: np.ndarray = x) -> float:
+            os.sched_setaffinity(0, {writer})
+            x.fill(1.0)
+            os.sched_setaffinity(0, {reader})
+            start = time.perf_counter()
+            x.sum()
+            return time.perf_counter() - start
+
+        try:
+            times = [[seconds(writer, cpus[0]) for writer in (cpus[0], cpus[-1])] for _ in range(5 if quick else 50)]
+        finally:
+            os.sched_setaffinity(0, cpus)
+        found[str(megabytes)] = (1e6 * np.median(times, axis=0)).tolist()
+    return found
 
 
 def borders(recorder: Recorder, quick: bool) -> dict[str, float]:
@@ -231,6 +262,7 @@ def run(quick: bool) -> harness.Result:
         targets.append(harness.Target(f"{title}: speed on {max(CORES)} cores over one, predicted", speed, 16.0))
     return harness.Result(cases, targets, {
         "nanoseconds of an addition, by the bytes between the numbers of two threads": false_sharing(quick),
+        "microseconds of a sum, by megabytes that the same core wrote, or another one": written_elsewhere(quick),
         "time of the items of sums, both threads at work over alone": borders(recorder, quick),
         "microseconds of a small call, by the megabytes copied before": behind_copies(quick)})
 

@@ -52,8 +52,9 @@ WRITERS = {
     "copy": functools.partial(copies._copy, 16), "clear": copies._clear, "random_bits": philox._random_bits,
     "position": functools.partial(gather_scatter._position, np.dtype("u2"), None, False),
     "place": functools.partial(gather_scatter._position, np.dtype("i4"), "place_or_null", True),
-    "rows": functools.partial(gather_scatter._scatter_rows, MAX, np.dtype("f4"), np.dtype("f4"), True, False),
-    "gathered rows": functools.partial(gather_scatter._scatter_rows, ADD, np.dtype("f4"), np.dtype("f8"), True, True),
+    "rows": functools.partial(gather_scatter._scatter_rows, MAX, np.dtype("f4"), np.dtype("f4"), True, False, False),
+    **{name: functools.partial(gather_scatter._scatter_rows, ADD, np.dtype("f4"), np.dtype("f8"), True, True, weighted)
+       for name, weighted in (("gathered rows", False), ("weighted rows", True))},
     "single": functools.partial(gather_scatter._scatter_single, ADD, np.dtype("i1"), np.dtype("i1"), False),
     "tally": run_lists._tally, "running_total": run_lists._running_total, "fill": run_lists._fill,
     "sums": functools.partial(axis_kernels._totals, ADD, np.dtype("f8")),

@@ -278,7 +278,10 @@ class _Gemm(Emitter):
         with self.function("product_pack_left", [PTR, I64, I64, I64, PTR]) as f:
             b, (source, col, depth, rows, to), high = self.b, f.args, self.heights[0]
             whole = b.mul(b.sdiv(rows, I64(high)), I64(high))
-            with self.counting(I64(0), depth) as k, self.counting(I64(0), whole, I64(high)) as i:
+            # Few terms at a time: their lines of the copies of all tiles stay in the first cache until they are full.
+            with (self.counting(I64(0), depth, I64(self.lanes)) as first_term,
+                  self.counting(I64(0), whole, I64(high)) as i,
+                  self.counting(first_term, least(b, b.add(first_term, I64(self.lanes)), depth)) as k):
                 self.copy(high, self.at(source, b.add(b.mul(k, col), i)),
                           self.at(to, b.add(b.mul(i, depth), b.mul(k, I64(high)))))
             for first, height in self.tiled(b.sub(rows, whole), self.highest):

@@ -43,7 +43,8 @@ def steps(avx2: bool) -> dict[str, Callable[[int, int], None]]:
     assert library, reason
     found = {}
     for name in ("float32", "float64"):
-        code = jit.compile_all([gemm.module(np.dtype(name), library.bits, target)], target)
+        code = jit.compile_all([gemm.tiles(np.dtype(name), target), gemm.module(np.dtype(name), library.bits, target)],
+                               target)
         loaded = jit.load(code, {**blas.symbols(), **threads.symbols()}, keep=True)
         found[name] = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(loaded.address("product"))
     return found

@@ -33,7 +33,8 @@ def step(bits: int | None) -> Callable[..., None]:
     """Return the compiled step for float32; with `bits` of None it has no BLAS."""
     name = f"products of float32, {bits}"
     code = cache.object_code(cache.generated(name, lambda: (gemm.module(np.dtype(np.float32), bits), None)))
-    library = jit.load([code], {**blas.symbols(), **threads.symbols()})
+    _, tiles = map(cache.object_code, gemm.code_requests(np.dtype(np.float32)))
+    library = jit.load([tiles, code], {**blas.symbols(), **threads.symbols()})
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(library.address("product"))
     call.library = library  # the code lives as long as its caller
     return call

@@ -157,15 +157,15 @@ class Program:
                   if way == "product" or (way == "step" and step.group.nodes[0].prim is block_einsum)}
         new = [d for d in sorted(dtypes, key=str) if not gemm.loaded(d)]
         shared = [module for module in (threads, runner) if not module.loaded()]  # short ones: LLVM begins with others
-        codes = iter(object_codes([*map(gemm.code_request, new), *(
+        codes = iter(object_codes([*(request for d in new for request in gemm.code_requests(d)), *(
             generated(f"kernel {signature}", partial(written, key)) for signature, key in keys.items()),
             *scans.values(), *(module.code_request() for module in shared)]))
-        products = [next(codes) for _ in new]
+        products = {d: [next(codes)[1] for _ in gemm.code_requests(d)] for d in new}
         own = dict(zip([*keys, *scans], codes, strict=False))
         for module, (_, code) in zip(shared, codes, strict=True):
             module.add(code)
-        for dtype, (_, code) in zip(new, products, strict=True):
-            gemm.add(dtype, code)
+        for dtype, parts in products.items():
+            gemm.add(dtype, parts)
         kernels = [None if key is None else kernel(key, own[key.text][0]) for key in self._keys]
         objects = {k.name: own[key.text][1] for key, k in zip(self._keys, kernels, strict=True) if key and k}
         objects.update({name: own[name][1] for name in scans})

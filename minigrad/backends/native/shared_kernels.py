@@ -15,7 +15,7 @@ from .runtime.cache import CodeRequest, object_codes
 
 def requests() -> list[CodeRequest]:
     """Return the requests for their code on this machine."""
-    products = [gemm.code_request(np.dtype(name)) for name in ("float32", "float64")]
+    products = [request for name in ("float32", "float64") for request in gemm.code_requests(np.dtype(name))]
     return [*(m.code_request() for m in (threads, runner, scan, packed_scan, turns)), *products]
 
 

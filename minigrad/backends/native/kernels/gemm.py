@@ -20,7 +20,7 @@ The blocking is that of K. Goto and R. van de Geijn, "Anatomy of high-performanc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -44,25 +44,28 @@ _TURNED = 8  # rows that are transposed at a time
 # read a transposed left operand in place for so many vectors of columns, and the right one for so many rows, at most.
 _FAR, _THIN, _DIRECT = 2048, 8, 16
 _COMPACT = 1 << 15  # bytes of a right operand that the first cache holds as it is
+_OPERANDS = [I64, PTR, I64, I64, PTR, I64]  # of a tile
+_TILE = [*_OPERANDS, PTR, I64, I1]  # arguments of its function
 
 
 _addresses: dict[np.dtype, tuple[int, int]] = {}
 
 
-def code_request(dtype: np.dtype) -> CodeRequest:
-    """Return the request for the code of the step for `dtype`."""
+def code_requests(dtype: np.dtype) -> tuple[CodeRequest, CodeRequest]:
+    """Return the requests for the two parts of the step's code, which LLVM compiles at the same time."""
     library, _ = blas.find()
     bits = None if library is None else library.bits
-    return generated(f"products of {dtype}, {bits}", lambda: (module(dtype, bits), None))
+    return (generated(f"products of {dtype}, {bits}", lambda: (module(dtype, bits), None)),
+            generated(f"tiles of {dtype}", lambda: (tiles(dtype), None)))
 
 
 def loaded(dtype: np.dtype) -> bool:
     return dtype in _addresses
 
 
-def add(dtype: np.dtype, code: bytes) -> None:
+def add(dtype: np.dtype, codes: Iterable[bytes]) -> None:
     """Load the step for `dtype`."""
-    library = load([code], {**threads.symbols(), **blas.symbols()}, keep=True)
+    library = load(codes, {**threads.symbols(), **blas.symbols()}, keep=True)
     _addresses[dtype] = library.address("product"), library.address("product_block")
 
 
@@ -77,7 +80,7 @@ def block_address(dtype: np.dtype) -> int:
 
 
 def module(dtype: np.dtype, blas_bits: int | None, machine: Target | None = None) -> str:
-    """Return a module whose function ``product`` is the step of all matrix products of one dtype.
+    """Return a module whose function ``product`` is the step of all matrix products of one dtype; it calls `tiles`.
 
     Parameters
     ----------
@@ -89,6 +92,14 @@ def module(dtype: np.dtype, blas_bits: int | None, machine: Target | None = None
         The target of the code; this machine otherwise.
     """
     return _Gemm(np.dtype(dtype), blas_bits, machine or host()).write()
+
+
+def tiles(dtype: np.dtype, machine: Target | None = None) -> str:
+    """Return the module of the functions that compute one tile each."""
+    writer = _Gemm(np.dtype(dtype), None, machine or host())
+    for rows, cols in writer.sizes:
+        writer.tile_function(rows, cols)
+    return str(writer.module)
 
 
 def tile(machine: Target, rows: int) -> int:
@@ -128,13 +139,13 @@ class _Gemm(Emitter):
         self.heights, self.fused = heights(machine), has_fma(machine)
         self.scalar, self.lanes, self.depth = scalar_type(dtype), lanes(dtype), DEPTH // dtype.itemsize
         self.vector = vector_type(dtype, self.lanes)
+        self.sizes = [(r, c) for r in self.heights for c in sorted({1, tile(machine, r)})]
 
     # -- tiles
 
     def tile_function(self, rows: int, cols: int) -> ir.Function:
         """Write ``a b`` for a tile of whole vectors: rows of `line` elements, which are the sums or have them added."""
-        operands = [PTR, I64, I64, PTR, I64]
-        with self.function(f"product_{rows}x{cols}", [I64, *operands, PTR, I64, I1]) as f:
+        with self.function(f"product_{rows}x{cols}", _TILE, "") as f:
             b, (k, left, a_row, a_col, right, b_row, out, line, add) = self.b, f.args
             sums = [[self.variable(ir.Constant(self.vector, None)) for _ in range(cols)] for _ in range(rows)]
             starts = [self.at(left, b.mul(I64(i), a_row)) for i in range(rows)]
@@ -215,13 +226,12 @@ class _Gemm(Emitter):
                     b.store(b.fadd(old, b.load(self.at(line, j), typ=self.scalar)), address)
         return f
 
-    def tiles(self) -> ir.Function:
+    def any_tile(self) -> ir.Function:
         """Select the tile function by rows and vectors of columns, and the function that writes its result.
 
         Tiles of whole vectors write contiguous results themselves.
         """
-        operand_types = [I64, PTR, I64, I64, PTR, I64]
-        with self.function("product_tile", [I64, I64, *operand_types, PTR, I64, I64, I64, I1]) as f:
+        with self.function("product_tile", [I64, I64, *_OPERANDS, PTR, I64, I64, I64, I1]) as f:
             b, (rows, cols, *operands, out, row, col, width, add) = self.b, f.args
             board, line = self.board(max(self.heights) * _BOARD), I64(_BOARD * self.lanes)
             straight = b.icmp_signed("==", col, ONE)
@@ -232,13 +242,12 @@ class _Gemm(Emitter):
             limit = 16  # more than any tile has rows or columns
             done = f.append_basic_block("done")
             switch = b.switch(b.add(b.mul(cols, I64(limit)), rows), done)
-            for r in self.heights:
-                for c in {1, tile(self.machine, r)}:
-                    block = f.append_basic_block(f"r{r}c{c}")
-                    with b.goto_block(block):
-                        b.call(self.tile_function(r, c), [*operands, *to])
-                        b.branch(done)
-                    switch.add_case(I64(c * limit + r), block)
+            for r, c in self.sizes:
+                block = f.append_basic_block(f"r{r}c{c}")
+                with b.goto_block(block):
+                    b.call(self.intrinsic(f"product_{r}x{c}", VOID, _TILE), [*operands, *to])
+                    b.branch(done)
+                switch.add_case(I64(c * limit + r), block)
             b.position_at_end(done)
             with b.if_then(b.not_(direct)), b.if_else(straight) as (lines, others):
                 with lines:
@@ -342,7 +351,7 @@ class _Gemm(Emitter):
 
     def piece(self, operands: ir.Function) -> ir.Function:
         """Compute one piece of parallel work: some rows and columns of some products of the stack."""
-        tiles, packers = self.tiles(), (self.left_packer(), self.packer())
+        tiles, packers = self.any_tile(), (self.left_packer(), self.packer())
         with self.block("product_block", "") as f:
             b, item = self.b, f.args[1]
             boards = self.board(DEPTH * TALL // 64), self.board(self.depth * WIDE)

@@ -20,7 +20,7 @@ from .... import blas
 from ... import code_cache
 from ..codegen.strides import View
 from ..runtime import threads
-from ..runtime.cache import object_code
+from ..runtime.cache import object_codes
 from . import gemm, gemm_record
 from .gemm_choice import KINDS, NARROW, NEVER, Choice, Cuts, Gain, Kind, uniform
 from .gemm_plan import MATRIX, METHOD, Resources, gemm_args, shared_by_blas
@@ -78,7 +78,7 @@ def steps() -> dict[int, Callable[[int, int], None]]:
     found: dict[int, Callable[[int, int], None]] = {}
     for dtype in map(np.dtype, ("float32", "float64")):
         if not gemm.loaded(dtype):
-            gemm.add(dtype, object_code(gemm.code_request(dtype)))
+            gemm.add(dtype, [code for _, code in object_codes(gemm.code_requests(dtype))])
         found[dtype.itemsize] = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(gemm.address(dtype))
     return found
 

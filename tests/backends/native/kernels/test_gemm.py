@@ -29,8 +29,8 @@ SIZES = [0, 1, 2, 7, 16, 31, 33, 65, 130]
 @functools.cache
 def step(dtype, with_blas, machine=None):
     found, _ = blas.find()
-    text = gemm.module(dtype, found.bits if with_blas and found else None, machine)
-    library = jit.load([object_code(text)], {**threads.symbols(), **(blas.symbols() if with_blas else {})})
+    texts = gemm.tiles(dtype, machine), gemm.module(dtype, found.bits if with_blas and found else None, machine)
+    library = jit.load(map(object_code, texts), {**threads.symbols(), **(blas.symbols() if with_blas else {})})
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(library.address("product"))
     call.library = library
     return call
@@ -245,6 +245,7 @@ def test_elements_are_chains_of_fused_multiplications():
 def test_compiles_for_other_machines(machine, dtype):
     machine = TARGETS[machine]
     assert object_code(gemm.module(dtype, 64, machine), machine)
+    assert object_code(gemm.tiles(dtype, machine), machine)
 
 
 def test_large_products_go_to_blas():

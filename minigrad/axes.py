@@ -59,6 +59,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from .graph import Node, Params
 from .symbolic import Dim, Shape
@@ -120,8 +121,7 @@ class AxisRule:
         return f"{side(self.operands)} -> {side(self.results)}".lstrip()
 
 
-@dataclass(frozen=True, eq=False)
-class Declared:
+class Declared(NamedTuple):
     """The declaration of a primitive's axis rule.
 
     Attributes

@@ -7,7 +7,6 @@ read the identity, the ufunc, the kernel and the functor.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
@@ -30,8 +29,8 @@ FMAX = Combiner("fmax", lambda dtype: math.nan, "FMax", np.fmax, "{0} >= {1} || 
 FMIN = Combiner("fmin", lambda dtype: math.nan, "FMin", np.fmin, "{0} <= {1} || isnan({1}) ? {0} : {1}")
 ANY = Combiner("any", lambda dtype: False, "Any", np.logical_or, "{0} | {1}")
 ALL = Combiner("all", lambda dtype: True, "All", np.logical_and, "{0} & {1}")
-ARGMAX = replace(MAX, name="argmax", functor="ArgMax", position=True)
-ARGMIN = replace(MIN, name="argmin", functor="ArgMin", position=True)
+ARGMAX = MAX._replace(name="argmax", functor="ArgMax", position=True)
+ARGMIN = MIN._replace(name="argmin", functor="ArgMin", position=True)
 
 
 def combiner_of(node: Node) -> Combiner:

@@ -39,8 +39,7 @@ class ArrayNamespace(Protocol):
     def nonzero(self) -> Callable[..., tuple[np.ndarray, ...]]: ...
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Sample:
+class Sample(NamedTuple):
     """Inputs on which a primitive is tested.
 
     Attributes
@@ -53,7 +52,7 @@ class Sample:
     """
 
     arrays: tuple[np.ndarray, ...]
-    params: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] = {}  # noqa: RUF012  # never changed
     order: int = 2
 
 
@@ -85,22 +84,20 @@ Flops = Callable[[Node, Callable[..., int], Callable[..., float]], float]
 Rule = Callable[["Rewriter", ArrayType, tuple[Node, ...], Params], "Node | None"]
 
 
-@dataclass(frozen=True, repr=False)
-class Laws:
+class Laws(NamedTuple):
     """Algebraic laws of an operation that hold exactly, NaN and infinity included."""
 
     commutative: bool = False  # f(x, y) = f(y, x)
     idempotent: bool = False  # f(x, x) = x; a reduction of equal elements returns one of them
     involution: bool = False  # f(f(x)) = x
-    neutral: Mapping[int, float] = field(default_factory=dict)  # by operand, its value at which f is the other operand
+    neutral: Mapping[int, float] = {}  # by operand, its value at which f is the other operand
     compose: Callable[[Params, Params], Params] | None = None  # of inner and outer: those of one operation for the two
 
 
 Size = int | Dim
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Combiner:
+class Combiner(NamedTuple):
     """An associative operation of two values."""
 
     name: str  # in axis rules
@@ -132,8 +129,7 @@ class Window(NamedTuple):
         return any(self.start) or any(s != 1 for s in self.step)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class View:
+class View(NamedTuple):
     """The declaration of a view."""
 
     # The node's window; None: the elements keep their row-major order, or are a part of a tuple.
@@ -243,7 +239,7 @@ class Primitive:
     kind: str = "other"
     effect: bool = False
     kernel: str = ""
-    laws: Laws = Laws()
+    laws: Laws = field(default_factory=Laws)
     simplify: Rule | None = None
     raises: str = ""
     ufunc: np.ufunc | None = None

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 ROWS, WHOLE, SCRATCH, PARTS = "rows", "whole", "scratch", "parts"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Blocks:
+class Blocks(NamedTuple):
     """The blocks of one call.
 
     Attributes

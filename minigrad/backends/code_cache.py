@@ -16,9 +16,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ..locks import importing
 from . import trusted_files
@@ -175,8 +174,7 @@ def keep_record(where: Path, name: str, text: str) -> None:
 # -- entries -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A file of the cache, its bytes, and the time of its last use."""
 
     path: Path

@@ -8,8 +8,7 @@ threads. Sums are taken in short runs that are added up in a tree, as error boun
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ....graph import ArrayType, Node
 from ....ops.index import gather, lockstep, scatter_add
@@ -28,8 +27,7 @@ from .loop_groups import loops
 _UNNAMED = "kernel"  # the function's name while it is written
 
 
-@dataclass(frozen=True)
-class Kernel:
+class Kernel(NamedTuple):
     """The code of a group, and the contents of its argument block.
 
     Attributes

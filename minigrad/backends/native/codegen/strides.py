@@ -7,7 +7,6 @@ both. Its arguments are offsets and strides in bytes: formulas of the sizes, and
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ....graph import Node
@@ -17,8 +16,7 @@ from ....symbolic import Dim
 from ....views import dense_strides, strided
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(NamedTuple):
     """The memory layout of a view, as far as it does not depend on sizes.
 
     Attributes

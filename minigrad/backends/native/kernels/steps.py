@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ....graph import ArrayType, Node
 from ....ops.block_einsum import block_einsum
@@ -39,8 +39,7 @@ from . import block_einsum as block_kernels
 from . import cholesky as factors
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Kind:
+class Kind(NamedTuple):
     """The steps of one primitive.
 
     Attributes

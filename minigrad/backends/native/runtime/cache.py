@@ -7,8 +7,8 @@ it would generate in another way.
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ... import code_cache
 from .jit import Target, compile_all, host, toolchain
@@ -21,8 +21,7 @@ _BENEATH = ("axes.py", "blas.py", "combiners.py", "symbolic.py", "graph.py", "op
             "passes/schedule.py", "primitive.py", "views.py")
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class CodeRequest:
+class CodeRequest(NamedTuple):
     """A request for the object code of one module.
 
     Attributes

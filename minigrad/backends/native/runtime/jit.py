@@ -18,10 +18,9 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
 
 from ....errors import Unsupported
 from ....locks import Setting, importing
@@ -86,8 +85,7 @@ def _switch() -> Callable[[], object]:
 _switching = Setting(_switch)
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """A machine to generate code for: what LLVM calls its triple, CPU and features (``"+avx2,-sse4a"``)."""
 
     triple: str

@@ -35,7 +35,8 @@ NATIVE = ("llvm", "runtime", "codegen", "kernels", "plan")
 _EXTRA, _SLOW = "an optional package", "takes long to import, and the first gradient does not need it"
 LAZY = {**dict.fromkeys(("IPython", "array_api_compat", "cairosvg", "cuda", "cupy", "cupyx", "llvmlite", "networkx",
                          "scipy", "sklearn", "threadpoolctl", "torch", "torch_geometric"), _EXTRA),
-        **dict.fromkeys(("hashlib", "minigrad.batch_sizes", "minigrad.draw", "opt_einsum", "rich", "tempfile"), _SLOW)}
+        **dict.fromkeys(("hashlib", "minigrad.backends.numpy", "minigrad.backends.numpy_source",
+                         "minigrad.batch_sizes", "minigrad.draw", "opt_einsum", "rich", "tempfile"), _SLOW)}
 CORE = {"numpy", "opt_einsum", "optree", "rich"}
 # What is wholly about an extra: its modules import that at once, and are themselves imported inside functions only,
 # but for those that need nothing of it.

@@ -15,7 +15,6 @@ from ..graph import Graph
 from ..locks import importing
 from ..passes import run
 from .native.runtime import jit
-from .numpy import Program
 from .protocol import (
     AUTO,
     Announcing,
@@ -44,7 +43,7 @@ class NumPy(Backend):
     name, automatic = "numpy", True
 
     def build(self, graph: Graph, **host_values: Collection[int]) -> Executable:
-        return Program(graph)
+        return _of_numpy(graph)
 
 
 TIERS = ("final", "early")
@@ -73,13 +72,20 @@ class Native(Backend):
         with importing:
             from .native.tiered import Tiered
 
-        return Tiered(graph, Program(graph), partial(self._final, graph))
+        return Tiered(graph, _of_numpy(graph), partial(self._final, graph))
 
     def _final(self, graph: Graph) -> Executable:
         with importing, uncollected(lasting=True):
             from .native.program import Program as Native
 
         return Native(graph)
+
+
+def _of_numpy(graph: Graph) -> Executable:
+    with importing, uncollected(lasting=True):
+        from .numpy import Program
+
+    return Program(graph)
 
 
 def _early(tier: str | None) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import bisect
 import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 ALIGN = 64  # bytes
+Evaluation = Callable[..., np.ndarray | tuple[np.ndarray, ...]]  # of a node, from its operands
 SPARE = 8  # layouts that have to grow grow by one part in so many more
 
 
@@ -91,3 +92,24 @@ class ArenaPool:
 
     def give_back(self, arena: Arena) -> None:
         self._free.append(arena)
+
+
+def owning(evaluation: Evaluation) -> Evaluation:
+    """Return the evaluation with results that own their memory.
+
+    Some evaluations return an operand or a view of one, such as a loop without turns its initial state. The plan counts
+    results as new memory, and reuses the memory of an operand after its last reader.
+    """
+
+    def own(*xs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        result = evaluation(*xs)
+        if isinstance(result, tuple):
+            return tuple([x if x.flags.owndata else _unshared(x, xs) for x in result])
+        return result if result.flags.owndata else _unshared(result, xs)  # no array owns memory of the arena
+
+    return own
+
+
+def _unshared(result: np.ndarray, xs: Sequence[np.ndarray]) -> np.ndarray:
+    shared = any(result is x for x in xs) or any(np.may_share_memory(result, x) for x in xs)
+    return result.copy() if shared else result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from ..interpreters import concrete
 from ..ops.constants import full
 from ..passes.schedule import Plan, Step, nbytes, row_bytes
 from ..symbolic import Dim, Symbol, value
-from .arena import Arena, allocate
+from .arena import Arena, Evaluation, allocate, owning
 from .block_loop import Blocks
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ BLOCK_BYTES = 1 << 20  # the memory that one block of rows reads and writes: abo
 SMALLEST_BLOCK = 16
 
 Sizes = Mapping[Symbol, int]
-Evaluation = Callable[..., np.ndarray | tuple[np.ndarray, ...]]  # of a node, from its operands
 
 
 # -- items ---------------------------------------------------------------------------------------------------
@@ -250,24 +249,3 @@ class Workspace:
         for item in items:
             self.items[item.name] = item.make(self)
         return tuple([self.items[name] for name in names])
-
-
-def owning(evaluation: Evaluation) -> Evaluation:
-    """Return the evaluation with results that own their memory.
-
-    Some evaluations return an operand or a view of one, such as a loop without turns its initial state. The plan counts
-    results as new memory, and reuses the memory of an operand after its last reader.
-    """
-
-    def own(*xs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
-        result = evaluation(*xs)
-        if isinstance(result, tuple):
-            return tuple([x if x.flags.owndata else _unshared(x, xs) for x in result])
-        return result if result.flags.owndata else _unshared(result, xs)  # no array owns memory of the arena
-
-    return own
-
-
-def _unshared(result: np.ndarray, xs: Sequence[np.ndarray]) -> np.ndarray:
-    shared = any(result is x for x in xs) or any(np.may_share_memory(result, x) for x in xs)
-    return result.copy() if shared else result

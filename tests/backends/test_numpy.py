@@ -9,6 +9,7 @@ import pytest
 
 from minigrad import backends, interpreters
 from minigrad.backends import workspace
+from minigrad.backends.numpy import Program
 from minigrad.graph import PRIMITIVES, Graph, full
 from minigrad.interpreters import backward
 from minigrad.passes import run
@@ -19,7 +20,7 @@ from ..passes.programs import F8, arrays_for, input_, node, random_graph
 from ..passes.test_random import close
 
 
-def build(graph: Graph) -> backends.Program:
+def build(graph: Graph) -> Program:
     return backends.build(run(graph.check())[0])
 
 

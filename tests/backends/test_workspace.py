@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minigrad import interpreters
-from minigrad.backends import workspace
+from minigrad.backends import arena, workspace
 from minigrad.graph import Graph
 from minigrad.symbolic import Dim
 
@@ -75,8 +75,8 @@ def test_results_share_no_memory_of_the_arena():
     """An evaluation that returns an operand, a view of one, or an array of its own."""
     x = np.zeros(100, np.uint8)[16:64].view(np.float64)
     for evaluate in (lambda x: x, lambda x: x[::2], lambda x: (x, x[1:])):
-        results = workspace.owning(evaluate)(x)
+        results = arena.owning(evaluate)(x)
         for result in results if isinstance(results, tuple) else (results,):
             assert not np.may_share_memory(result, x)
     own = np.ones(3)
-    assert workspace.owning(lambda x: own)(x) is own
+    assert arena.owning(lambda x: own)(x) is own

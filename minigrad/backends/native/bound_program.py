@@ -16,11 +16,9 @@ from ...ops.subgraph import signature
 from ...passes.lower_einsum import canonical
 from ...symbolic import Symbol, value
 from ...views import SAME
-from .. import numpy as numpy_backend
-from ..arena import Arena, ArenaPool
-from ..protocol import Ready
+from ..arena import Arena, ArenaPool, owning
+from ..protocol import Executable, Ready
 from ..subgraph import NodePrograms, is_new
-from ..workspace import owning
 from .codegen.step_codegen import Request, StepCode, load_all
 from .codegen.strides import View
 from .kernels import gemm, gemm_record, packed_scan, scan, straight_scan
@@ -35,7 +33,7 @@ from .runtime.runner import runner
 class Empty:
     """A program for sizes at which some loop has no turn: NumPy's."""
 
-    def __init__(self, program: numpy_backend.Program, sizes: Mapping[Symbol, int]):
+    def __init__(self, program: Executable, sizes: Mapping[Symbol, int]):
         self._program, self._sizes = program, sizes
 
     def run(self, arrays: Sequence[np.ndarray], ready: Ready | None = None) -> list[np.ndarray]:

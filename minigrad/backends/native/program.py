@@ -9,6 +9,7 @@ import numpy as np
 
 from ...debugging import explain
 from ...graph import Graph, Node
+from ...locks import importing
 from ...ops.block_einsum import block_einsum
 from ...ops.constants import const, full, size_
 from ...ops.einsum import einsum
@@ -22,9 +23,7 @@ from ...passes.record import Stage
 from ...passes.schedule import Step, schedule
 from ...primitive import Primitive
 from ...symbolic import Symbol, value
-from .. import numpy as numpy_backend
 from ..arena import ALIGN, ArenaPool
-from ..numpy_source import Printer
 from ..numpy_text import managed
 from ..parts import in_parts
 from ..peak import Piece, peak, type_bytes
@@ -51,6 +50,14 @@ FEW = 8  # the same, for programs whose executables keep memory
 
 def _held(graph: Graph, own_outputs: bool, exact: bool) -> Executable:
     return in_parts(graph, lambda part, *host_values: Program(part, own_outputs, exact))
+
+
+def _of_numpy(graph: Graph) -> Executable:
+    """Return the program of NumPy's, whose modules few native programs need."""
+    with importing:
+        from ..numpy import Program
+
+    return Program(graph)
 
 
 def _of_sizes(graph: Graph) -> set[Node]:
@@ -185,13 +192,16 @@ class Program:
 
     @property
     def source(self) -> str:
+        with importing:
+            from ..numpy_source import Printer
+
         return "\n\n".join([Printer(self.plan).print().text,
                             *(text for held in (*self._as_numpy, *self.held.values()) for text in held.sources())])
 
     @property
     def _as_numpy(self) -> list[NodePrograms]:
         """The straight-line scans as the NumPy backend runs them."""
-        return [KINDS[scan](n, numpy_backend.Program) for n in self._straight]
+        return [KINDS[scan](n, _of_numpy) for n in self._straight]
 
     @property
     def llvm(self) -> str:
@@ -257,9 +267,9 @@ class Program:
         return self.bind(sizes, team, numbers)
 
     @cached_property
-    def _of_numpy(self) -> numpy_backend.Program:
+    def _of_numpy(self) -> Executable:
         """The program for sizes at which some loop has no turn."""
-        return numpy_backend.Program(self._graph)
+        return _of_numpy(self._graph)
 
     def bind(self, sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None,
              layout: ArenaLayout | None = None) -> BoundProgram:

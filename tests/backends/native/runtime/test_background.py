@@ -34,7 +34,7 @@ def loss(w, x):
     return np.sum(np.tanh(x * w) ** 2)
 
 def settle():
-    while (thread := BUILDER._thread) is not None:
+    while (thread := BUILDER._thread) is not None and thread.is_alive():  # a child has none of its parent's threads
         thread.join()
 
 kind = type(backends.get("native"))

@@ -42,8 +42,9 @@ def _value(x: Lanes, positive: Callable[[Lanes], Lanes], reflected: Callable[[La
 def _near(t: Lanes, name: str) -> tuple[Lanes, Lanes]:
     """Return first + t * polynomial(t), and its error."""
     first, first_low = getattr(c, f"{name}_FIRST")[64]
-    p, low = fast_sum(t.const(first), t * polynomial(t, getattr(c, name)[64]))
-    return p, low + first_low
+    rise, rise_low = product(t, polynomial(t, getattr(c, name)[64]))
+    p, low = fast_sum(t.const(first), rise)
+    return p, low + (first_low + rise_low)
 
 
 def _product(x: Lanes, x_low: Lanes, y: Lanes, y_low: Lanes) -> Lanes:
@@ -54,10 +55,13 @@ def _product(x: Lanes, x_low: Lanes, y: Lanes, y_low: Lanes) -> Lanes:
 def _sine(r: Lanes) -> tuple[Lanes, Lanes]:
     """Return sin(pi r) for |r| <= 1/2, and its error."""
     pi, pi_low = c.PI[64]
-    z = r * r
-    p, p_low = fast_sum(r.const(pi), z * polynomial(z, c.SIN_PI[64]))
+    z, z_low = product(r, r)
+    first, *others = c.SIN_PI[64]
+    slope, slope_low = fast_sum(z.const(first), z * polynomial(z, others))
+    rise, rise_low = product(z, slope)
+    p, p_low = fast_sum(r.const(pi), rise)
     sine, low = product(r, p)
-    return sine, fma(r, p_low + pi_low, low)
+    return sine, fma(r, p_low + (pi_low + fma(z_low, slope, fma(z, slope_low, rise_low))), low)
 
 
 def _over_sine(r: Lanes) -> tuple[Lanes, Lanes]:
@@ -70,8 +74,8 @@ def _over_sine(r: Lanes) -> tuple[Lanes, Lanes]:
 
 
 def _reduced(x: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
-    """Return t = y - 7/4 with y in [3/4, 11/4], and whether y is x + 1; x - 1 or x - 2; and x - 2."""
-    below, above, twice = x < 0.75, x > 2.75, x > 3.75
+    """Return t = y - 7/4 with y in [7/8, 11/4], and whether y is x + 1; x - 1 or x - 2; and x - 2."""
+    below, above, twice = x < 0.875, x > 2.75, x > 3.75
     return x - select(twice, x.const(3.75), select(above, x.const(2.75), select(below, x.const(0.75), 1.75))), \
         below, above, twice
 
@@ -98,8 +102,12 @@ def _lgamma(x: Lanes) -> Lanes:
 
 def _reflected_lgamma(size: Lanes, r: Lanes, positive: Lanes) -> Lanes:
     """Return log(pi / |x sin(pi x)|) - lgamma(|x|)."""
-    high, low = log_with_error(abs(_over_sine(r)[0]) / size)
-    result = select(r == 0.0, _INFINITY, (high - positive) + low)
+    over, over_low = _over_sine(r)
+    quotient = over / size
+    back, back_low = product(quotient, size)
+    high, low = log_with_error(abs(quotient))
+    error = low + (((over - back) - back_low) + over_low) / over
+    result = select(r == 0.0, _INFINITY, (high - positive) + error)
     return select(size < _TINY, positive, select(size == _INFINITY, -_INFINITY, result))
 
 

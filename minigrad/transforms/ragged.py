@@ -437,15 +437,16 @@ def _packed_result(name: str, rows: Rows, one: ArrayType, node: Node, axis: obje
         raise BatchError(at_user_line(
             f"vmap({name}): out_axes {axis} for a result of type {one}, which is returned as a batch of arrays: its "
             "out_axes is 0"))
-    shape: list[int | Axis] = []
-    for n in one.shape:
-        if isinstance(n, Dim) and rows.ragged(n):
-            symbol = n.symbol
-            shape.append(axes[symbol] if symbol is not None and symbol in axes else Axis(n.format()))
-        else:
-            shape.append(cast(int, n))
     domain = tuple(dict.fromkeys(rows.domain(one.shape)))
+    names: dict[int | Dim, Axis] = {}
+    for n in domain:
+        symbol = n.symbol if isinstance(n, Dim) else None
+        own = axes[symbol] if symbol is not None and symbol in axes else Axis(str(n))
+        while own in names.values():  # of another batch
+            own = Axis(f"{own.name}'")
+        names[n] = own
+    shape = tuple([names.get(n) or cast(int, n) for n in one.shape])
     pairs = [full(False, (rows.total(pair),), BOOL) for pair in itertools.combinations_with_replacement(domain, 2)]
-    schema = Schema("arrays", {"value": FieldType(one.dtype, tuple(shape))})
+    schema = Schema("arrays", {"value": FieldType(one.dtype, shape)})
     return Batch(schema, {"value": node}, tuple(rows.length((n,)) for n in domain),
                  [rows.owner((n,)) for n in domain], pairs)

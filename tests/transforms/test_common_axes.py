@@ -163,3 +163,31 @@ def test_three_axes_of_one_batch():
     examples = sentences()
     np.testing.assert_allclose(mg.vmap(f)(mg.batch(examples)), [f(s) for s in examples])
     np.testing.assert_allclose(mg.compile(mg.vmap(f))(mg.batch(examples)), [f(s) for s in examples])
+
+
+@pytest.mark.parametrize("how", HOW.values(), ids=HOW)
+def test_sizes_that_the_data_determine_of_axes_that_become_one(how):
+    # numbers of elements of slices that a trace defined before it took the two axes for one
+    def f(s, t):
+        return np.sum(s.x[::2], axis=0) * np.sum(t.x[::2], axis=0) * (s.x * t.x)
+
+    first, second = sentences(), sentences()
+    have = how(mg.vmap(f))(mg.batch(first), mg.batch(second))
+    for h, s, t in zip(have, first, second, strict=True):
+        np.testing.assert_allclose(h, s.x[::2].sum(axis=0) * t.x[::2].sum(axis=0) * s.x * t.x)
+
+
+@pytest.mark.parametrize("how", HOW.values(), ids=HOW)
+@pytest.mark.parametrize("others", [SIZES, OTHERS], ids=["equal lengths", "other lengths"])
+def test_blocks_over_an_axis_of_each_batch_are_results(how, others):
+    first, second = sentences(), sentences(others)
+    have = how(mg.vmap(lambda s, t: s.x @ t.x.T))(mg.batch(first), mg.batch(second))
+    assert [a.name for a in have.schema.axes] == ["word", "word'"]
+    for h, s, t in zip(have, first, second, strict=True):
+        np.testing.assert_allclose(h, s.x @ t.x.T)
+    rows = how(mg.vmap(lambda h: np.sum(h, axis=1)))(have)
+    for r, s, t in zip(rows, first, second, strict=True):
+        np.testing.assert_allclose(r, (s.x @ t.x.T).sum(axis=1), atol=1e-12)
+    sliced = how(mg.vmap(lambda s, t: s.x[::-1] @ np.concatenate([t.x, t.x]).T))(mg.batch(first), mg.batch(second))
+    for h, s, t in zip(sliced, first, second, strict=True):
+        np.testing.assert_allclose(h, s.x[::-1] @ np.concatenate([t.x, t.x]).T)

@@ -5,10 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
+from minigrad.backends.native.bound_program import BoundProgram
 from minigrad.graph import PRIMITIVES
 from minigrad.ops import loops
 
-from .hunt import oracles, programs, ragged
+from .hunt import machine, oracles, programs, ragged
 from .hunt.choices import Choices
 from .hunt.run import hunt, judge
 from .hunt.shrink import shrunk
@@ -23,10 +24,10 @@ def test_random_programs_have_right_answers(part):
     assert not wrong, "\n".join(f"{f.oracle}: {f.text}\n    {f.case}" for f in wrong)
 
 
-def first_failure(name, numbers, seed=5):
+def first_failure(name, numbers, seed=5, table=oracles.ORACLES, wide_share=0):
     for number in numbers:
         choices = Choices([seed, number])
-        found = judge(oracles.ORACLES, name, programs.draw(choices), [seed, number])
+        found = judge(table, name, programs.draw(choices, wide_share=wide_share), [seed, number])
         if found.verdict == "WRONG":
             return found
     raise AssertionError("the hunt found nothing")
@@ -52,6 +53,20 @@ def test_a_wrong_batch_rule_is_found(monkeypatch):
 def test_a_loop_that_runs_for_examples_that_have_ended_is_found(monkeypatch):
     monkeypatch.setattr(loops, "checks_of", lambda nodes: {})
     assert "out of range" in first_failure("mapped", range(400)).text
+
+
+@pytest.mark.parametrize(("name", "fault", "text"), [
+    ("threads", lambda program, x: x * (1 + 1e-9 * (program.team > 1)), "threads: leaf"),
+    ("layouts", lambda program, x: x.ravel("K").reshape(x.shape), "arguments "),
+    ("extremes", lambda program, x: np.nan_to_num(x), "in x: leaf")])
+def test_machine_code_that_depends_on_threads_or_memory_is_found(monkeypatch, name, fault, text):
+    run = BoundProgram.run
+
+    def faulty(self, arrays, ready=None):
+        return run(self, [fault(self, a) if a.dtype.kind == "f" else a for a in arrays], ready)
+
+    monkeypatch.setattr(BoundProgram, "run", faulty)
+    assert text in first_failure(name, range(20), table=machine.ORACLES, wide_share=1).text
 
 
 def test_a_case_is_shrunk_to_the_steps_that_fail():

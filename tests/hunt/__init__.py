@@ -6,8 +6,10 @@
 - `catalogue`: the calls of NumPy's functions that a program may make, found by asking the package's own table.
 - `programs`: dense programs, with loops and branches of any number of turns; drawing them, and running them as plain
   NumPy, under minigrad, or under JAX.
-- `ragged`: programs over examples of different size, empty ones included.
+- `wide`: steps on arrays of many elements, which machine code computes by ways of its own.
+- `ragged`: programs over examples of different size, empty ones included, of one batch or two.
 - `oracles`: the comparisons: the loop, both CPU backends, finite differences, forward and reverse mode, microbatches,
   JSON, pickles, JAX where it is installed.
+- `machine`: comparisons of machine code with itself on other threads and memory, and with the NumPy program.
 - `shrink`: removal of the steps that a failure does not need.
 """

@@ -127,7 +127,8 @@ def reference(f: Callable[..., Any], *args: Any) -> Any:
         raise Refused(f"NumPy: {error}") from None
 
 
-def _refusable(f: Callable[..., Any], *args: Any) -> Any:
+def refusable(f: Callable[..., Any], *args: Any) -> Any:
+    """Call a function of minigrad; where it refuses these arguments, the case is `Refused`."""
     try:
         return quietly(f, *args)
     except (MinigradError, ValueError, TypeError) as error:  # a body that NumPy never ran may be no program at all
@@ -156,21 +157,21 @@ def traced(case: Case, choices: Choices) -> None:
     args = (case.w, case.x, case.n)
     plain = case.program.tree(PLAIN)
     want = reference(plain, *args)
-    graph = _refusable(mg.trace(case.program.tree(TRACED)), *args)
-    leaves = optree.tree_leaves(want)
-    have = quietly(interpreters.evaluate, graph, args)
+    graph = refusable(mg.trace(case.program.tree(TRACED)), *args)
+    leaves, given = optree.tree_leaves(want), args[:len(graph.inputs)]  # without a number that is part of the graph
+    have = quietly(interpreters.evaluate, graph, given)
     agree(have, leaves, "evaluated", lambda s: optree.tree_leaves(reference(plain, *nudged(args, s))))
     again = mg.Graph.from_json(graph.to_json())
     if str(again) != str(graph):
         raise Mismatch("the graph read back from JSON prints differently")
-    agree(quietly(interpreters.evaluate, again, args), have, "from JSON")
+    agree(quietly(interpreters.evaluate, again, given), have, "from JSON")
 
 
 def compiled(case: Case, choices: Choices) -> None:
     """The compiled program is NumPy's, for other arguments of the same shape too."""
     plain, f = case.program.tree(PLAIN), case.program.tree(TRACED)
     args = (case.w, case.x, case.n)
-    _refusable(mg.trace(f), *args)
+    refusable(mg.trace(f), *args)
     other = (case.w * 0.5, case.x * 0.7, np.int64((case.n + 1) % 3))
     calls = [args, other, args]
     compiled_agrees(f, calls, "compiled", [reference(plain, *a) for a in calls], choices.pick(BACKENDS),
@@ -180,7 +181,7 @@ def compiled(case: Case, choices: Choices) -> None:
 def mapped(case: Case, choices: Choices) -> None:
     """`vmap` is the loop, uncompiled and compiled, for several batch sizes."""
     plain, f = case.program.tree(PLAIN), case.program.tree(TRACED)
-    _refusable(mg.trace(f), case.w, case.x, case.n)
+    refusable(mg.trace(f), case.w, case.x, case.n)
     batched = mg.vmap(f, (None, 0, 0))
     calls = [(case.w, *examples(case, n, choices)) for n in (3, 1, 2)]
     wants = [reference(loop, plain, *a) for a in calls]
@@ -193,7 +194,7 @@ def mapped(case: Case, choices: Choices) -> None:
 def nested(case: Case, choices: Choices) -> None:
     """`vmap` of `vmap`, which may share an argument, is the loop of loops, uncompiled, compiled and in microbatches."""
     plain, f = case.program.tree(PLAIN), case.program.tree(TRACED)
-    _refusable(mg.trace(f), case.w, case.x, case.n)
+    refusable(mg.trace(f), case.w, case.x, case.n)
     rows = choices.integer(1, 3)
     inner = choices.pick([(None, 0, 0), (None, 0, 0), (None, None, 0), (None, 0, None)])
 
@@ -222,7 +223,7 @@ def nested(case: Case, choices: Choices) -> None:
 def forward(case: Case, choices: Choices) -> None:
     """Tangents are finite differences, of each example of a batch too, compiled and not."""
     f, plain = case.program.loss(TRACED), case.program.loss(PLAIN)
-    _refusable(mg.trace(f), case.w, case.x, case.n)
+    refusable(mg.trace(f), case.w, case.x, case.n)
     size = choices.integer(1, 3)
     w, (X, N) = case.w, examples(case, size, choices)
     tw, tX = choices.rng.normal(size=w.shape), choices.rng.normal(size=X.shape)
@@ -265,7 +266,7 @@ def autobatched(case: Case, choices: Choices) -> None:
     size = choices.integer(1, 4)
     X, N = examples(case, size, choices)
     args = (case.w, tuple(X), tuple(N))
-    graphs = [_refusable(mg.trace(f), case.w, x, n) for x, n in zip(X, N, strict=True)]
+    graphs = [refusable(mg.trace(f), case.w, x, n) for x, n in zip(X, N, strict=True)]
     want = reference(loop, plain, case.w, X, N)
 
     def again(s: float) -> Any:
@@ -293,7 +294,7 @@ def autobatched(case: Case, choices: Choices) -> None:
 def _gradient(case: Case, batch: bool = False) -> Callable[..., Any]:
     """Return the gradient for one example; in a `batch`, numbers of turns are traced."""
     gradient = mg.grad(case.program.loss(TRACED), (0, 1))
-    _refusable(mg.trace(case.program.loss(TRACED)), case.w, case.x, case.n)
+    refusable(mg.trace(case.program.loss(TRACED)), case.w, case.x, case.n)
     try:
         quietly(gradient, case.w, case.x, case.n)
         if batch:
@@ -303,6 +304,15 @@ def _gradient(case: Case, batch: bool = False) -> Callable[..., Any]:
             raise Refused(str(error)) from None
         raise
     return gradient
+
+
+def takes_gradient(case: Case) -> bool:
+    """Return whether a batch of the case has a gradient."""
+    try:
+        _gradient(case, batch=True)
+    except Refused:
+        return False
+    return True
 
 
 def differences(case: Case, choices: Choices) -> None:
@@ -410,7 +420,7 @@ def hessian(case: Case, choices: Choices) -> None:
 def microbatches(case: Case, choices: Choices) -> None:
     """Microbatches of any size give the whole batch: results of examples, losses, gradients."""
     f, loss = case.program.tree(TRACED), case.program.loss(TRACED)
-    _refusable(mg.trace(f), case.w, case.x, case.n)
+    refusable(mg.trace(f), case.w, case.x, case.n)
     args = (case.w, *examples(case, choices.integer(1, 5), choices))
     size = choices.integer(1, 5)
     axes = (None, 0, 0)
@@ -420,9 +430,7 @@ def microbatches(case: Case, choices: Choices) -> None:
     agree(quietly(cut, *args), want, f"microbatch(vmap(f), {size})", lambda s: reference(loop, plain, *nudged(args, s)))
     compiled_agrees(cut, [args], f"compiled microbatch(vmap(f), {size})", [want], choices.pick(BACKENDS),
                     lambda *a: reference(loop, plain, *a))
-    try:
-        _gradient(case, batch=True)
-    except Refused:
+    if not takes_gradient(case):
         return
     whole = mg.value_and_grad(mg.mean_loss(loss, axes), (0, 1))
     each = mg.per_example_grad(loss, in_axes=axes)
@@ -443,7 +451,7 @@ def copies(case: Case, choices: Choices) -> None:
     """A compiled function and its graph survive pickling and copying."""
     f = case.program.tree(TRACED)
     args = (case.w, case.x, case.n)
-    _refusable(mg.trace(f), *args)
+    refusable(mg.trace(f), *args)
     backend = choices.pick(BACKENDS)
     compiled = mg.compile(f, backend=backend)
     want = quietly(compiled, *args)
@@ -492,18 +500,14 @@ def effects(case: Case, choices: Choices) -> None:
     chosen = [s for s in _steps_of(case.program) if choices.chance(0.5)] or list(case.program.steps[-1:])
     plain, face = Noted(PLAIN, chosen), Noted(TRACED, chosen)
     loss, reference_loss = case.program.loss(face), case.program.loss(plain)
-    _refusable(mg.trace(loss), case.w, case.x, case.n)
+    refusable(mg.trace(loss), case.w, case.x, case.n)
     args = (case.w, *examples(case, choices.integer(1, 3), choices))
     reference(loop, reference_loss, *args)
     want = plain.of(loop, reference_loss, *args)
     axes = (None, 0, 0)
     mean = mg.mean_loss(loss, axes)
     forms = {"vmap": mg.vmap(loss, axes), "mean": mean, "microbatch": mg.microbatch(mean, choices.integer(1, 3))}
-    try:
-        _gradient(case, batch=True)
-    except Refused:
-        pass
-    else:
+    if takes_gradient(case):
         forms |= {"gradient": mg.value_and_grad(mean, (0, 1)), "per-example": mg.per_example_grad(loss, (0, 1), axes),
                   "gradient of microbatch": mg.grad(mg.microbatch(mean, choices.integer(1, 3)))}
     for name, f in forms.items():
@@ -541,7 +545,7 @@ def static(case: Case, choices: Choices) -> None:
         return f
 
     plain, f = chosen(PLAIN), chosen(TRACED)
-    _refusable(mg.trace(case.program.tree(TRACED)), case.w, case.x, case.n)
+    refusable(mg.trace(case.program.tree(TRACED)), case.w, case.x, case.n)
     options = [(choices.integer(0, 4), choices.chance(0.7), choices.pick(OPTIONS), choices.pick([None, np.tanh]))
                for _ in range(2)]
     calls = [(case.w, case.x, case.n, *option) for option in (*options, options[0])]
@@ -583,7 +587,7 @@ def low_precision(case: Case, choices: Choices) -> None:
         want = reference(plain, *args)
     except (TypeError, np.linalg.LinAlgError) as error:  # NumPy's linear algebra takes no float16
         raise Refused(str(error)) from None
-    _refusable(mg.trace(f), *args)
+    refusable(mg.trace(f), *args)
     backend = choices.pick(BACKENDS)
     have = quietly(mg.compile(f, backend=backend), *args)
     for k, (h, w, e) in enumerate(zip(*map(optree.tree_leaves, (have, want, exact)), strict=True)):

@@ -17,8 +17,10 @@ import minigrad as mg
 
 from .catalogue import WAYS, calls, find
 from .choices import Choices
+from .wide import WIDE, shapes
 
-LARGEST, HIGHEST, DEEPEST = 60, 1e3, 5
+LARGEST, LARGEST_WIDE, HIGHEST, DEEPEST = 60, 4000, 1e3, 5
+WIDE_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Face:
 
     def fori(self, lower: Any, upper: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
         for k in range(int(lower), int(upper)):
-            carry = body(np.int64(k), carry)
+            carry = body(k, carry)
         return carry
 
     def scan(self, body: Callable[[Any, Any], Any], carry: Any, rows: Any, reverse: bool) -> tuple[Any, Any]:
@@ -241,6 +243,10 @@ def _composite(face: Face, step: Step, values: list[Any]) -> Any:
     return COMPOSITES[step.name](face, values[step.operands[0]])
 
 
+def _wide(face: Face, step: Step, values: list[Any]) -> Any:
+    return WIDE[step.name](face, *(values[i] for i in step.operands))
+
+
 def _index(face: Face, step: Step, values: list[Any]) -> Any:
     return values[step.operands[0]][step.param]
 
@@ -299,7 +305,7 @@ def _loop(face: Face, step: Step, values: list[Any]) -> Any:
     return face.checkpoint(lambda c: _fitted(face, c, run(step.bodies[0], c)))(carry)
 
 
-RUN = {"call": _call, "composite": _composite, "index": _index, "at": _at, "loop": _loop}
+RUN = {"call": _call, "composite": _composite, "wide": _wide, "index": _index, "at": _at, "loop": _loop}
 
 # -- drawing ------------------------------------------------------------------------------------------------
 
@@ -313,33 +319,36 @@ class Case:
     x: np.ndarray
     n: np.int64
     ties: bool
+    wide: bool = False
 
     def replace(self, steps: tuple[Step, ...]) -> Case:
         return replace(self, program=Program(steps))
 
     def __str__(self) -> str:
-        return f"w = {self.w.tolist()}, x = {self.x.tolist()}, n = {self.n}\n    " + "\n    ".join(
+        w, x = (a.shape if self.wide else a.tolist() for a in (self.w, self.x))
+        return f"w = {w}, x = {x}, n = {self.n}\n    " + "\n    ".join(
             f"v{k} = {step}" for k, step in enumerate(self.program.steps, 3))
 
 
-def draw(choices: Choices, longest: int = 6) -> Case:
-    """Return a case whose values are finite and small."""
-    ties = choices.chance(0.25)
-    w, x = (choices.floats(choices.shape(), ties) for _ in range(2))
+def draw(choices: Choices, longest: int = 6, wide_share: float = WIDE_SHARE) -> Case:
+    """Return a case whose values are finite and small; those of a wide one have many elements."""
+    ties, wide = choices.chance(0.25), choices.chance(wide_share)
+    w, x = (choices.floats(s, ties) for s in (shapes(choices) if wide else (choices.shape(), choices.shape())))
     n = np.int64(choices.integer(0, 2))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        steps = _draw_steps(choices, [w, x, n], choices.integer(1, longest), 0)
-    return Case(Program(tuple(steps)), w, x, n, ties)
+        steps = _draw_steps(choices, [w, x, n], choices.integer(1, longest), 0, wide)
+    return Case(Program(tuple(steps)), w, x, n, ties, wide)
 
 
-def _draw_steps(choices: Choices, values: list[Any], number: int, depth: int) -> list[Step]:
+def _draw_steps(choices: Choices, values: list[Any], number: int, depth: int, wide: bool) -> list[Step]:
     """Return steps that fit the values; `values` grows by theirs."""
+    largest = LARGEST_WIDE if wide else LARGEST
     steps: list[Step] = []
     for _ in range(8 * number):
         if len(steps) == number:
             break
-        step = _draw_step(choices, values, depth)
+        step = _draw_step(choices, values, depth, wide)
         if step is None:
             continue
         try:
@@ -349,7 +358,7 @@ def _draw_steps(choices: Choices, values: list[Any], number: int, depth: int) ->
         if isinstance(out, (tuple, list)):
             continue
         out = np.asarray(out)
-        if out.size > LARGEST or out.ndim > DEEPEST or out.dtype not in (np.float64, np.int64, np.bool_):
+        if out.size > largest or out.ndim > DEEPEST or out.dtype not in (np.float64, np.int64, np.bool_):
             continue
         if out.dtype == np.float64 and not (np.isfinite(out).all() and np.abs(out).max(initial=0) < HIGHEST):
             continue
@@ -367,9 +376,10 @@ def _of_kind(choices: Choices, values: list[Any], kind: str) -> int | None:
     return None if not fit else choices.pick(fit[-3:] if choices.chance(0.5) else fit)
 
 
-def _draw_step(choices: Choices, values: list[Any], depth: int) -> Step | None:
+def _draw_step(choices: Choices, values: list[Any], depth: int, wide: bool) -> Step | None:
     loops = {0: 2, 1: 1}.get(depth, 0)
-    kind = choices.pick(["call"] * 6 + ["composite"] * 3 + ["index", "at"] + ["loop"] * loops)
+    kinds = ["call"] * 6 + ["composite"] * 3 + ["index", "at"] + ["loop"] * loops
+    kind = choices.pick(kinds + ["wide"] * (2 * len(kinds) if wide else 0))
     first = _of_kind(choices, values, "f")
     x = np.asarray(values[first])
     if kind == "call":
@@ -381,6 +391,9 @@ def _draw_step(choices: Choices, values: list[Any], depth: int) -> Step | None:
     if kind == "composite":
         names = [n for n in sorted(COMPOSITES) if not depth or n not in SINGULAR]
         return Step("composite", choices.pick(names), (first,))
+    if kind == "wide":
+        other = 0 if choices.chance(0.7) else _of_kind(choices, values, "f")
+        return Step("wide", choices.pick(sorted(WIDE)), (first, other))
     if kind == "index":
         return Step("index", "[]", (first,), draw_index(choices, x.shape))
     if kind == "at":
@@ -404,7 +417,7 @@ def _draw_step(choices: Choices, values: list[Any], depth: int) -> Step | None:
         param = choices.integer(-1, 1), choices.pick([None, *sorted(TURNS)])
     elif name == "cond":
         param = choices.chance(0.5)
-    bodies = tuple(Program(tuple(_draw_steps(choices, [*values, *own], choices.integer(1, 3), depth + 1)))
+    bodies = tuple(Program(tuple(_draw_steps(choices, [*values, *own], choices.integer(1, 3), depth + 1, wide)))
                    for _ in range(choices.integer(1, 2) if name in ("cond", "switch") else 1))
     return Step("loop", name, (first, second), param, bodies)
 

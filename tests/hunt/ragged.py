@@ -13,7 +13,7 @@ import numpy as np
 import minigrad as mg
 
 from ..ragged.cases import unbatched
-from ..ragged.programs import draw_batch, draw_program, run
+from ..ragged.programs import an_example, draw_batch, draw_program, run
 from .choices import Choices
 from .oracles import BACKENDS, Mismatch, agree, quietly
 
@@ -145,5 +145,46 @@ def _within_memory(mean: Callable[..., object], c: np.ndarray, batch: mg.Batch, 
         agree(found, quietly(mg.value_and_grad(mean), c, batch), f"gradient within {memory} bytes", rtol=1e-7)
 
 
+def two_batches(case: RaggedCase, choices: Choices) -> None:
+    """Functions of two batches are the loop: rows of equal lengths one by one, rows of any lengths in pairs."""
+    first = list(case.batches[0])
+    schema = case.cls.__schema__
+    shapes = [[(t.shape, np.shape(getattr(g, name))) for name, t in schema.fields.items()] for g in first]
+    sizes = [{a: n for pair in each for a, n in zip(*pair, strict=True) if a in schema.axes} for each in shapes]
+    equal = [an_example(case.cls, choices.rng, each) for each in sizes]
+    permuted = [first[i] for i in choices.rng.permutation(len(first))]
+    c, axes = np.array(0.7), (None, 0, 0)
+
+    def rows(c: Any, g: Any, h: Any) -> Any:
+        a, b = (np.tanh(run(case.steps, case.cls, e, c)) for e in (g, h))
+        return a * b + h.y[0] * a
+
+    def pairs(c: Any, g: Any, h: Any) -> Any:
+        a, b = (run(case.steps, case.cls, e, c) for e in (g, h))
+        a, b = (np.sum(np.tanh(x), axis=tuple(range(1, x.ndim))) for x in (a, b))
+        return a[:, None] * np.sin(b)[None] - b[None]
+
+    def loss(c: Any, g: Any, h: Any) -> Any:
+        return np.sum(np.sin(f(c, g, h)))
+
+    for about, f, second in (("rows", rows, equal), ("pairs", pairs, permuted)):
+        if f is pairs and not np.ndim(quietly(case.value, first[0])):
+            continue
+        both = mg.batch(first), mg.batch(second)
+        backend = choices.pick(BACKENDS)
+        want = [quietly(f, c, g, h) for g, h in zip(first, second, strict=True)]
+        for name, g in (("vmap", mg.vmap(f, axes)), (backend, mg.compile(mg.vmap(f, axes), backend=backend))):
+            _all(quietly(g, c, *both), want, f"{about} of two batches, {name}")
+        slopes = np.array([quietly(mg.grad(loss), c, g, h) for g, h in zip(first, second, strict=True)])
+        if not np.isfinite(slopes).all():
+            continue
+        mean = mg.mean_loss(loss, axes)
+        for name, g, result in (("per-example gradients", mg.per_example_grad(loss, in_axes=axes), slopes),
+                                ("gradient", mg.grad(mean), slopes.mean()),
+                                ("gradient of microbatch", mg.grad(mg.microbatch(mean, 2)), slopes.mean())):
+            have = quietly(mg.compile(g, backend=backend), c, *both)
+            agree(have, result, f"{name} of {about} of two batches, {backend}", rtol=1e-7)
+
+
 ORACLES: dict[str, Callable[[RaggedCase, Choices], None]] = {
-    f"ragged {f.__name__}": f for f in (packed, mapped, gradients, microbatches)}
+    f"ragged {f.__name__}": f for f in (packed, mapped, gradients, microbatches, two_batches)}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import oracles, programs, ragged
+from . import machine, oracles, programs, ragged
 from .choices import Choices
 from .oracles import Mismatch, Refused
 from .shrink import shrunk
@@ -31,7 +31,7 @@ def hunt(seed: int, number: int, only: Sequence[str] | None = None) -> Iterator[
     choices = Choices([seed, number])
     is_ragged = choices.chance(RAGGED_SHARE)
     case = ragged.draw(choices) if is_ragged else programs.draw(choices)
-    table = ragged.ORACLES if is_ragged else oracles.ORACLES
+    table = ragged.ORACLES if is_ragged else oracles.ORACLES | machine.ORACLES
     names = sorted(table)
     chosen = [names[i] for i in choices.rng.permutation(len(names))[:ASKED]]
     for name in chosen if only is None else [n for n in names if n in only]:

@@ -141,7 +141,7 @@ def tiers(case: Case, choices: Choices) -> None:
     want, final = (quietly(mg.compile(f, backend=backend), *args) for backend in ("numpy", "native"))
     early = mg.compile(f, backend="native", tier="early")
     _equal(quietly(early, *args), want, "the first answer")
-    while (thread := BUILDER._thread) is not None:
+    while (thread := BUILDER._thread) is not None and thread.is_alive():
         thread.join(0.1)
     _equal(quietly(early, *args), final, "the answer after the build")
 

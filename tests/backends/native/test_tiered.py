@@ -36,7 +36,7 @@ def mean():
 
 def settle():
     """Wait until the background has nothing left to build."""
-    while (thread := BUILDER._thread) is not None:
+    while (thread := BUILDER._thread) is not None and thread.is_alive():
         thread.join()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias, TypeVar
@@ -388,7 +388,12 @@ class Graph:
         """The inputs, and all nodes that the outputs depend on, in topological order."""
         return tuple(reachable((*self.inputs, *self.outputs)))
 
-    @property
+    @cached_property
+    def holders(self) -> tuple[Node, ...]:
+        """The nodes that hold graphs, such as the step of a scan."""
+        return tuple([n for n in self.nodes if n.params and held_graphs(n)])
+
+    @cached_property
     def symbols(self) -> list[Symbol]:
         """The symbolic sizes of the inputs, in the order in which they were made."""
         return sorted(set().union(*(symbols(n.shape) for n in self.inputs)), key=lambda s: s.uid)
@@ -659,12 +664,10 @@ class Graph:
         return FORMS["from_json"](text)
 
 
-def held_graphs(node: Node) -> Iterator[tuple[str, Graph]]:
-    """Yield the graphs among the node's parameters, each with its parameter's name."""
-    for key, value in node.params.items():
-        for v in value if isinstance(value, tuple) else (value,):
-            if isinstance(v, Graph):
-                yield key, v
+def held_graphs(node: Node) -> list[tuple[str, Graph]]:
+    """Return the graphs among the node's parameters, each with its parameter's name."""
+    return [(key, v) for key, value in node.params.items()
+            for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, Graph)]
 
 
 def has_effect(node: Node) -> bool:

@@ -96,7 +96,7 @@ def has_budget(node: Node) -> bool:
 def budgets_in(graph: Graph) -> dict[Budget, int]:
     """Return the budgets of a graph's loops, and of the graphs within, each with the number of its loops."""
     count: dict[Budget, int] = {}
-    for n in graph.nodes:
+    for n in graph.holders:
         if isinstance(size := n.params.get("size"), Budget):
             count[size] = count.get(size, 0) + 1
         for _, held in held_graphs(n):

@@ -330,7 +330,7 @@ def symbols_of(graph: Graph) -> set[Symbol]:
             continue
         sizes = [d for t in n.types for d in t.shape if isinstance(d, Dim)]
         sizes += [d for p in n.params.values() for d in _sizes_in(p)]
-        used.update(symbols(sizes), *(symbols_of(held) for _, held in held_graphs(n)))
+        used.update(symbols(sizes), *[symbols_of(held) for _, held in held_graphs(n)])
         own = [d for d, *_ in n.params.get("packed", ())]  # the sizes of one chunk, or of one step
         used -= symbols([*own, n.params["dim"]] if "dim" in n.params else own)
     return used.difference(definitions(graph.nodes))

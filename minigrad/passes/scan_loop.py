@@ -31,7 +31,7 @@ _WIDER = 16.0  # the largest size of a value for all steps, relative to the slic
 
 def holds_graphs(graph: Graph) -> bool:
     """Return whether a node of the graph holds a graph, such as the step of a scan."""
-    return any(any(held_graphs(n)) for n in graph.nodes)
+    return bool(graph.holders)
 
 
 class Loop:

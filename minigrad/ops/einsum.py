@@ -34,14 +34,15 @@ def parse(subscripts: str) -> tuple[list[str], str]:
 
 def _einsum_type(*types: ArrayType, subscripts: str) -> ArrayType:
     terms, out = parse(subscripts)
-    if len(terms) != len(types) or any(len(s) != t.ndim for s, t in zip(terms, types, strict=True)):
+    if [len(s) for s in terms] != [len(t.shape) for t in types]:
         raise fail(f"einsum[{subscripts}]", "the subscripts do not fit the operands", *types)
     sizes: dict[str, int | Dim] = {}
     for s, t in zip(terms, types, strict=True):
         if t.dtype != types[0].dtype:
             raise DtypeError(at_user_line(f"einsum({', '.join(map(str, types))}): dtypes differ"))
         for letter, n in zip(s, t.shape, strict=True):
-            if not guard_equal(sizes.setdefault(letter, n), n):
+            known = sizes.setdefault(letter, n)
+            if known is not n and not guard_equal(known, n):
                 raise fail(f"einsum[{subscripts}]", f"axis {letter!r} is {sizes[letter]} and {n}", *types)
     if fault := _fault(subscripts):
         raise fail(f"einsum[{subscripts}]", fault, *types)

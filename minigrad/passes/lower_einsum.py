@@ -10,8 +10,9 @@ order of the operands is such that the result needs no transpose.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from ..combiners import ADD
 from ..graph import ArrayType, Graph, Node, Params
@@ -110,12 +111,17 @@ def _pairwise(s: Rewrite, xs: list[Node], terms: list[str], out: str) -> Node:
 
 
 def _ordered(s: Rewrite, x: Node, term: str, order: str) -> Node:
-    perm = tuple([term.index(c) for c in order if c in term])
-    return x if perm == (*range(x.ndim),) else s("transpose", x, perm=perm)
+    return _viewed(s, x, _ordering(term, order))
 
 
 def _reshaped(s: Rewrite, x: Node, shape: Shape) -> Node:
     return x if shape == x.shape else s("reshape", x, shape=shape)
+
+
+def _viewed(s: Rewrite, x: Node, views: Views) -> Node:
+    for name, params in views:
+        x = s(name, x, **params)
+    return x
 
 
 def _broadcast(s: Rewrite, x: Node, term: str, out: str, shape: Shape) -> Node:
@@ -124,36 +130,69 @@ def _broadcast(s: Rewrite, x: Node, term: str, out: str, shape: Shape) -> Node:
 
 
 def _matmul(s: Rewrite, xs: Sequence[Node], terms: list[str], out: str) -> Node:
-    (x, y), (a, b) = xs, terms
+    shapes = tuple([x.shape for x in xs])
+    plan = _plan(*terms, out, shapes, tuple([tuple(map(number, shape)) for shape in shapes]))
+    x, y = xs[::-1] if plan.swaps else xs
+    product = s("einsum", _viewed(s, x, plan.rows), _viewed(s, y, plan.columns), subscripts=plan.subscripts)
+    return _viewed(s, product, plan.result)
+
+
+Views: TypeAlias = "list[tuple[str, dict[str, Any]]]"  # names and parameters of views, one of the other
+
+
+class _Plan(NamedTuple):
+    """A contraction as a matrix product: whether the operands swap, the views of all three, and the subscripts."""
+
+    swaps: bool
+    rows: Views
+    columns: Views
+    subscripts: str
+    result: Views
+
+
+@functools.lru_cache(maxsize=1024)  # equal layers have equal contractions
+def _plan(a: str, b: str, out: str, shapes: tuple[Shape, Shape], estimates: tuple[tuple[int, ...], ...]) -> _Plan:
     batch, left, right, inner = split_subscripts(a, b, out)
-    if out == batch + right + left and left:
-        x, y, a, b, left, right = y, x, b, a, right, left
-    sizes: dict[str, int | Dim] = dict(zip(a + b, x.shape + y.shape, strict=True))
+    swaps = out == batch + right + left and bool(left)
+    if swaps:
+        a, b, left, right, shapes, estimates = b, a, right, left, shapes[::-1], estimates[::-1]
+    sizes: dict[str, int | Dim] = dict(zip(a + b, shapes[0] + shapes[1], strict=True))
     # The order of the contracted axes is free: take one that copies no operand, or the smaller one.
     orders = ["".join([c for c in term if c in inner]) for term in (a, b)]
     if orders[0] != orders[1]:
-        inner = min(orders, key=lambda k: sum(number(size_of(x.shape)) for x, v, g in ((x, a, left), (y, b, right))
+        elements = [math.prod(numbers) for numbers in estimates]
+        inner = min(orders, key=lambda k: sum(n for n, v, g in zip(elements, (a, b), (left, right), strict=True)
                                               if v not in (batch + g + k, batch + k + g)))
-    rows = _matrix(s, x, a, batch, left, inner, sizes)
-    columns = _matrix(s, y, b, batch, inner, right, sizes)
     lead = LETTERS[-len(batch):] if batch else ""
     i, k, j = (letter if group or batch else "" for group, letter in ((left, "i"), (inner, "k"), (right, "j")))
-    product = s("einsum", rows, columns, subscripts=f"{lead}{i}{k},{lead}{k}{j}->{lead}{i}{j}")
-    product = _reshaped(s, product, tuple([sizes[c] for c in batch + left + right]))
-    return _ordered(s, product, batch + left + right, out)
+    merged = tuple([size_of([sizes[c] for c in g]) for g in (left, right) if g or batch])
+    final = batch + left + right
+    return _Plan(swaps, _matrix(a, batch, left, inner, sizes), _matrix(b, batch, inner, right, sizes),
+                 f"{lead}{i}{k},{lead}{k}{j}->{lead}{i}{j}",
+                 _reshaping((*[sizes[c] for c in batch], *merged), tuple([sizes[c] for c in final]))
+                 + _ordering(final, out))
 
 
-def _matrix(s: Rewrite, x: Node, term: str, batch: str, first: str, second: str, sizes: Mapping[str, int | Dim]
-            ) -> Node:
-    """Return `x` as ``batch × first × second``, as a view if possible."""
-    def merged(v: Node, *groups: str) -> Node:
-        return _reshaped(s, v, (*[sizes[c] for c in batch], *[
-            size_of([sizes[c] for c in g]) for g in groups if g or batch]))
+def _ordering(term: str, order: str) -> Views:
+    """Return the view whose axes are in another order."""
+    perm = tuple([term.index(c) for c in order if c in term])
+    return [] if perm == (*range(len(term)),) else [("transpose", {"perm": perm})]
+
+
+def _reshaping(old: Shape, shape: Shape) -> Views:
+    return [] if shape == old else [("reshape", {"shape": shape})]
+
+
+def _matrix(term: str, batch: str, first: str, second: str, sizes: Mapping[str, int | Dim]) -> Views:
+    """Return an operand as ``batch × first × second``, as a view if possible."""
+    def merged(*groups: str) -> Views:
+        order = "".join([batch, *groups])
+        shape = (*[sizes[c] for c in batch], *[size_of([sizes[c] for c in g]) for g in groups if g or batch])
+        return _ordering(term, order) + _reshaping(tuple([sizes[c] for c in order]), shape)
 
     # A copy keeps its last axis last.
     swapped = term != batch + first + second and term[-1:] in first
     if not swapped or not first or not second:
-        return merged(_ordered(s, x, term, batch + first + second), first, second)
+        return merged(first, second)
     n = len(batch)
-    rows = merged(_ordered(s, x, term, batch + second + first), second, first)
-    return s("transpose", rows, perm=(*range(n), n + 1, n))
+    return [*merged(second, first), ("transpose", {"perm": (*range(n), n + 1, n)})]

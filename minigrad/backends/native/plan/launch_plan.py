@@ -131,6 +131,7 @@ class LaunchPlan:
         self.schedule, self.ways, self.kernels = schedule, ways, kernels
         self.size_table, self._strides = SizeTable(), Strides(schedule.roles)
         self._formula = self.size_table.add
+        self._shapes: dict[Shape, tuple[int, ...]] = {}
         graph, steps_ = schedule.graph, schedule.steps
         self.base_of: dict[Node, int] = {n: 2 + i for i, n in enumerate(graph.inputs)}
         self.first_output = 2 + len(graph.inputs)
@@ -169,7 +170,11 @@ class LaunchPlan:
         self._layouts: tuple[ArenaLayout, ...] = ()
 
     def _shape(self, shape: Shape) -> tuple[int, ...]:
-        return tuple(map(self._formula, shape))
+        """Return the formulas of a shape, or of strides: equal layers have equal ones."""
+        formulas = self._shapes.get(shape)
+        if formulas is None:
+            formulas = self._shapes[shape] = tuple(map(self._formula, shape))
+        return formulas
 
     # -- memory ----------------------------------------------------------------------------------------
 
@@ -410,7 +415,7 @@ class LaunchPlan:
         for step, way in zip(self.schedule.steps, self.ways, strict=True):
             needed += [d for n in step.group.nodes for d in (n.shape if way == "product" else steps.needed(n))]
         needed += [n.params["length"] for n in self._bodies]
-        return _indices(sorted({self._formula(d) for d in needed}))
+        return _indices(sorted(map(self._formula, dict.fromkeys(needed))))
 
     def empty(self, numbers: np.ndarray, sizes: Mapping[Symbol, int]) -> bool:
         """Return whether some loop has no turn, or some result does not exist."""

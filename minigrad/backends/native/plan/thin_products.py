@@ -8,6 +8,7 @@ all layers share that step: only products of a vector with a matrix of many rows
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -22,7 +23,7 @@ from ....ops.reduce import sum_
 from ....ops.shape import transpose
 from ....passes.fuse import Roles
 from ....passes.lower_einsum import canonical
-from ....symbolic import Dim
+from ....symbolic import Dim, Shape
 from ..codegen.strides import access
 
 FEW = 128  # multiplications per row, with those of unused lanes
@@ -47,31 +48,40 @@ def thin_products(graph: Graph) -> Graph:
 
 def _order(node: Node) -> str | None:
     """Return the subscripts of a thin product, those of the rows first; None for other nodes."""
-    if node.prim is not einsum or node.dtype.name not in ("float32", "float64") or not canonical(
-            node.params["subscripts"]):
+    if node.prim is not einsum or node.dtype.name not in ("float32", "float64"):
         return None
-    terms, out = parse(node.params["subscripts"])
+    return _thin_order(node.params["subscripts"], tuple([x.shape for x in node.inputs]), node.dtype)
+
+
+@functools.lru_cache(maxsize=1024)  # equal layers have equal products
+def _thin_order(subscripts: str, shapes: tuple[Shape, ...], dtype: np.dtype) -> str | None:
+    if not canonical(subscripts):
+        return None
+    terms, out = parse(subscripts)
     batch, left, right, inner = split_subscripts(*terms, out)
-    sizes = _sizes(node)
+    sizes = _sizes(subscripts, shapes)
     if batch or 0 in sizes.values():
         return None
     for order in (left + inner + right, inner + left + right):
         few = [n for c in order[1:] if isinstance(n := sizes[c], int)]
-        if order[0] not in right and 0 < len(few) == len(order) - 1 and _work(few, node.dtype) <= FEW:
+        if order[0] not in right and 0 < len(few) == len(order) - 1 and _work(few, dtype) <= FEW:
             return order
     return None
 
 
 def _has_vector_and_rows(node: Node, order: str) -> bool:
     """Return whether a thin product is that of a vector with a matrix of many rows."""
-    rows, *few = [_sizes(node)[c] for c in order]
-    return len(few) == 1 and (isinstance(rows, Dim) or isinstance(few[0], Dim) or rows >= MANY * few[0])
+    if len(order) != 2:
+        return False
+    sizes = _sizes(node.params["subscripts"], [x.shape for x in node.inputs])
+    rows, few = (sizes[c] for c in order)
+    return isinstance(rows, Dim) or isinstance(few, Dim) or rows >= MANY * few
 
 
-def _sizes(node: Node) -> dict[str, int | Dim]:
+def _sizes(subscripts: str, shapes: Sequence[Shape]) -> dict[str, int | Dim]:
     """Return the size of each subscript of a product."""
-    terms, _ = parse(node.params["subscripts"])
-    return dict(zip("".join(terms), [n for x in node.inputs for n in x.shape], strict=True))
+    terms, _ = parse(subscripts)
+    return dict(zip("".join(terms), [n for shape in shapes for n in shape], strict=True))
 
 
 def _work(sizes: Sequence[int], dtype: np.dtype) -> int:
@@ -84,7 +94,7 @@ def _work(sizes: Sequence[int], dtype: np.dtype) -> int:
 def _summed(node: Node, inputs: Sequence[Node], order: str, roles: Roles) -> Node | None:
     """Return a thin product as a sum; None if vectors would gather the elements of a matrix row by row."""
     terms, out = parse(node.params["subscripts"])
-    sizes = _sizes(node)
+    sizes = _sizes(node.params["subscripts"], [x.shape for x in node.inputs])
     last = next((c for c in reversed(order[1:]) if sizes[c] != 1), "none")
     factors = []
     for old, x, term in zip(node.inputs, inputs, terms, strict=True):

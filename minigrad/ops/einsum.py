@@ -209,15 +209,15 @@ def contract(operands: Sequence[tuple[str, Node]], out: str, make: Callable[...,
 
     A subscript that one operand alone has is summed first, as the primitive asks. A pass hands over its rewriter.
     """
-    summed = []
-    for i, (s, x) in enumerate(operands):
-        others = set(out).union(*(t for j, (t, _) in enumerate(operands) if j != i))
-        own = tuple(k for k, c in enumerate(s) if c not in others)
-        if own:
-            x = make("sum", x, axes=own)
-            s = "".join(c for c in s if c in others)
-        summed.append((s, x))
-    terms = [s for s, _ in summed]
-    if terms == [out]:
-        return summed[0][1]
-    return make("einsum", *(x for _, x in summed), subscripts=",".join(terms) + "->" + out)
+    sums, subscripts = _sums_first(tuple([term for term, _ in operands]), out)
+    xs = [make("sum", x, axes=axes) if axes else x for (_, x), axes in zip(operands, sums, strict=True)]
+    return make("einsum", *xs, subscripts=subscripts) if subscripts else xs[0]
+
+
+@functools.lru_cache(maxsize=1024)  # equal layers have equal contractions
+def _sums_first(terms: tuple[str, ...], out: str) -> tuple[list[tuple[int, ...]], str]:
+    """Return the axes of each operand that are summed first, and the subscripts of the rest, if it is a contraction."""
+    others = [set(out).union(*terms[:i], *terms[i + 1:]) for i in range(len(terms))]
+    sums = [tuple([k for k, c in enumerate(s) if c not in kept]) for s, kept in zip(terms, others, strict=True)]
+    left = ["".join([c for c in s if c in kept]) for s, kept in zip(terms, others, strict=True)]
+    return sums, "" if left == [out] else ",".join(left) + "->" + out

@@ -324,15 +324,21 @@ def symbols_of(graph: Graph) -> set[Symbol]:
     Sizes of unused arguments do not count, nor those that its nodes define.
     """
     used: set[Symbol] = set()
+    holders = set(graph.holders)
     unread = set(graph.inputs).difference(graph.outputs, *(n.inputs for n in graph.nodes))
     for n in graph.nodes:
         if n in unread:
             continue
-        sizes = [d for t in n.types for d in t.shape if isinstance(d, Dim)]
-        sizes += [d for p in n.params.values() for d in _sizes_in(p)]
-        used.update(symbols(sizes), *[symbols_of(held) for _, held in held_graphs(n)])
-        own = [d for d, *_ in n.params.get("packed", ())]  # the sizes of one chunk, or of one step
-        used -= symbols([*own, n.params["dim"]] if "dim" in n.params else own)
+        if sizes := [d for shape in [t.shape for t in n.types] for d in shape if isinstance(d, Dim)]:
+            used.update(symbols(sizes))
+        if not n.params:
+            continue
+        if sizes := [d for p in n.params.values() for d in _sizes_in(p)]:
+            used.update(symbols(sizes))
+        if n in holders:
+            used.update(*[symbols_of(held) for _, held in held_graphs(n)])
+            own = [d for d, *_ in n.params.get("packed", ())]  # the sizes of one chunk, or of one step
+            used -= symbols([*own, n.params["dim"]] if "dim" in n.params else own)
     return used.difference(definitions(graph.nodes))
 
 

@@ -21,7 +21,7 @@ The blocking is that of K. Goto and R. van de Geijn, "Anatomy of high-performanc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
@@ -125,6 +125,7 @@ def heights(machine: Target) -> tuple[int, ...]:
     return (plan.HIGH, 8, 4, 2, 1) if wide_registers(machine) else (6, 4, 2, 1)
 
 
+@cache
 def wide_registers(machine: Target) -> bool:
     """Return whether the machine has 32 registers of 64 bytes."""
     return machine.cpu == "x86-64-v4" or "+avx512f" in machine.features.split(",")

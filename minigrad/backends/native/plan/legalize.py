@@ -47,7 +47,7 @@ def legalize(graph: Graph, own_outputs: bool = False) -> Graph:
                 n = root = copy
         taken.add(root)
         outputs.append(n)
-    return graph.replace(outputs=tuple(outputs))
+    return graph if tuple(outputs) == graph.outputs else graph.replace(outputs=tuple(outputs))
 
 
 def _single_gathered(graph: Graph) -> Graph:

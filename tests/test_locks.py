@@ -52,7 +52,7 @@ class Slow:  # the first to be asked for a module, which Python has locked by th
 
 def use():
     x = np.ones((3, 3))
-    mg.compile(lambda x: np.einsum("ij,jk,kl->il", x, x, x) * mg.special.gammaln(x))(x)
+    mg.compile(lambda x: np.einsum("ij,jk,kl->il", x, x, x) * mg.special.erfinv(x / 2))(x)
     mg.compare
 
 sys.meta_path.insert(0, Slow())

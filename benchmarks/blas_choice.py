@@ -59,7 +59,7 @@ def race(calls: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[fl
     for turn in range(rounds + 1):
         for name in list(calls)[::1 if turn % 2 else -1]:
             start, count = time.perf_counter(), 0
-            while (took := time.perf_counter() - start) < TURN:
+            while (took := time.perf_counter() - start) < TURN or not count:
                 calls[name]()
                 count += 1
             times[name].append(took / count)

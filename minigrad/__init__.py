@@ -150,7 +150,7 @@ _Table.complete = staticmethod(_complete)
 _CALLS |= {"explore": _later(".explorer", "explore_graph"), "__reduce__": _later(".codec", "to_pickle")}
 _FORMS |= {"from_json": _later(".codec", "from_json"), "optimize": _later(".passes", "optimize")}
 _TEXTS["to_json"] = _later(".codec", "to_json")
-_PRINTERS["numpy"] = _later(".backends", "numpy_source")
+_PRINTERS["numpy"] = _later(".backends", "numpy_program_source")
 
 
 def __getattr__(name: str) -> object:

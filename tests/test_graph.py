@@ -66,6 +66,7 @@ FRESH = {
     "print('minigrad.registry' in sys.modules)": "False",
     "print(mg.compile(lambda x: np.sum(np.cumsum(x)))(np.ones(3)))": "6.0",
     "print(mg.compile(lambda x: x + 1.0).memory(np.ones(3)) >= 24)": "True",
+    "mg.compile(np.sin, backend='numpy')(1.0); print('np.sin(' in mg.trace(np.sin)(mg.f64[2]).source())": "True",
     "print(*mg.grad(lambda x: np.linalg.norm(x))(np.array([0.0, 4.0])))": "0.0 1.0",
     "print(*mg.grad(lambda x: np.var(x))(np.array([1.0, 3.0])))": "-1.0 1.0",
     "print(*mg.grad(lambda x: np.convolve(x, [2.0, 1.0]).sum())(np.ones(2)))": "3.0 3.0",

@@ -126,6 +126,6 @@ for _backend in (NumPy(), Native(), Cuda()):
     register(_backend)
 
 
-def numpy_source(graph: Graph) -> str:
+def numpy_program_source(graph: Graph) -> str:
     """Return the program of a graph as calls of NumPy."""
     return build(run(graph)[0]).source

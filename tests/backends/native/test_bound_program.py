@@ -8,7 +8,7 @@ pytest.importorskip("llvmlite")
 import minigrad as mg
 from minigrad import backends, blas
 from minigrad.backends.native.bound_program import BoundProgram, Empty
-from minigrad.backends.native.kernels import gemm
+from minigrad.backends.native.kernels import gemm_record
 from minigrad.backends.native.kernels.gemm_choice import OTHERS
 from minigrad.graph import Graph
 from minigrad.symbolic import Dim
@@ -37,10 +37,10 @@ def test_loops_without_turns_run_in_numpy():
 
 
 def test_blas_has_one_thread_while_a_program_calls_it_from_several(monkeypatch):
-    limits, limited, resources = [], blas.limited, gemm.resources
+    limits, limited, resources = [], blas.limited, gemm_record.resources
     monkeypatch.setattr(blas, "limited", lambda n: limits.append(n) or limited(n))
     # BLAS computes large products of matrices where registers have 32 bytes.
-    monkeypatch.setattr(gemm, "resources", lambda threads: resources(threads)._replace(choice=OTHERS))
+    monkeypatch.setattr(gemm_record, "resources", lambda threads: resources(threads)._replace(choice=OTHERS))
     rng = np.random.default_rng(0)
     a, b, v = (rng.normal(size=shape).astype(np.float32) for shape in ((900, 900), (900, 900), (900,)))
 

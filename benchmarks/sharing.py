@@ -27,9 +27,7 @@ def _code() -> Callable[[int, int], None]:
         b, (context, k, _) = w.b, item.args
         first, distance = b.load(context, typ=PTR), b.load(at(b, context, 8), typ=I64)
         started, turns = at(b, context, 16), w.variable(I64(0))
-        started.type = I64.as_pointer()  # llvmlite knows the type of an atomic's operand by its pointer
         own = at(b, first, b.mul(k, distance))
-        own.type = I64.as_pointer()
         b.atomic_rmw("add", started, I64(1), "seq_cst")
 
         def waits() -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from benchmarks import counters, gpu, graphs, harness, page, scale
+from benchmarks import counters, gpu, graphs, harness, page, scale, sharing
 from benchmarks.book import optimizer_steps, record, when_it_pays
 from benchmarks.peers import cold, contestants, epoch, limits, mlp, norms, table
 
@@ -332,3 +332,9 @@ def test_the_page_of_curves_has_each_size_and_reason():
     assert "| 10 | 1e+03 |" in text
     assert "- ours: 10 µs and 1 ns for each row; slope 1.05 (1.01 to 1.09)" in text
     assert "- ours, 10: 9e+02 times the lowest: not known" in text
+
+
+def test_two_threads_add_to_numbers_on_any_lines():
+    pytest.importorskip("llvmlite")
+    for distance in (8, 4096):
+        assert sharing.additions(distance) > 0

@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,6 +31,7 @@ _SUFFIX, _TEMPORARY, _RECORD = ".o", ".part", ".json"
 BOUND = 256 * 2**20  # the most bytes of all entries; beyond it, the least recently used go
 _PRUNE = "00"  # the first digits of the keys after whose write the bound is checked: one in 256
 _LARGEST, _LARGEST_RECORD = 2**26, 2**16  # the most bytes of an entry, and of a record
+_DAMAGED = "it is damaged"
 _STALE = 3600  # age in seconds at which a temporary file is stale
 
 
@@ -85,22 +87,32 @@ def find(where: Path | None, key: str) -> tuple[Any, bytes] | None:
     if where is None:
         return None
     path = where / (key + _SUFFIX)
-    try:
-        file = trusted_files.read(path, _LARGEST)
-    except (FileNotFoundError, NotADirectoryError):
+    refuse = partial(_refuse, path, (where, "files"), "Its code is compiled again")
+    if (file := _read(path, _LARGEST, refuse)) is None:
         return None
-    except OSError:
-        file = None
-    entry = file[len(_FORMAT) + _DIGEST:] if file is not None else b""
-    if file is None or file[:len(file) - len(entry)] != _FORMAT + _checksum(key, entry):
-        why = "it is damaged" if file is not None else "it is not a plain file of the user's own"
-        _warn((where, "files"), f"the cache of machine code in {where}: {path.name} is not used, because {why}. Its "
-              "code is compiled again")
+    entry = file[len(_FORMAT) + _DIGEST:]
+    if file[:len(file) - len(entry)] != _FORMAT + _checksum(key, entry):
+        refuse(_DAMAGED)
         return None
     with contextlib.suppress(OSError):
         os.utime(path)  # the time of the last use
     note, _, code = entry.partition(b"\n")
     return json.loads(note), code
+
+
+def _read(path: Path, most: int, refuse: Callable[[str], None]) -> bytes | None:
+    """Return the bytes of a file of the user's own, or None without one."""
+    try:
+        return trusted_files.read(path, most)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        refuse("it is not a plain file of the user's own")
+        return None
+
+
+def _refuse(path: Path, once: tuple[Path, str], remedy: str, why: str) -> None:
+    _warn(once, f"the cache of machine code in {path.parent}: {path.name} is not used, because {why}. {remedy}")
 
 
 def keep(where: Path | None, key: str, note: object, code: bytes) -> None:
@@ -150,20 +162,14 @@ def find_record(where: Path | None, name: str, parse: Callable[[str], T]) -> T |
     if where is None:
         return None
     path = where / name
-    try:
-        data = trusted_files.read(path, _LARGEST_RECORD)
-    except (FileNotFoundError, NotADirectoryError):
+    refuse = partial(_refuse, path, (where, name), "Remove it")
+    if (data := _read(path, _LARGEST_RECORD, refuse)) is None:
         return None
-    except OSError:
-        data = None
     try:
-        if data is not None:
-            return parse(data.decode())
+        return parse(data.decode())
     except ValueError:
-        pass
-    why = "it is damaged" if data is not None else "it is not a plain file of the user's own"
-    _warn((where, name), f"the cache of machine code in {where}: {name} is not used, because {why}. Remove it")
-    return None
+        refuse(_DAMAGED)
+        return None
 
 
 def keep_record(where: Path, name: str, text: str) -> None:

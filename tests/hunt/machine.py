@@ -116,7 +116,7 @@ def layouts(case: Case, choices: Choices) -> None:
 
 
 def extremes(case: Case, choices: Choices) -> None:
-    """NaN, infinities, -0 and denormal numbers give what they give in the NumPy program."""
+    """Machine code and the NumPy program agree on NaN, infinities, -0 and denormal numbers."""
     w, X, N = _arguments(case, choices)
     f = _function(case)
     programs = [mg.compile(f, backend=backend) for backend in ("native", "numpy")]

@@ -103,12 +103,14 @@ def find(where: Path | None, key: str) -> tuple[Any, bytes] | None:
 def _read(path: Path, most: int, refuse: Callable[[str], None]) -> bytes | None:
     """Return the bytes of a file of the user's own, or None without one."""
     try:
-        return trusted_files.read(path, most)
+        data = trusted_files.read(path, most)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
+        data = None
+    if data is None:
         refuse("it is not a plain file of the user's own")
-        return None
+    return data
 
 
 def _refuse(path: Path, once: tuple[Path, str], remedy: str, why: str) -> None:

@@ -37,7 +37,7 @@ def steps(step: Any, args: tuple[Any, ...]) -> list[tuple[str, float]] | None:
     program = step.entries[-1].program
     (pool,) = program._pools.values()
     bound = pool[-1]
-    if not isinstance(bound, BoundProgram) or bound.mixed:
+    if not isinstance(bound, BoundProgram) or len(bound.stretches) > 1:
         return None
     arrays: list[tuple[Any, ...]] = []
     whole = bound.run_steps
@@ -49,7 +49,7 @@ def steps(step: Any, args: tuple[Any, ...]) -> list[tuple[str, float]] | None:
     bound.run_steps = run_steps
     step(*args)
     bound.run_steps = whole
-    arena = bound.arenas.borrow(bound.layout.total)
+    arena = bound.arena or bound.arenas.borrow(bound.layout.total)
     bound.bases[ARENA] = arena.address
     (address, count), (in_out,) = bound.table_range, arrays
     whole(address, count, bound.bases_address, in_out, 2, len(in_out))
@@ -61,7 +61,8 @@ def steps(step: Any, args: tuple[Any, ...]) -> list[tuple[str, float]] | None:
             seconds = fastest(lambda place=place, n=n: whole(place, n, bound.bases_address, (), 0, 0)) - nothing
             found.append((", ".join(node.prim.name for node in group.group.nodes), max(seconds, 0.0)))
         begin = end
-    bound.arenas.give_back(arena)
+    if arena is not bound.arena:
+        bound.arenas.give_back(arena)
     return found
 
 

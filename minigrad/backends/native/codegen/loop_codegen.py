@@ -32,6 +32,7 @@ from .loop_groups import Loop, behind, by_index
 from .strides import Access, access, whole
 
 REGISTERS = 8  # vectors of results that the accumulators of a loop fill at most
+MATRIX = 16  # the same of loops that add matrices up
 
 
 @dataclass(eq=False, repr=False)
@@ -76,16 +77,35 @@ class LoopWriter:
         if groups and len(known) == len(groups[-1]):  # the innermost loop is as long for all sizes: fewer lanes may do
             while self.lanes // 2 >= math.prod(known):
                 self.lanes //= 2
-        self.vectors = self._unrolled()
+        (self.lines, self.vectors), self.line = self._unrolled(), 0
         self.values: dict[Reference | Node, ir.Value] = {}
 
-    def _unrolled(self) -> int:
-        """Return the vectors of the innermost loop, if they are written one after the other; 0 otherwise."""
+    def _unrolled(self) -> tuple[int, int]:
+        """Return the turns of the two innermost loops that are written one after the other, in lines and vectors.
+
+        0 stands for a loop.
+        """
         if not self.axes or not isinstance(count := self.axes[-1].count, ir.Constant):
-            return 0
-        vectors = -(-count.number // self.lanes)
+            return 0, 0
+        vectors, lines = -(-count.number // self.lanes), self._lines()
+        if 0 < lines * vectors * len(self.reductions) <= MATRIX:
+            return lines, vectors
         across = [n for n in self.reductions if not self._reduced(n, -1) and self.axes[1:] and self._reduced(n, -2)]
-        return vectors if vectors == 1 or 0 < vectors * len(across) <= REGISTERS else 0
+        return 0, vectors if vectors == 1 or 0 < vectors * len(across) <= REGISTERS else 0
+
+    def _lines(self) -> int:
+        """Return the turns of the loop around the innermost one if the loops add matrices up; 0 otherwise.
+
+        A matrix in memory costs more than its additions: a line that ends within a vector is stored in part, and
+        loads of the next turn wait for such stores.
+        """
+        if len(self.axes) < 3 or not isinstance(count := self.axes[-2].count, ir.Constant):
+            return 0
+        if any(ex.calls_functions(n.prim) for n in self.loop.nodes):  # long code, beside which the stores take no time
+            return 0
+        added = all(self._reduced(n, -3) and not self._reduced(n, -2) and not self._reduced(n, -1)
+                    for n in self.reductions)
+        return count.number if added else 0
 
     # -- operands and results ---------------------------------------------------------------------------
 
@@ -230,7 +250,7 @@ class LoopWriter:
 
     def _register(self, n: Node) -> int:
         """Return the depth from which a reduction is in registers: deeper loops all reduce, or are a few vectors."""
-        depth = start = len(self.axes) - self._by_lanes(n)
+        depth = start = len(self.axes) - (2 if self.lines else self._by_lanes(n))
         while depth and self._reduced(n, depth - 1):
             depth -= 1
         return depth if depth < start else len(self.axes)
@@ -255,7 +275,8 @@ class LoopWriter:
         opened = [n for n in self.reductions if self._register(n) == depth]
         for n in opened:
             room = vector_type(n.dtype, self.lanes)
-            self.sums[n] = [k.e.alloca(room) for _ in range(self.vectors if self._by_lanes(n) else 1)]
+            count = max(self.lines, 1) * self.vectors if self._by_lanes(n) else 1
+            self.sums[n] = [k.e.alloca(room) for _ in range(count)]
             for total in self.sums[n]:
                 b.store(k.identity(n, self.lanes), total)
         if depth == len(self.axes):
@@ -270,7 +291,12 @@ class LoopWriter:
                 self._nest(depth + 1, {r: at(b, p, b.mul(i, self._stride(r, axis.axes[-1]))) if self._moving(r, axis)
                                        else p for r, p in addresses.items()})
 
-            self._turns(depth, 1, addresses, body)
+            if self.lines and depth == len(self.axes) - 2:
+                for i in range(self.lines):
+                    self.line = i
+                    body(I64(i), addresses)
+            else:
+                self._turns(depth, 1, addresses, body)
         for n in opened:
             self._close(n, addresses)
 
@@ -280,9 +306,13 @@ class LoopWriter:
         lanes = self.lanes
         if not self._by_lanes(n):
             totals, lanes = [k.across(n, x, lanes) for x in totals], 1
-        for v, x in enumerate(totals):
+        for i, x in enumerate(totals):
+            line, v = divmod(i, self.vectors) if self.lines else (0, i)
             mask = self._mask_of(v) if self._by_lanes(n) else None
-            address = at(b, addresses[r], v * lanes * n.dtype.itemsize)
+            start = addresses[r]
+            if line:
+                start = at(b, start, b.mul(I64(line), self._stride(r, self.axes[-2].axes[-1])))
+            address = at(b, start, v * lanes * n.dtype.itemsize)
             if self._in_memory(n):
                 x = k.combined(n, k.load(n.dtype, address, lanes, mask), x)
             k.store(x, n.dtype, address, mask)
@@ -303,7 +333,7 @@ class LoopWriter:
         fixed: dict[Reference | Node, ir.Value] = {r: splat(b, x, self.lanes) for r, x in scalars.items()}
         count, whole = axis.count, self._whole_vectors(axis)
         for v in range(self.vectors):
-            self._body(axis, I64(v * self.lanes), self._mask_of(v), addresses, fixed, v)
+            self._body(axis, I64(v * self.lanes), self._mask_of(v), addresses, fixed, self.line * self.vectors + v)
         if self.vectors:
             return
         self._turns(depth, self.lanes, addresses, lambda i, addresses: self._body(

@@ -20,16 +20,28 @@ LENGTHS = [1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 33]
 COMPILED = pytest.mark.skipif(jit.available() is not None, reason=str(jit.available()))
 
 
-def nest(inputs, output):
-    """Return the axes of each loop of a program of one space, and the lanes."""
+def written(inputs, output):
+    """Return the loops of a program of one space."""
     plan = schedule(Graph(tuple(inputs), (output,)), managed, rows)
     (step,) = plan.steps
     writer = Writer(plan, step, "test")
     with writer.step("test"):
         writer.count = I64(6)
         (loop,) = writer.loops
-        loops = LoopWriter(writer, loop)
+        return LoopWriter(writer, loop)
+
+
+def nest(inputs, output):
+    """Return the axes of each loop of a program of one space, and the lanes."""
+    loops = written(inputs, output)
     return [axis.axes for axis in loops.axes], loops.lanes
+
+
+def products(rows, columns, dtype):
+    """Return the outer products of two matrices' rows, and the matrices."""
+    x, y = input_(6, rows, dtype=dtype), input_(6, columns, dtype=dtype)
+    shape = (6, rows, columns)
+    return node("mul", broadcast_along(x, shape, (2,)), broadcast_along(y, shape, (1,))), [x, y]
 
 
 def test_contiguous_axes_share_a_loop():
@@ -64,6 +76,32 @@ def test_reduced_axes_have_loops_of_their_own(axes, loops):
 def test_lanes_fit_a_known_innermost_axis(length, dtype, lanes):
     x, y = input_(6, length, dtype=dtype), input_(length, 6, dtype=dtype)
     assert nest([x, y], node("add", x, node("transpose", y, perm=(1, 0))))[1] == lanes
+
+
+@pytest.mark.parametrize(("rows", "columns", "dtype", "lines", "vectors"), [
+    (8, 9, "f4", 8, 1), (8, 17, "f4", 8, 2), (8, 9, "f8", 8, 2), (9, 9, "f8", 0, 0), (17, 9, "f4", 0, 1)])
+def test_matrices_of_up_to_sixteen_vectors_have_no_loop(rows, columns, dtype, lines, vectors):
+    outer, inputs = products(rows, columns, dtype)
+    loops = written(inputs, node("sum", outer, axes=(0,)))
+    assert (loops.lines, loops.vectors) == (lines, vectors)
+
+
+def test_matrices_of_functions_have_a_loop():
+    outer, inputs = products(8, 9, "f4")
+    assert written(inputs, node("sum", node("exp", outer), axes=(0,))).lines == 0
+
+
+@COMPILED
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(("lines", "columns"), [(2, 5), (5, 3), (8, 9), (3, 16), (2, 17), (4, 33), (9, 9)])
+@pytest.mark.parametrize("rows", [1, 33, 5000])
+def test_sums_of_matrices_in_registers(rows, lines, columns, dtype):
+    x, y = (np.arange(rows * n).reshape(rows, n) % 7 for n in (lines, columns))
+    f = mg.compile(lambda x, y: ((x[:, :, None] * y[:, None]).sum(0), (x[:, :, None] - y[:, None]).max(0)),
+                   backend="native")
+    total, most = f(x.astype(dtype), y.astype(dtype))
+    assert total.tolist() == (x.T @ y).tolist()
+    assert most.tolist() == (x[:, :, None] - y[:, None]).max(0).tolist()
 
 
 @COMPILED

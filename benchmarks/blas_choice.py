@@ -112,9 +112,9 @@ def case(title: str, products: list[dict[str, Any]]) -> harness.Case:
         chosen[CHOICES[-1]] = min(METHODS, key=lambda name: np.median(seconds[name][::2]))
         for name, method in (chosen | dict(zip(METHODS, METHODS, strict=True))).items():
             judged[name].append(later[method])
-        best = min(np.median(later[name]) for name in METHODS)
+        best = later[min(METHODS, key=lambda name: np.median(later[name]))]
         each[one["product"]] = {**chosen, "time over the faster method's": {
-            way: float(np.median(later[chosen[way]]) / best) for way in CHOICES}}
+            way: harness.over(later[chosen[way]], best) for way in CHOICES}}
     times = {name: np.exp(np.log(found).mean(axis=0)).tolist() for name, found in judged.items()}
     result = harness.Case.of(title, "µs", CHOICES[-1], times)
     result.more = {"products": each}

@@ -98,12 +98,12 @@ def measure(title: str, program: str, size: int, skip: dict[str, str], rounds: i
     times: dict[str, list[float]] = {}
     peaks: dict[str, int] = {}
     absent = dict(skip)
-    for contestant in CONTESTANTS:
-        for _ in range(rounds if contestant not in absent else 0):
+    for _ in range(rounds):
+        for contestant in (name for name in CONTESTANTS if name not in absent):
             result = compiled(program, size, contestant)
             if isinstance(result, str):
                 absent[contestant] = result
-                break
+                continue
             times.setdefault(contestant, []).append(result[0])
             peaks[contestant] = result[1]
     case = harness.Case.of(title, "s", REFERENCE, {name: t for name, t in times.items() if name not in absent}, absent)

@@ -181,9 +181,9 @@ def one_pass(executor: AnyExecutor, path: Path, x: np.ndarray, rounds: int = 2) 
     best = {name: min(s) for name, s in seconds.items()}
     return {"rows": len(x), "bytes": x.nbytes, "seconds": best["statistics"],
             "rows per second": len(x) / best["statistics"], "GB per second": x.nbytes / best["statistics"] / 1e9,
-            "of a pass that adds up": best["sum"] / best["statistics"],
-            "of a pass that reads": best["read"] / best["statistics"],
-            "mean gradient alone, of a pass that adds up": best["sum"] / best["mean gradient"],
+            "of a pass that adds up": harness.over(seconds["sum"], seconds["statistics"]),
+            "of a pass that reads": harness.over(seconds["read"], seconds["statistics"]),
+            "mean gradient alone, of a pass that adds up": harness.over(seconds["sum"], seconds["mean gradient"]),
             "peak GB of a process, without pages of files": peak / 1e9}
 
 
@@ -203,7 +203,7 @@ def from_disk(executor: AnyExecutor, path: Path, x: np.ndarray) -> dict[str, flo
             seconds[name].append(time.perf_counter() - start)
     best = {name: min(s) for name, s in seconds.items()}
     return {"rows": len(x), "seconds": best["statistics"], "GB per second": x.nbytes / best["statistics"] / 1e9,
-            "of a pass that reads": best["read"] / best["statistics"]}
+            "of a pass that reads": harness.over(seconds["read"], seconds["statistics"])}
 
 
 def of_parts(executor: AnyExecutor, work: Callable[..., Any], path: Path, parts: int, first: int | None = None) -> None:

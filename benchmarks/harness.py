@@ -188,6 +188,15 @@ def spread(values: Iterable[float]) -> dict[str, float]:
             "mad": float(np.median(np.abs(v - median)))}
 
 
+def over(above: Sequence[float], below: Sequence[float]) -> float:
+    """Return the median of each round's ratio.
+
+    A ratio of medians compares different rounds: on a machine with two speeds, the median of one contestant may be a
+    fast round, and that of the other a slow one.
+    """
+    return spread(np.divide(above, below))["median"]
+
+
 # -- results -----------------------------------------------------------------------------------------------
 
 
@@ -195,7 +204,7 @@ def spread(values: Iterable[float]) -> dict[str, float]:
 class Case:
     """One table: a measurement, its unit, and each contestant as a ratio to `reference`.
 
-    A row may also have the `THIRD` call as a share of its median, the seconds of ``compile`` (a spread), the bytes of
+    A row may also have the `THIRD` call over those back to back, the seconds of ``compile`` (a spread), the bytes of
     ``peak``, and its part ``of the limit`` of the machine; `more` holds the numbers that the limit follows from.
     """
 
@@ -215,7 +224,7 @@ class Case:
                 for name, v in values.items()}
         if isinstance(values, Times):
             for name, v in values.third.items():
-                rows[name][THIRD] = float(np.median(v)) / rows[name]["median"]
+                rows[name][THIRD] = over(v, values[name])
         return cls(title, unit, reference, rows, dict(absent or {}))
 
     def ratio(self, name: str) -> float:

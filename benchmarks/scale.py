@@ -374,7 +374,8 @@ def _reason(case: harness.Case, best: harness.Case, name: str, fixed: float) -> 
 
     explains(fixed / n, f"a fixed cost of {1e6 * fixed:.3g} µs")
     if name == REFERENCE and ONE_THREAD in case.rows:
-        here, there = (c.median(ONE_THREAD) / c.median(name) for c in (case, best))
+        here, there = (harness.over(*(c.more["seconds of each round"][who] for who in (ONE_THREAD, name)))
+                       for c in (case, best))
         explains(expected * (max(there, 1.0) / max(here, 1.0) - 1),
                  f"two threads are {here:.2f} times as fast as one, and {there:.2f} times at the best size")
     faults = case.more["counts of a call"][name].get("page faults", 0.0)

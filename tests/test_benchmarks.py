@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from benchmarks import counters, gpu, graphs, harness, page, scale, sharing
+from benchmarks import counters, gpu, graphs, harness, page, pause, scale, sharing
 from benchmarks.book import optimizer_steps, record, when_it_pays
 from benchmarks.peers import cold, contestants, epoch, limits, mlp, norms, table
 
@@ -190,9 +190,21 @@ def test_tables_have_the_third_call_after_a_rest_beside_those_back_to_back():
     assert len(times.third["many"]) == 2
     case = harness.Case.of("calls", "ms", "many", times)
     row = case.rows["many"]
-    assert row[harness.THIRD] == np.median(times.third["many"]) / row["median"]
+    assert row[harness.THIRD] == np.median(np.divide(times.third["many"], times["many"]))
     assert harness.THIRD not in case.rows["few"]
     assert "in the third call after a rest" in str(case)
+
+
+def test_targets_compare_contestants_within_a_round():
+    found = pause.Life({(pause.OURS, pause.BACK_TO_BACK): [1.0, 2.0, 2.0, 1.0, 1.0],  # a machine of two speeds
+                        ("torch eager", pause.BACK_TO_BACK): [1.1, 2.2, 2.2, 1.1, 2.2]})
+    ours, theirs = found.times
+    assert pause.over(found, theirs, ours) == pytest.approx(1.1)  # that of the medians is 2.2
+    assert pause.over(found, ours, ("JAX jit", pause.BACK_TO_BACK)) is None
+    case = harness.Case("t", "s", "minigrad native", {
+        "minigrad native": {"compile": {"of each round": [1.0, 4.0, 1.0]}},
+        "JAX jit": {"compile": {"of each round": [2.0, 8.0, 8.0]}}})
+    assert table.compiles_sooner(case, "t").value == 0.5  # that of the medians is 1/8
 
 
 def test_a_line_has_the_fixed_cost_and_that_of_a_unit():

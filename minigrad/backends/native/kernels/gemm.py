@@ -1,15 +1,16 @@
 """Matrix products of native programs: NumPy's BLAS, called by address, or generated code; `gemm_plan` chooses.
 
 The generated code works on tiles of a few rows and a few vectors of columns, which stay in registers while it runs
-along the contracted axis. It copies the columns of a few vectors first, which then stay in the first cache while all
-rows pass. It copies the left operand, too, where the rows of a tile are contiguous and its terms far apart, nearly on a
-page each, or where many columns use the copy. It reads contiguous columns that fill whole vectors in place for few
-rows, unless rows of several tiles read lines that are far apart, and where the first cache holds them all. The result's
-transpose can be computed instead, so that an operand with the strides that tiles need takes the right operand's place.
-Each element of the result is a chain of fused multiply-adds over at most `DEPTH` bytes of terms in order, and then a
-sum of those chains in order: it depends neither on the tiles nor on the number of threads. BLAS computes pieces of a
-product, whose sizes do not depend on that number either, on the threads of the program; it has one thread of its own
-meanwhile (`minigrad.blas.limited`), as threads of two pools would wait for each other.
+along the contracted axis. It copies the columns of a few vectors, which then stay in the first cache while all rows
+pass: the first tile copies whole vectors, which arrive while it computes, and other columns are copied before. It
+copies the left operand, too, where the rows of a tile are contiguous and its terms far apart, nearly on a page each, or
+where many columns use the copy. It reads contiguous columns that fill whole vectors in place for few rows, unless rows
+of several tiles read lines that are far apart, and where the first cache holds them all. The result's transpose can be
+computed instead, so that an operand with the strides that tiles need takes the right operand's place. Each element of
+the result is a chain of fused multiply-adds over at most `DEPTH` bytes of terms in order, and then a sum of those
+chains in order: it depends neither on the tiles nor on the number of threads. BLAS computes pieces of a product, whose
+sizes do not depend on that number either, on the threads of the program; it has one thread of its own meanwhile
+(`minigrad.blas.limited`), as threads of two pools would wait for each other.
 
 A bias or an activation is not fused into a product: everything but products takes 8 to 10 hundredths of an MLP's step
 (``python -m benchmarks gemm``), most of it the activations' own arithmetic; measured on pieces of 128 rows in the
@@ -46,6 +47,8 @@ _FAR, _THIN, _DIRECT = 2048, 8, 16
 _COMPACT = 1 << 15  # bytes of a right operand that the first cache holds as it is
 _OPERANDS = [I64, PTR, I64, I64, PTR, I64]  # of a tile
 _TILE = [*_OPERANDS, PTR, I64, I1]  # arguments of its function
+_COPY = [PTR, I64]  # the place for the copy of its right operand, and its elements from line to line
+_AHEAD = 8  # lines of the right operand that are fetched before they are copied
 
 
 _addresses: dict[np.dtype, tuple[int, int]] = {}
@@ -99,6 +102,7 @@ def tiles(dtype: np.dtype, machine: Target | None = None) -> str:
     writer = _Gemm(np.dtype(dtype), None, machine or host())
     for rows, cols in writer.sizes:
         writer.tile_function(rows, cols)
+    writer.tile_function(*writer.largest, copies=True)
     return str(writer.module)
 
 
@@ -141,18 +145,27 @@ class _Gemm(Emitter):
         self.scalar, self.lanes, self.depth = scalar_type(dtype), lanes(dtype), DEPTH // dtype.itemsize
         self.vector = vector_type(dtype, self.lanes)
         self.sizes = [(r, c) for r in self.heights for c in sorted({1, tile(machine, r)})]
+        self.largest = self.heights[0], tile(machine, self.heights[0])
 
     # -- tiles
 
-    def tile_function(self, rows: int, cols: int) -> ir.Function:
-        """Write ``a b`` for a tile of whole vectors: rows of `line` elements, which are the sums or have them added."""
-        with self.function(f"product_{rows}x{cols}", _TILE, "") as f:
-            b, (k, left, a_row, a_col, right, b_row, out, line, add) = self.b, f.args
+    def tile_function(self, rows: int, cols: int, copies: bool = False) -> ir.Function:
+        """Write ``a b`` for a tile of whole vectors: rows of `line` elements, which are the sums or have them added.
+
+        A tile that `copies` stores its right operand for the tiles below, and fetches lines of it ahead.
+        """
+        name, copy_types = (f"product_copying_{rows}x{cols}", _COPY) if copies else (f"product_{rows}x{cols}", [])
+        with self.function(name, [*_TILE, *copy_types], "") as f:
+            b, (k, left, a_row, a_col, right, b_row, out, line, add, *copy) = self.b, f.args
             sums = [[self.variable(ir.Constant(self.vector, None)) for _ in range(cols)] for _ in range(rows)]
             starts = [self.at(left, b.mul(I64(i), a_row)) for i in range(rows)]
             with self.counting(I64(0), k) as index:
                 line_of_b = self.at(right, b.mul(index, b_row))
                 columns = [self.load_vector(self.at(line_of_b, I64(j * self.lanes))) for j in range(cols)]
+                for j, column in enumerate(columns if copies else ()):
+                    across = I64(j * self.lanes)
+                    self.prefetch(self.at(line_of_b, b.add(b.mul(b_row, I64(_AHEAD)), across)), write=False)
+                    self.store(column, self.dtype, self.at(copy[0], b.add(b.mul(index, copy[1]), across)))
                 step = b.mul(index, a_col)
                 for start, sums_of_row in zip(starts, sums, strict=True):
                     factor = splat(b, b.load(self.at(start, step), typ=self.scalar), self.lanes)
@@ -168,9 +181,10 @@ class _Gemm(Emitter):
                 self.store(self.get(total), self.dtype, place)
         return f
 
-    def prefetch(self, address: ir.Value) -> None:
-        """Bring the line of an address into the first cache, to be written."""
-        self.b.call(self.intrinsic("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32]), [address, I32(1), I32(3), I32(1)])
+    def prefetch(self, address: ir.Value, write: bool = True) -> None:
+        """Bring the line of an address into the first cache, to be written or read."""
+        self.b.call(self.intrinsic("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32]),
+                    [address, I32(write), I32(3), I32(1)])
 
     def put(self) -> ir.Function:
         """Write a tile whose rows are the result's, or add it; `width` columns of it are the result's."""
@@ -232,8 +246,8 @@ class _Gemm(Emitter):
 
         Tiles of whole vectors write contiguous results themselves.
         """
-        with self.function("product_tile", [I64, I64, *_OPERANDS, PTR, I64, I64, I64, I1]) as f:
-            b, (rows, cols, *operands, out, row, col, width, add) = self.b, f.args
+        with self.function("product_tile", [I64, I64, *_OPERANDS, PTR, I64, I64, I64, I1, I1, *_COPY]) as f:
+            b, (rows, cols, *operands, out, row, col, width, add, copies, copy, copy_line) = self.b, f.args
             board, line = self.board(max(self.heights) * _BOARD), I64(_BOARD * self.lanes)
             straight = b.icmp_signed("==", col, ONE)
             direct = b.and_(straight, b.icmp_signed("==", width, b.mul(cols, I64(self.lanes))))
@@ -242,7 +256,14 @@ class _Gemm(Emitter):
                 self.prefetch(self.at(out, b.add(b.mul(i, row), b.mul(j, I64(self.lanes)))))
             limit = 16  # more than any tile has rows or columns
             done = f.append_basic_block("done")
-            switch = b.switch(b.add(b.mul(cols, I64(limit)), rows), done)
+            size = b.add(b.mul(cols, I64(limit)), rows)
+            switch = b.switch(b.select(copies, I64(0), size), done)
+            with b.goto_block(f.append_basic_block("copies")):
+                r, c = self.largest
+                switch.add_case(I64(0), b.block)
+                b.call(self.intrinsic(f"product_copying_{r}x{c}", VOID, [*_TILE, *_COPY]),
+                       [*operands, *to, copy, copy_line])
+                b.branch(done)
             for r, c in self.sizes:
                 block = f.append_basic_block(f"r{r}c{c}")
                 with b.goto_block(block):
@@ -424,11 +445,13 @@ class _Gemm(Emitter):
                 vectors = b.sdiv(b.add(width, I64(self.lanes - 1)), I64(self.lanes))
                 padded = b.mul(vectors, I64(self.lanes))
                 direct = b.and_(in_place, b.icmp_signed("==", width, padded))
-                with b.if_then(b.not_(direct)):
+                by_tiles = b.and_(b.icmp_signed("==", b_col, ONE), self.copied_by_tiles(rows, width))
+                with b.if_then(b.not_(b.or_(direct, by_tiles))):
                     b.call(pack, [columns, b_row, b_col, depth, width, board, padded])
-                columns = b.select(direct, columns, board)
-                b_line = b.select(direct, b_row, padded)
                 for i, high in self.tiled(rows, self.highest):
+                    copies = b.and_(b.not_(direct), b.and_(by_tiles, b.icmp_signed("==", i, I64(0))))
+                    original = b.or_(direct, copies)
+                    source, b_line = b.select(original, columns, board), b.select(original, b_row, padded)
                     a_tile = b.select(packs_left, self.at(left_board, b.mul(i, depth)),
                                       self.at(a_here, b.mul(i, a_row)))
                     a_step = b.select(packs_left, high, a_col)
@@ -436,8 +459,14 @@ class _Gemm(Emitter):
                         j_tile = b.mul(first, I64(self.lanes))
                         to = self.at(out, b.add(b.mul(i, out_row), b.mul(b.add(j, j_tile), out_col)))
                         filled = least(b, b.sub(width, j_tile), b.mul(count, I64(self.lanes)))
-                        b.call(tiles, [high, count, depth, a_tile, a_row, a_step, self.at(columns, j_tile), b_line,
-                                       to, out_row, out_col, filled, add])
+                        b.call(tiles, [high, count, depth, a_tile, a_row, a_step, self.at(source, j_tile), b_line,
+                                       to, out_row, out_col, filled, add, copies, self.at(board, j_tile), padded])
+
+    def copied_by_tiles(self, rows: ir.Value, width: ir.Value) -> ir.Value:
+        """Return whether the first of several tiles, all of them the largest, can copy so many contiguous columns."""
+        b, (tall, wide) = self.b, self.largest
+        whole = b.icmp_signed("==", b.urem(width, I64(wide * self.lanes)), I64(0))
+        return b.and_(whole, b.icmp_signed(">", rows, I64(tall)))
 
     def far(self, stride: ir.Value) -> ir.Value:
         """Return whether lines with this stride push each other out of the cache."""

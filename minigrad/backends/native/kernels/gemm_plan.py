@@ -25,7 +25,8 @@ from .gemm_choice import NARROW, OTHERS, Choice, Kind
 
 GENERATED, MATRIX, VECTOR = range(3)  # methods: tiles, BLAS's product of matrices, BLAS's of matrix and vector
 
-DEPTH = 1024  # bytes of the terms of one chain: the right operand's stay in the cache while rows of the left pass
+DEPTH = 1024  # bytes of the terms of a chain: the right operand's stay in the cache while rows of the left pass
+LONGEST = DEPTH * 9 // 8  # the same at most: a short chain reads and writes the result for few terms
 WIDE = 2  # vectors of columns that are copied at a time; more of them where there are fewer terms
 HIGH = 12  # rows of the highest tiles
 _READ, _COPIED = (256, 128), (192, 512)  # the least sides of pieces, without and with a transposed left operand

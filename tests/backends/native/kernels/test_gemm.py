@@ -240,6 +240,15 @@ def test_elements_are_chains_of_fused_multiplications():
     assert out[0, 0] == -float(rest)
 
 
+@pytest.mark.parametrize(("terms", "first"), [(288, 288), (300, 160), (784, 272)])
+def test_chains_are_few_and_about_equally_long(terms, first):
+    # float32 absorbs a 1 that is added to 2**24: only the chains after the first count their terms
+    x, y, out = np.ones((1, terms), "f4"), np.ones((terms, 1), "f4"), np.empty((1, 1), "f4")
+    x[0, 0] = 2.0**24
+    product("ik,kj->ij", x, y, out)
+    assert out[0, 0] == 2.0**24 + terms - first
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("machine", TARGETS)
 def test_compiles_for_other_machines(machine, dtype):

@@ -320,6 +320,22 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
+def earlier(old: Mapping[str, Any], kept: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the conditions under which the rows that stay in a file were measured, each with their names.
+
+    Rows that were measured under the conditions of now are left out.
+    """
+    keys, before = ("date", "versions", "machine"), old.get("earlier", [])
+    known = {name for source in before for name in source["rows"]}
+    latest = {**{key: old[key] for key in keys}, "rows": [name for name in kept if name not in known]}
+    now, found = conditions(), []
+    for source in (latest, *before):
+        rows = [name for name in source["rows"] if name in kept]
+        if rows and any(source[key] != now[key] for key in keys):
+            found.append({**source, "rows": rows})
+    return found
+
+
 def document(name: str, result: Result, more: Mapping[str, Any] | None = None) -> str:
     """Return the text of ``results/NAME.json``."""
     return json.dumps({"benchmark": name, **conditions(), "cases": [asdict(c) for c in result.cases],

@@ -82,9 +82,9 @@ def _overview(found: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _benchmark(name: str, data: dict[str, Any]) -> list[str]:
-    machine, versions = data["machine"], ", ".join(f"{k} {v}" for k, v in data["versions"].items())
-    lines = [f"## {data['benchmark']}", "",
-             f"{data['date']}, {machine['cpu']}, {machine['cores']} cores; {versions}.", ""]
+    lines = [f"## {data['benchmark']}", "", f"{_conditions(data)}.", ""]
+    for source in data.get("earlier", ()):
+        lines += [f"{', '.join(source['rows'])}: {_conditions(source)}.", ""]
     if (RESULTS / f"{name}.svg").exists():
         lines += [f"![time per example over the batch]({name}.svg)", ""]
     if "lines" in data:
@@ -100,6 +100,11 @@ def _benchmark(name: str, data: dict[str, Any]) -> list[str]:
         word = {True: "met", False: "missed", None: ""}[t["met"]]
         lines.append(f"| {t['text']} ({'≥' if t['at_least'] else '≤'} {t['bound']:g}) | {found} | {word} |")
     return [*lines, "", *(f"- {k}: {v}" for k, v in data["notes"].items()), ""]
+
+
+def _conditions(source: dict[str, Any]) -> str:
+    machine, versions = source["machine"], ", ".join(f"{k} {v}" for k, v in source["versions"].items())
+    return f"{source['date']}, {machine['cpu']}, {machine['cores']} cores; {versions}"
 
 
 def _programs(cases: list[dict[str, Any]]) -> list[str]:

@@ -427,8 +427,8 @@ def run(quick: bool, names: Sequence[str] = ()) -> tuple[harness.Result, dict[st
     return harness.Result(cases, [target(lines)], notes), lines
 
 
-def merged(old: Mapping[str, Any], result: harness.Result) -> tuple[harness.Result, dict[str, Any]]:
-    """Return a result with the curves of an older file that it lacks, and all lines."""
+def merged(old: Mapping[str, Any], result: harness.Result) -> tuple[harness.Result, dict[str, Any], list[Any]]:
+    """Return a result with the curves of an older file that it lacks, all lines, and the conditions of older curves."""
     new = {case.title.partition(": ")[2] for case in result.cases}
     kept = [harness.Case(**case) for case in old["cases"] if case["title"].partition(": ")[2] not in new]
     cases, lines = [], {}
@@ -437,7 +437,8 @@ def merged(old: Mapping[str, Any], result: harness.Result) -> tuple[harness.Resu
         if own:
             cases += own
             lines[curve.title] = summary(curve, own)
-    return harness.Result(cases, [target(lines)], result.notes), lines
+    older = [title for title in lines if title not in new]
+    return harness.Result(cases, [target(lines)], result.notes), lines, harness.earlier(old, older)
 
 
 def main() -> None:
@@ -448,14 +449,15 @@ def main() -> None:
     args = parser.parse_args()
     os.environ["MINIGRAD_CACHE_DIR"] = ""  # no code of an earlier run
     path, before = harness.RESULTS / "scale.json", harness.Work.now()
+    earlier: list[Any] = []
     result, lines = run(args.quick, args.names)
     others, wall = harness.Work.now().others_since(before)
     result.notes["cores busy with others' work meanwhile"] = round(others / wall, 2)
     if args.names and path.exists():
-        result, lines = merged(json.loads(path.read_text()), result)
+        result, lines, earlier = merged(json.loads(path.read_text()), result)
     print("\n".join(["== scale", *described(lines), *map(str, result.targets)]), flush=True)
     if not args.quick:
-        path.write_text(harness.document("scale", result, {"lines": lines}), encoding="utf-8")
+        path.write_text(harness.document("scale", result, {"lines": lines, "earlier": earlier}), encoding="utf-8")
 
 
 def described(lines: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -207,6 +207,30 @@ def test_targets_compare_contestants_within_a_round():
     assert table.compiles_sooner(case, "t").value == 0.5  # that of the medians is 1/8
 
 
+def test_rows_that_stay_in_a_file_keep_the_conditions_under_which_they_were_measured():
+    now = harness.conditions()
+    before = {**now, "date": "2020-01-01", "machine": {**now["machine"], "cpu": "another"}}
+    old = {**before, "earlier": [{**before, "date": "2019-01-01", "rows": ["a", "b"]}]}
+    rows_of_two_runs = [{**before, "rows": ["c"]}, {**before, "date": "2019-01-01", "rows": ["b"]}]
+    assert harness.earlier(old, ["b", "c"]) == rows_of_two_runs
+    assert harness.earlier(now, ["a"]) == []
+    assert harness.earlier(old, []) == []
+
+
+def test_functions_measured_alone_leave_the_others_in_the_file():
+    accuracy = pytest.importorskip("benchmarks.accuracy")
+
+    def goal(name, value):
+        return harness.Target(f"{accuracy.title(name, np.float32)} (NumPy 0.5)", value, 2.0, at_least=False)
+
+    now = harness.conditions()
+    old = json.loads(harness.document("accuracy", harness.Result([], [goal("exp", 1.0), goal("exp2", 1.5)])))
+    old["date"] = "2020-01-01"
+    result, earlier = accuracy.merged(old, harness.Result([], [goal("sqrt", 0.5), goal("exp", 3.0)]), ("sqrt", "exp"))
+    assert result.targets == [goal("exp", 3.0), goal("exp2", 1.5), goal("sqrt", 0.5)]
+    assert earlier == [{**now, "date": "2020-01-01", "rows": ["exp2"]}]
+
+
 def test_a_line_has_the_fixed_cost_and_that_of_a_unit():
     sizes = (10, 100, 1_000, 10_000, 100_000)
     line = scale.Line.of(sizes, [[5e-6 + 2e-9 * n] * 3 for n in sizes])

@@ -240,15 +240,18 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PROGRAMS, metavar="NAME", help=f"of {', '.join(PROGRAMS)}")
     options = parser.parse_args()
     path = harness.RESULTS / f"{NAME}.json"
-    stored = json.loads(path.read_text())["cases"] if options.only and path.exists() else []
-    cases = {c["more"]["program"]: harness.Case(**c) for c in stored}
+    old = json.loads(path.read_text()) if options.only and path.exists() else {"cases": []}
+    cases = {c["more"]["program"]: harness.Case(**c) for c in old["cases"]}
+    kept = list(cases)
     for program in options.only or PROGRAMS:
         cases[program] = measure(program, options.quick)
+        kept = [name for name in kept if name != program]
         print(line(cases[program]), flush=True)
         if not options.quick:
             known = [cases[name] for name in PROGRAMS if name in cases]
             result = harness.Result(known, goals(known), reasons(known))
-            path.write_text(harness.document(NAME, result), encoding="utf-8")
+            more = {"earlier": harness.earlier(old, kept) if kept else []}
+            path.write_text(harness.document(NAME, result, more), encoding="utf-8")
     print(*goals(list(cases.values())), sep="\n")
 
 

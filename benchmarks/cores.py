@@ -3,8 +3,9 @@
 The program for 32 threads runs on one, and each item of each parallel region has its time (`regions`). The rest of the
 call is serial. An order of items close to the pool's (the next free thread takes the next item) then gives the time on
 any number of cores, without the cost of handing regions out, which is measured on the two cores that there are, and
-without shared memory's bandwidth. The prediction for two cores is set beside a measurement. Experiments show false
-sharing, and which thread touches which memory.
+without what cores share: by how much two of them slow each other's arithmetic and reading is measured as well. The
+prediction for two cores is set beside a measurement. Experiments show false sharing, and which thread touches which
+memory.
 """
 
 from __future__ import annotations
@@ -170,12 +171,39 @@ def same_moment(recorder: Recorder, call: Callable[[], Any], runs: int
         alone.append(sum(float(x.sum()) for x in items))
         together, shared = recorder.together(call)
         slowest = [max(float(r.items[r.worker == w].sum()) for w in np.unique(r.worker)) for r in shared]
+        ideal = [makespan(r.items.tolist(), 2) for r in shared]  # of the items that took longer
         over.append([
             together - sum(r.seconds for r in shared) - (seconds - sum(r.seconds for r in regions)),
-            sum(slowest) - sum(makespan(x.tolist(), 2) for x in items),
+            sum(ideal) - sum(makespan(x.tolist(), 2) for x in items), sum(slowest) - sum(ideal),
             sum(r.seconds for r in shared) - sum(slowest)])
-    parts = "the serial part", "items beside another thread's", "handing out, and waiting for the last item"
+    parts = ("the serial part", "items that take longer beside another thread's", "items shared less evenly",
+             "handing out, and waiting for the last item")
     return alone, beside, dict(zip(parts, np.median(over, axis=0).tolist(), strict=True))
+
+
+def beside_each_other(recorder: Recorder, quick: bool) -> dict[str, float]:
+    """Return the time of items with both threads at work over that alone: of arithmetic, and of reading megabytes.
+
+    A machine whose cores share memory, caches or their clock takes that much longer than on paper, whatever the pool
+    does.
+    """
+    before, found = mg.get_num_threads(), {}
+    arithmetic, reading = (mg.compile(f, backend="native") for f in (
+        lambda x: np.sum(np.tanh(np.tanh(np.tanh(np.tanh(x))))), lambda x: np.sum(x)))
+    works = {"arithmetic": (arithmetic, 1), **{f"reading {n} MB": (reading, n) for n in (4, 16, 64)}}
+    mg.set_num_threads(2)
+    try:
+        for name, (work, megabytes) in works.items():
+            call = partial(work, np.ones((megabytes << 20) // 4, np.float32))
+            alone, both = [], []
+            for _ in range(3 if quick else 2 * RUNS):
+                for record, seconds in ((recorder.alone, alone), (recorder.together, both)):
+                    call()
+                    seconds.append(sum(float(r.items.sum()) for r in record(call)[1]))
+            found[name] = harness.over(both, alone)
+    finally:
+        mg.set_num_threads(before)
+    return found
 
 
 def false_sharing(quick: bool) -> dict[str, float]:
@@ -263,6 +291,7 @@ def run(quick: bool) -> harness.Result:
     return harness.Result(cases, targets, {
         "nanoseconds of an addition, by the bytes between the numbers of two threads": false_sharing(quick),
         "microseconds of a sum, by megabytes that the same core wrote, or another one": written_elsewhere(quick),
+        "time of items, both threads at work over alone": beside_each_other(recorder, quick),
         "time of the items of sums, both threads at work over alone": borders(recorder, quick),
         "microseconds of a small call, by the megabytes copied before": behind_copies(quick)})
 

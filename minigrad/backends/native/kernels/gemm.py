@@ -7,7 +7,7 @@ copies the left operand, too, where the rows of a tile are contiguous and its te
 where many columns use the copy. It reads contiguous columns that fill whole vectors in place for few rows, unless rows
 of several tiles read lines that are far apart, and where the first cache holds them all. The result's transpose can be
 computed instead, so that an operand with the strides that tiles need takes the right operand's place. Each element of
-the result is a chain of fused multiply-adds over at most `LONGEST` bytes of terms in order, and then a sum of those
+the result is a chain of fused multiply-adds over at most `LONGEST` terms in order, and then a sum of those
 chains in order: it depends neither on the tiles nor on the number of threads. BLAS computes pieces of a product, whose
 sizes do not depend on that number either, on the threads of the program; it has one thread of its own meanwhile
 (`minigrad.blas.limited`), as threads of two pools would wait for each other.
@@ -37,7 +37,7 @@ from ..runtime.cache import CodeRequest, generated
 from ..runtime.jit import Target, has_fma, host, load
 from . import gemm_plan as plan
 from .gemm_choice import AVX512, OTHERS
-from .gemm_plan import GENERATED, HEAD, LONGEST, MATRIX, TALL, WIDE, Resources, lanes
+from .gemm_plan import COPIED, GENERATED, HEAD, LONGEST, MATRIX, TALL, WIDE, Resources, lanes
 
 _BOARD = 4  # vectors of columns that a tile has at most
 _TURNED = 8  # rows that are transposed at a time
@@ -142,7 +142,7 @@ class _Gemm(Emitter):
         super().__init__("products")
         self.dtype, self.blas_bits, self.machine = dtype, blas_bits, machine
         self.heights, self.fused = heights(machine), has_fma(machine)
-        self.scalar, self.lanes, self.longest = scalar_type(dtype), lanes(dtype), LONGEST // dtype.itemsize
+        self.scalar, self.lanes = scalar_type(dtype), lanes(dtype)
         self.vector = vector_type(dtype, self.lanes)
         self.sizes = [(r, c) for r in self.heights for c in sorted({1, tile(machine, r)})]
         self.largest = self.heights[0], tile(machine, self.heights[0])
@@ -376,7 +376,7 @@ class _Gemm(Emitter):
         tiles, packers = self.any_tile(), (self.left_packer(), self.packer())
         with self.block("product_block", "") as f:
             b, item = self.b, f.args[1]
-            boards = self.board(LONGEST * TALL // 64), self.board(self.longest * WIDE)
+            boards = self.board(COPIED * TALL // 64), self.board(LONGEST * WIDE)
             t, column = b.udiv(item, self.arg(plan.COL_BLOCKS)), b.urem(item, self.arg(plan.COL_BLOCKS))
             group, row = b.udiv(t, self.arg(plan.ROW_BLOCKS)), b.urem(t, self.arg(plan.ROW_BLOCKS))
             first = b.mul(group, self.arg(plan.GROUP))
@@ -427,13 +427,14 @@ class _Gemm(Emitter):
         out = self.at(out, b.add(b.mul(low, out_row), b.mul(left, out_col)))
         chunk = arg(plan.CHUNK)
         thin = b.select(self.far(a_col), I64(WIDE * self.lanes), I64(_THIN * self.lanes))
-        packs_left = b.and_(b.icmp_signed("==", a_row, ONE), b.and_(
+        turned = b.icmp_signed("==", a_row, ONE)
+        packs_left = b.and_(turned, b.and_(
             b.icmp_signed("<=", rows, I64(TALL)), b.icmp_signed(">", cols, thin)))
         compact = b.icmp_unsigned("<=", b.mul(arg(plan.K), b_row), I64(_COMPACT // self.dtype.itemsize))
         few = b.select(self.far(b_row), I64(self.heights[0]), I64(_DIRECT))
         in_place = b.and_(b.icmp_signed("==", b_col, ONE), b.or_(compact, b.icmp_signed("<=", rows, few)))
         # A product of no terms is zero: there is one turn then, of no depth.
-        chain = self.chain(arg(plan.K))
+        chain = self.chain(arg(plan.K), turned)
         with self.counting(I64(0), most(b, arg(plan.K), ONE), chain) as k:
             depth = least(b, chain, b.sub(arg(plan.K), k))
             add = b.icmp_signed(">", k, I64(0))
@@ -463,15 +464,18 @@ class _Gemm(Emitter):
                         b.call(tiles, [high, count, depth, a_tile, a_row, a_step, self.at(source, j_tile), b_line,
                                        to, out_row, out_col, filled, add, copies, self.at(board, j_tile), padded])
 
-    def chain(self, terms: ir.Value) -> ir.Value:
-        """Return the terms of each chain but the last, in whole vectors: few chains of about equal length."""
+    def chain(self, terms: ir.Value, turned: ir.Value) -> ir.Value:
+        """Return the terms of each chain but the last, in whole vectors: few chains of about equal length.
+
+        They are shorter where the left operand is `turned`, so that its copy stays in the cache.
+        """
         b = self.b
 
         def quotient(x: ir.Value, y: ir.Value) -> ir.Value:
             return b.udiv(b.add(x, b.sub(y, ONE)), y)
 
-        terms = most(b, terms, ONE)
-        return b.mul(quotient(quotient(terms, quotient(terms, I64(self.longest))), I64(self.lanes)), I64(self.lanes))
+        terms, longest = most(b, terms, ONE), b.select(turned, I64(COPIED // self.dtype.itemsize), I64(LONGEST))
+        return b.mul(quotient(quotient(terms, quotient(terms, longest)), I64(self.lanes)), I64(self.lanes))
 
     def copied_by_tiles(self, rows: ir.Value, width: ir.Value) -> ir.Value:
         """Return whether the first of several tiles, all of them the largest, can copy so many contiguous columns."""

@@ -25,8 +25,9 @@ from .gemm_choice import NARROW, OTHERS, Choice, Kind
 
 GENERATED, MATRIX, VECTOR = range(3)  # methods: tiles, BLAS's product of matrices, BLAS's of matrix and vector
 
-DEPTH = 1024  # bytes of the terms of a chain: the right operand's stay in the cache while rows of the left pass
-LONGEST = DEPTH * 9 // 8  # the same at most: a short chain reads and writes the result for few terms
+_DEPTH = 256  # terms of a chain: the first cache holds two vectors of columns of them while rows of the left pass
+LONGEST = 288  # the same at most: a short chain reads and writes the result for few terms
+COPIED = 4 * LONGEST  # bytes of the terms of a chain at most, where the left operand is copied
 WIDE = 2  # vectors of columns that are copied at a time; more of them where there are fewer terms
 HIGH = 12  # rows of the highest tiles
 _READ, _COPIED = (256, 128), (192, 512)  # the least sides of pieces, without and with a transposed left operand
@@ -184,7 +185,7 @@ class Product(NamedTuple):
             The base and the offset of the result, its strides, and whether its transpose is computed.
         """
         rows, cols, group = shares
-        depth, terms = DEPTH * lanes // 64, (most(self.k, 1) + (lanes - 1)) // lanes * lanes
+        terms = (most(self.k, 1) + (lanes - 1)) // lanes * lanes
         head: list[Number] = [0] * HEAD
         m, n, k, a_base, a_offset, a_row, a_col, b_base, b_offset, b_row, b_col = self
         head[:C_BASE] = GENERATED, stack, m, n, k, a_base, a_offset, b_base, b_offset
@@ -192,7 +193,7 @@ class Product(NamedTuple):
         head[A_ROW:B_COL + 1] = a_row, a_col, b_row, b_col
         # Columns of the right operand are copied whole tiles at a time, as many as fit; a copy column by column writes
         # whole vectors of terms.
-        head[ROWS:CHUNK + 1] = rows, cols, group, most(WIDE * depth // terms // WIDE * WIDE, WIDE) * lanes
+        head[ROWS:CHUNK + 1] = rows, cols, group, most(WIDE * _DEPTH // terms // WIDE * WIDE, WIDE) * lanes
         head[ROW_BLOCKS:GROUPS + 1] = ((m + (rows - 1)) // rows, (n + (cols - 1)) // cols,
                                        (stack + (group - 1)) // group)
         head[AXES] = axes

@@ -240,13 +240,16 @@ def test_elements_are_chains_of_fused_multiplications():
     assert out[0, 0] == -float(rest)
 
 
-@pytest.mark.parametrize(("terms", "first"), [(288, 288), (300, 160), (784, 272)])
-def test_chains_are_few_and_about_equally_long(terms, first):
-    # float32 absorbs a 1 that is added to 2**24: only the chains after the first count their terms
-    x, y, out = np.ones((1, terms), "f4"), np.ones((terms, 1), "f4"), np.empty((1, 1), "f4")
-    x[0, 0] = 2.0**24
-    product("ik,kj->ij", x, y, out)
-    assert out[0, 0] == 2.0**24 + terms - first
+@pytest.mark.parametrize(("dtype", "left", "terms", "first"), [
+    ("f4", "rows", 288, 288), ("f4", "rows", 300, 160), ("f4", "rows", 784, 272), ("f4", "columns", 784, 272),
+    ("f8", "rows", 784, 264), ("f8", "columns", 784, 136), ("f8", "columns", 144, 144)])
+def test_chains_are_few_and_about_equally_long(dtype, left, terms, first):
+    # a large power of two absorbs a 1 that is added to it: only the chains after the first count their terms
+    large = 2.0 ** (np.finfo(dtype).nmant + 1)
+    x, y, out = np.ones((16, terms), dtype), np.ones((terms, 16), dtype), np.empty((16, 16), dtype)
+    x[:, 0] = large
+    product("ik,kj->ij", lay(x, left), y, out)
+    assert np.all(out == large + terms - first)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

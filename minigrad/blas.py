@@ -12,7 +12,6 @@ import functools
 import importlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import get_ident
 
@@ -216,25 +215,28 @@ class _Limit:
     """The limits of those blocks that run now, and the number of threads before the first."""
 
     def __init__(self) -> None:
-        self.lock, self.before = Lock(), 0
+        self.lock, self.before, self.now = Lock(), 0, 0
         self.blocks: list[tuple[int, int]] = []  # the thread that runs the block, and its limit
 
     def enter(self, get: Callable[[], int], put: Callable[[int], None], block: tuple[int, int]) -> None:
         with self.lock:
             if not self.blocks:
-                self.before = get()
+                self.before = self.now = get()
             self.blocks.append(block)
-            self.apply(get, put)
+            if block[1] < self.now:
+                self.now = block[1]
+                put(self.now)
 
-    def leave(self, get: Callable[[], int], put: Callable[[int], None], block: tuple[int, int]) -> None:
+    def leave(self, put: Callable[[int], None], block: tuple[int, int]) -> None:
         with self.lock:
             self.blocks.remove(block)
-            self.apply(get, put)
+            self.apply(put)
 
-    def apply(self, get: Callable[[], int], put: Callable[[int], None]) -> None:
+    def apply(self, put: Callable[[int], None]) -> None:
         """Set the least of the limits, or the number of before."""
-        number = min([self.before, *(n for _, n in self.blocks)])
-        if get() != number:
+        number = min([self.before, *(n for _, n in self.blocks)]) if self.blocks else self.before
+        if number != self.now:
+            self.now = number
             put(number)
 
     def after_fork(self) -> None:
@@ -242,7 +244,7 @@ class _Limit:
         functions = _thread_functions() if self.blocks else None
         if functions is not None:
             self.blocks = [block for block in self.blocks if block[0] == get_ident()]
-            self.apply(*functions)
+            self.apply(functions[1])
 
 
 _limit = _Limit()
@@ -255,20 +257,22 @@ def can_limit() -> bool:
     return _thread_functions() is not None
 
 
-@contextmanager
-def limited(threads: int) -> Iterator[None]:
+class limited:
     """Run a block of code with at most some threads of BLAS, as far as NumPy's is an OpenBLAS.
 
     The number belongs to the process. Of blocks that overlap, the least limit holds, and the last one to end sets the
-    number back.
+    number back. A block costs about as much as a small product, so that this is a class: a generator takes longer.
     """
-    functions = _thread_functions()
-    if functions is None:
-        yield
-        return
-    block = get_ident(), threads
-    _limit.enter(*functions, block)
-    try:
-        yield
-    finally:
-        _limit.leave(*functions, block)
+
+    __slots__ = ("_block", "_functions")
+
+    def __init__(self, threads: int) -> None:
+        self._functions, self._block = _thread_functions(), (get_ident(), threads)
+
+    def __enter__(self) -> None:
+        if self._functions is not None:
+            _limit.enter(*self._functions, self._block)
+
+    def __exit__(self, *error: object) -> None:
+        if self._functions is not None:
+            _limit.leave(self._functions[1], self._block)

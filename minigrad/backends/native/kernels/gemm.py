@@ -12,7 +12,7 @@ chains in order: it depends neither on the tiles nor on the number of threads. B
 sizes do not depend on that number either, on the threads of the program; it has one thread of its own meanwhile
 (`minigrad.blas.limited`), as threads of two pools would wait for each other.
 
-A bias or an activation is not fused into a product: everything but products takes 8 to 10 hundredths of an MLP's step
+A bias or an activation is not fused into a product: everything but products takes 5 to 7 hundredths of an MLP's step
 (``python -m benchmarks gemm``), most of it the activations' own arithmetic; measured on pieces of 128 rows in the
 cache, the step was no faster than with a pass after the product.
 

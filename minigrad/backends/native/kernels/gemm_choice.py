@@ -2,7 +2,8 @@
 
 BLAS computes small products: it reads operands where they are, and wastes few lanes on narrow results. With 32
 registers of 64 bytes, generated code is faster where the right operand is transposed and the result broad, and at all
-products that it cuts for several threads. Without such registers BLAS is faster at large products, too.
+products that it cuts for several threads; of narrow ones with a contiguous right operand, those that OpenBLAS copies
+before it multiplies them. Without such registers BLAS is faster at large products, too.
 
 The defaults were measured on one CPU, with 32 registers of 64 bytes and without (``python -m benchmarks blas_choice``).
 """
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 NARROW = 8  # rows or columns below which a product is narrow
+_UNCOPIED = 10**6  # multiplications up to which OpenBLAS reads operands of small products where they are
 NEVER = 1 << 62  # more multiplications than any product has
 
 
@@ -62,7 +64,8 @@ def uniform(cuts: Cuts) -> Choice:
 
 
 def _avx512(kind: Kind) -> Cuts:
-    return Cuts(0 if kind.right_transposed and not kind.narrow else 1 << 18, NEVER)
+    small = (0, 1 << 18) if kind.right_transposed else (1 << 18, _UNCOPIED)
+    return Cuts(small[kind.narrow], NEVER)
 
 
 def _others(kind: Kind) -> Cuts:

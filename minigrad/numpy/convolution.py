@@ -212,11 +212,13 @@ def conv(x: ArrayLike, w: ArrayLike, stride: int | Sequence[int] = 1, padding: P
 
 def _pool(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int] | None, padding: Padding,
           fill: float) -> tuple[Array, tuple[int, ...]]:
-    """Return the windows of a pooling, and the axes within them."""
+    """Return the windows of a pooling, and the axes within them: before the others, which are longer loops."""
     x = as_array(x)
     x = x if x.dtype.kind == "f" else x.astype(float)
     window = _pairs("pool", size, len(size) if isinstance(size, (tuple, list)) else max(x.ndim - 1, 1), "size")
-    return _windows(x, window, window if stride is None else stride, padding, 1, fill)
+    view, axes = _windows(x, window, window if stride is None else stride, padding, 1, fill)
+    first = tuple(range(x.ndim - len(axes), x.ndim))
+    return moveaxis(view, axes, first), first
 
 
 @implements(name="max_pool")

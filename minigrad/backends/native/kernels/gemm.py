@@ -16,7 +16,9 @@ A bias or an activation is not fused into a product: everything but products tak
 (``python -m benchmarks gemm``), most of it the activations' own arithmetic; measured on pieces of 128 rows in the
 cache, the step was no faster than with a pass after the product.
 
-The blocking is that of K. Goto and R. van de Geijn, "Anatomy of high-performance matrix multiplication" (2008).
+The blocking is that of K. Goto and R. van de Geijn, "Anatomy of high-performance matrix multiplication" (2008). A long
+right operand whose lines are far apart is read once for few rows, some lines at a time: their sums stay in the cache,
+and the chains of terms are shorter.
 """
 
 from __future__ import annotations
@@ -45,6 +47,9 @@ _TURNED = 8  # rows that are transposed at a time
 # read a transposed left operand in place for so many vectors of columns, and the right one for so many rows, at most.
 _FAR, _THIN, _DIRECT = 2048, 8, 16
 _COMPACT = 1 << 15  # bytes of a right operand that the first cache holds as it is
+# A right operand of at least so many bytes passes few rows once: so many lines at a time, by vectors of columns, and so
+# many sums of lines before they are added to the total.
+_LONG, _LINES, _STRIPE, _SUMS = 1 << 20, 32, 32, 8
 _OPERANDS = [I64, PTR, I64, I64, PTR, I64]  # of a tile
 _TILE = [*_OPERANDS, PTR, I64, I1]  # arguments of its function
 _COPY = [PTR, I64]  # the place for the copy of its right operand, and its elements from line to line
@@ -414,7 +419,7 @@ class _Gemm(Emitter):
     def product(self, operands: list[ir.Value], row: ir.Value, column: ir.Value, boards: tuple[ir.Value, ir.Value],
                 tiles: ir.Function, packers: tuple[ir.Function, ir.Function]) -> None:
         """Compute the rows and columns of one product that `row` and `column` count."""
-        b, arg, (left_board, board), (pack_left, pack) = self.b, self.arg, boards, packers
+        b, arg, (left_board, _) = self.b, self.arg, boards
         a, right, out = operands
         a_row, a_col, b_row, b_col, line, step = map(arg, range(plan.A_ROW, plan.C_STEP + 1))
         flipped = b.trunc(arg(plan.FLIPPED), I1)
@@ -425,6 +430,18 @@ class _Gemm(Emitter):
         a = self.at(a, b.mul(low, a_row))
         right = self.at(right, b.mul(left, b_col))
         out = self.at(out, b.add(b.mul(low, out_row), b.mul(left, out_col)))
+        block = [a, a_row, a_col, right, b_row], rows, cols, [out, out_row, out_col]
+        with b.if_else(self.streams()) as (long, others):
+            with long:
+                self.stream(*block, left_board, tiles)
+            with others:
+                self.blocks(*block, b_col, boards, tiles, packers)
+
+    def blocks(self, operands: list[ir.Value], rows: ir.Value, cols: ir.Value, result: list[ir.Value], b_col: ir.Value,
+               boards: tuple[ir.Value, ir.Value], tiles: ir.Function, packers: tuple[ir.Function, ir.Function]) -> None:
+        """Compute some rows and columns: a chain of terms of a few vectors of columns at a time."""
+        b, arg, (left_board, board), (pack_left, pack) = self.b, self.arg, boards, packers
+        (a, a_row, a_col, right, b_row), (out, out_row, out_col) = operands, result
         chunk = arg(plan.CHUNK)
         thin = b.select(self.far(a_col), I64(WIDE * self.lanes), I64(_THIN * self.lanes))
         turned = b.icmp_signed("==", a_row, ONE)
@@ -482,6 +499,55 @@ class _Gemm(Emitter):
         b, (tall, wide) = self.b, self.largest
         whole = b.icmp_signed("==", b.urem(width, I64(wide * self.lanes)), I64(0))
         return b.and_(whole, b.icmp_signed(">", rows, I64(tall)))
+
+    def streams(self) -> ir.Value:
+        """Return whether few rows pass a long right operand, whose columns fill whole vectors."""
+        b, (m, n, k, b_row, b_col) = self.b, map(self.arg, (plan.M, plan.N, plan.K, plan.B_ROW, plan.B_COL))
+        few = b.icmp_signed("<=", m, I64(plan.HIGH))
+        whole = b.icmp_signed("==", b.urem(n, I64(self.lanes)), I64(0))
+        in_place = b.and_(whole, b.icmp_signed("==", b_col, ONE))
+        long = b.icmp_signed(">=", b.mul(k, n), I64(_LONG // self.dtype.itemsize))
+        return b.and_(b.and_(few, in_place), b.and_(long, self.far(b_row)))
+
+    def stream(self, operands: list[ir.Value], rows: ir.Value, cols: ir.Value, result: list[ir.Value],
+               board: ir.Value, tiles: ir.Function) -> None:
+        """Compute few rows while the right operand passes once, some lines at a time.
+
+        The board holds the sums of some lines, and the totals.
+        """
+        b, (a, a_row, a_col, right, b_row), (out, out_row, out_col) = self.b, operands, result
+        k, most_columns, chain = self.arg(plan.K), _STRIPE * self.lanes, I64(_SUMS * _LINES)
+        totals = self.at(board, I64(plan.HIGH * most_columns))
+        with self.counting(I64(0), cols, I64(most_columns)) as j:
+            width = least(b, I64(most_columns), b.sub(cols, j))
+            columns = self.at(right, j)
+            with self.counting(I64(0), k, chain) as first:
+                end = least(b, k, b.add(first, chain))
+                with self.counting(first, end, I64(_LINES)) as line:
+                    here = [self.at(a, b.mul(line, a_col)), a_row, a_col, self.at(columns, b.mul(line, b_row)), b_row]
+                    self.add_lines(here, least(b, I64(_LINES), b.sub(end, line)), rows, width, board,
+                                   b.icmp_signed(">", line, first), tiles)
+                adding = splat(b, b.icmp_signed(">", first, I64(0)), self.lanes)
+                with self.counting(I64(0), b.mul(rows, width), I64(self.lanes)) as i:
+                    place = self.at(totals, i)
+                    total = b.fadd(self.load_vector(place, adding), self.load_vector(self.at(board, i)))
+                    self.store(total, self.dtype, place)
+            with self.counting(I64(0), rows) as i, self.counting(I64(0), width) as column:
+                total = b.load(self.at(totals, b.add(b.mul(i, width), column)), typ=self.scalar)
+                b.store(total, self.at(out, b.add(b.mul(i, out_row), b.mul(b.add(j, column), out_col))))
+
+    def add_lines(self, operands: list[ir.Value], depth: ir.Value, rows: ir.Value, width: ir.Value, board: ir.Value,
+                  add: ir.Value, tiles: ir.Function) -> None:
+        """Store the product of few rows with some lines in a board of whole vectors, or add it."""
+        b, (a, a_row, a_col, right, b_row), most_columns = self.b, operands, I64(_BOARD * self.lanes)
+        with self.counting(I64(0), width, most_columns) as start:
+            vectors = b.sdiv(least(b, most_columns, b.sub(width, start)), I64(self.lanes))
+            for i, high in self.tiled(rows, self.highest):
+                for v, count in self.tiled(vectors, partial(self.widest, high)):
+                    filled, column = b.mul(count, I64(self.lanes)), b.add(start, b.mul(v, I64(self.lanes)))
+                    to = self.at(board, b.add(b.mul(i, width), column))
+                    b.call(tiles, [high, count, depth, self.at(a, b.mul(i, a_row)), a_row, a_col,
+                                   self.at(right, column), b_row, to, width, ONE, filled, add, I1(0), board, width])
 
     def far(self, stride: ir.Value) -> ir.Value:
         """Return whether lines with this stride push each other out of the cache."""

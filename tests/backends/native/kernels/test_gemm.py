@@ -124,6 +124,23 @@ def test_small_results_of_many_terms(dtype, way):
         check("ik,kj->ij", lay(x, way), y)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("m", "n", "k"), [(10, 512, 700), (1, 512, 513), (12, 1040, 300), (7, 2048, 130),
+                                           (3, 784, 400)])
+def test_few_rows_beside_a_long_operand(m, n, k, dtype):
+    rng = np.random.default_rng(7)
+    x, y = rng.integers(-9, 10, (k, m)).astype(dtype), rng.integers(-9, 10, (k, n)).astype(dtype)
+    exact = x.T.astype("f8") @ y.astype("f8")  # of integers: no rounding
+    fence = np.full((m + 2, n), 7, dtype)
+    product("ik,kj->ij", x.T, y, fence[1:-1])
+    np.testing.assert_array_equal(fence[1:-1], exact)
+    assert np.all(fence[[0, -1]] == 7)
+    turned = np.full((n + 2, m), 7, dtype)
+    product("ik,kj->ij", y.T, x, turned[1:-1])
+    np.testing.assert_array_equal(turned[1:-1], exact.T)
+    assert np.all(turned[[0, -1]] == 7)
+
+
 @pytest.mark.parametrize("with_blas", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_vectors(dtype, with_blas):
@@ -188,7 +205,7 @@ def test_results_do_not_depend_on_threads_or_tiles(dtype):
     machines = [jit.host(), TARGETS["aarch64"]]  # the shape of that one's tiles, run on this one
     before = threads.get_num_threads()
     try:
-        for m, n, k in [(200, 300, 700), (33, 512, 784), (700, 9, 64)]:
+        for m, n, k in [(200, 300, 700), (33, 512, 784), (700, 9, 64), (10, 512, 700), (9, 1040, 300)]:
             for way in ("rows", "columns"):
                 x, y = rng.normal(size=(m, k)).astype(dtype), lay(rng.normal(size=(k, n)).astype(dtype), way)
                 results = []

@@ -10,6 +10,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -33,20 +34,33 @@ def parse(subscripts: str) -> tuple[list[str], str]:
 
 
 def _einsum_type(*types: ArrayType, subscripts: str) -> ArrayType:
-    terms, out = parse(subscripts)
-    if [len(s) for s in terms] != [len(t.shape) for t in types]:
+    ndims, equal, result = _axes(subscripts)
+    if ndims != [len(t.shape) for t in types]:
         raise fail(f"einsum[{subscripts}]", "the subscripts do not fit the operands", *types)
-    sizes: dict[str, int | Dim] = {}
-    for s, t in zip(terms, types, strict=True):
-        if t.dtype != types[0].dtype:
+    dtype = types[0].dtype
+    for t in types:
+        if t.dtype != dtype:
             raise DtypeError(at_user_line(f"einsum({', '.join(map(str, types))}): dtypes differ"))
-        for letter, n in zip(s, t.shape, strict=True):
-            known = sizes.setdefault(letter, n)
-            if known is not n and not guard_equal(known, n):
-                raise fail(f"einsum[{subscripts}]", f"axis {letter!r} is {sizes[letter]} and {n}", *types)
+    for letter, (i, a), (j, b) in equal:
+        n, m = types[i].shape[a], types[j].shape[b]
+        if n is not m and not guard_equal(n, m):
+            raise fail(f"einsum[{subscripts}]", f"axis {letter!r} is {n} and {m}", *types)
     if fault := _fault(subscripts):
         raise fail(f"einsum[{subscripts}]", fault, *types)
-    return ArrayType(tuple([sizes[letter] for letter in out]), types[0].dtype)
+    return ArrayType(tuple([types[i].shape[a] for i, a in result]), dtype)
+
+
+_Axis: TypeAlias = tuple[int, int]  # an operand, and one of its axes
+
+
+@functools.cache
+def _axes(subscripts: str) -> tuple[list[int], list[tuple[str, _Axis, _Axis]], list[_Axis]]:
+    """Return the axes of each operand, those of one letter that must be equal, and the ones that the result has."""
+    terms, out = parse(subscripts)
+    first: dict[str, _Axis] = {}
+    equal = [(letter, first[letter], (i, a)) for i, s in enumerate(terms) for a, letter in enumerate(s)
+             if first.setdefault(letter, (i, a)) != (i, a)]
+    return [*map(len, terms)], equal, [first[letter] for letter in out if letter in first]
 
 
 @functools.cache
@@ -126,6 +140,8 @@ def _einsum_axes(node: Node) -> AxisRule:
 
 def _simpler_einsum(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: Params) -> Node | None:
     """Contract the operands of expands and transposes in place of these."""
+    if len(xs) > 1 and not any(x.prim is transpose or not x.ndim or broadcast_axes(x) for x in xs):
+        return None
     terms, out = parse(p["subscripts"])
     if len(xs) == 1:
         return s("transpose", xs[0], perm=tuple(terms[0].index(c) for c in out))

@@ -85,15 +85,22 @@ def _lower(s: Rewrite, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) ->
 
 def _without_single(s: Rewrite, xs: Sequence[Node], subscripts: str) -> Node | None:
     """Drop contracted axes of one element, or return None: without others, the contraction is a product of elements."""
-    terms, out = parse(subscripts)
-    single = {c for term, x in zip(terms, xs, strict=True) for c, n in zip(term, x.shape, strict=True)
-              if isinstance(n, int) and n == 1 and c not in out}
+    single = _single(subscripts, tuple([x.shape for x in xs]))
     if not single:
         return None
+    terms, out = parse(subscripts)
     kept = [[(c, n) for c, n in zip(term, x.shape, strict=True) if c not in single]
             for term, x in zip(terms, xs, strict=True)]
     xs = [_reshaped(s, x, tuple([n for _, n in axes])) for x, axes in zip(xs, kept, strict=True)]
     return s("einsum", *xs, subscripts=",".join("".join(c for c, _ in axes) for axes in kept) + "->" + out)
+
+
+@functools.lru_cache(maxsize=1024)  # equal layers have equal contractions
+def _single(subscripts: str, shapes: tuple[Shape, ...]) -> frozenset[str]:
+    """Return the contracted axes of one element."""
+    terms, out = parse(subscripts)
+    return frozenset([c for term, shape in zip(terms, shapes, strict=True) for c, n in zip(term, shape, strict=True)
+                      if isinstance(n, int) and n == 1 and c not in out])
 
 
 def _pairwise(s: Rewrite, xs: list[Node], terms: list[str], out: str) -> Node:

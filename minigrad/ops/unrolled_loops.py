@@ -152,7 +152,7 @@ class _Loop:
     def replaced(self, roots: Sequence[Node], everything: Sequence[Node]) -> list[Node] | None:
         """Return the roots with a scan in the place of the steps; None if they are no loop."""
         step = self.nodes[:self.period]
-        if any(n.prim.name in _FIXED for n in step) or checks_of(step):
+        if any(n.prim.name in _FIXED for n in step) or self._has_own_inputs() or checks_of(step):
             return None
         place = {n: divmod(i, self.period) for i, n in enumerate(self.nodes)}
         body: dict[int, Node] = {}
@@ -168,6 +168,15 @@ class _Loop:
                 body[j] = interpreters.rebuilt(node, tuple(operands))
             working_on(step[0])
             return interpreters.substitute(roots, self._scan(roots, everything, place, body))
+
+    def _has_own_inputs(self) -> bool:
+        """Return whether the last steps read an input each, as layers do their weights: they are no rows of an array.
+
+        This is seen without a look at each step.
+        """
+        return any(a is not b and b.prim is input_ for n, last in zip(
+            self.nodes[-2 * self.period:-self.period], self.nodes[-self.period:], strict=True)
+            for a, b in zip(n.inputs, last.inputs, strict=True))
 
     # -- the operands of a step ------------------------------------------------------------------------------------
 

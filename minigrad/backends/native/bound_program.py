@@ -23,7 +23,7 @@ from .codegen.step_codegen import Request, StepCode, load_all
 from .codegen.strides import View
 from .kernels import gemm, gemm_record, packed_scan, scan, straight_scan
 from .kernels.faults import ERRORS
-from .kernels.gemm_plan import gemm_args, shared_by_blas
+from .kernels.gemm_plan import gemm_args, placed, shared_by_blas
 from .kernels.steps import STEPS
 from .packed_scan import NestedBodies, Nests
 from .plan.launch_plan import ARENA, FLAG, ArenaLayout, LaunchPlan
@@ -89,6 +89,7 @@ class BoundProgram:
         self.now: tuple[np.ndarray, ...] = ()  # inputs and outputs of the run
         self.values: dict[Node, Any] = {}  # results of Python's steps: an array, or a tuple of arrays
         self._views: dict[Node, View] = {}
+        self._products: dict[tuple[object, ...], list[int]] = {}  # their arguments, by the forms of their operands
         self.arrays: dict[Node, np.ndarray] = {}  # the values in the arena that Python's steps use
         self.bodies: list[BoundProgram] = []  # of scans
         self._table: list[tuple[int | StepCode, int]] = []  # functions, and where their arguments begin
@@ -104,6 +105,7 @@ class BoundProgram:
             self._step_ends.append(len(self._table))
         self._flush()
         self._views.clear()
+        self._products.clear()
         self.args = np.concatenate([plan.arguments(numbers, np.array(self.places), partition),
                                     np.array(self._others, np.int64)])
         load_all(f for f, _ in self._table if isinstance(f, StepCode))
@@ -309,10 +311,7 @@ class BoundProgram:
                 self.calls_blas |= function.calls_blas
                 self._native(function, args)
         elif way == "product":
-            x, y, out = [self._view(n) for n in (*node.inputs, node)]
-            args = gemm_args(node.params["subscripts"], x, y, out, node.dtype, gemm_record.resources(self.team))
-            self.calls_blas |= shared_by_blas(args)
-            self._native(gemm.address(node.dtype), args)
+            self._product(node)
         elif way == "python":
             self._flush()
             self._python(node)
@@ -327,6 +326,19 @@ class BoundProgram:
         if count or not self._stretches:
             self._stretches.append((self._begun, count))
             self._begun += count
+
+    def _product(self, node: Node) -> None:
+        """Add a matrix product: equal layers have equal ones, at other places."""
+        views = [self.plan.views[n] for n in (*node.inputs, node)]
+        product = node.params["subscripts"], node.dtype, *[(v.shape, v.strides) for v in views]
+        args = self._products.get(product)
+        if args is None:
+            x, y, out = [self._view(n) for n in (*node.inputs, node)]
+            args = self._products[product] = gemm_args(node.params["subscripts"], x, y, out, node.dtype,
+                                                       gemm_record.resources(self.team))
+            self.calls_blas |= shared_by_blas(args)
+        places = [(v.base, self.places[v.piece] + self.numbers[v.offset]) for v in views]
+        self._native(gemm.address(node.dtype), placed(args, *places))
 
     def _scan(self, node: Node) -> None:
         """Add a native scan: its body runs on memory of this executable."""

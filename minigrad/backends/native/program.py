@@ -7,6 +7,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from ...collector import uncollected
 from ...debugging import explain
 from ...graph import Graph, Node
 from ...locks import importing
@@ -118,8 +119,9 @@ class Program:
                       for step, way in zip(self.plan.steps, self.ways, strict=True)]
         self.kernels, self._addresses = self._compiled()
         self.symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
-        self.launch_plan: LaunchPlan = LaunchPlan(self.plan, self.ways, self.kernels, {
-            n: body.launch_plan for n, body in self.bodies.items()}, exact=exact)
+        self.launch_plan: LaunchPlan = LaunchPlan(
+            self.plan, self.ways, self.kernels, [() if key is None else key.nodes for key in self._keys],
+            {n: body.launch_plan for n, body in self.bodies.items()}, exact=exact)
         self._single = exact and self.launch_plan.keeps  # whether executables for other sizes make room for a new one
         self._pools: Pools[tuple[int, ...], BoundProgram | Empty] = Pools(FEW if self.launch_plan.keeps else KEPT)
         self.arenas, self.nests = ArenaPool(), Nests(self.packed)
@@ -173,9 +175,10 @@ class Program:
             module.add(code)
         for dtype, parts in products.items():
             gemm.add(dtype, parts)
-        kernels = [None if key is None else kernel(key, own[key.text][0]) for key in self._keys]
-        objects = {k.name: own[key.text][1] for key, k in zip(self._keys, kernels, strict=True) if key and k}
-        objects.update({name: own[name][1] for name in scans})
+        forms = {(key.text, key.symbols): key for key in self._keys if key is not None}
+        known = {form: kernel(key, own[key.text][0]) for form, key in forms.items()}
+        kernels = [None if key is None else known[key.text, key.symbols] for key in self._keys]
+        objects = {k.name: own[text][1] for (text, _), k in known.items()} | {name: own[name][1] for name in scans}
         self._library = load(objects.values(), threads.symbols()) if objects else None  # as long as the program lives
         addresses: dict[str | Node, int] = {
             name: self._library.address(name) for name in objects} if self._library else {}
@@ -264,7 +267,8 @@ class Program:
         numbers = self.launch_plan.size_table.values(sizes)
         if self.launch_plan.empty(numbers, sizes):  # NumPy has the rules for empty arrays
             return Empty(self._of_numpy, sizes)
-        return self.bind(sizes, team, numbers)
+        with uncollected():
+            return self.bind(sizes, team, numbers)
 
     @cached_property
     def _of_numpy(self) -> Executable:

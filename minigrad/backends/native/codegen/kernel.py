@@ -28,12 +28,14 @@ _UNNAMED = "kernel"  # the function's name while it is written
 
 
 class Kernel(NamedTuple):
-    """The code of a group, and the contents of its argument block.
+    """The code of groups with one signature and the same sizes, and the contents of their argument blocks.
 
     Attributes
     ----------
     name : str
         The function's.
+    nodes : tuple of Node
+        Those of the first such group, in the order of its key: the other attributes name them.
     params : tuple of Param
         The numbers behind the head of the argument block.
     scratch : tuple of Node
@@ -45,6 +47,7 @@ class Kernel(NamedTuple):
     """
 
     name: str
+    nodes: tuple[Node, ...]
     params: tuple[Param, ...]
     scratch: tuple[Node, ...]
     parts: tuple[Node, ...]
@@ -168,14 +171,14 @@ def written(key: KernelKey) -> tuple[str, object]:
 
 
 def kernel(key: KernelKey, note: Any) -> Kernel:
-    """Return a group's kernel, given the note of `written`."""
+    """Return the kernel of a group, given the note of `written`."""
     nodes = key.nodes
 
     def memory(kind: str, node: int, *chains: int) -> Memory:
         return Memory(kind, nodes[node], *chains)
 
     name, params, scratch, parts, chains = note
-    return Kernel(name, tuple([Param(kind, m and memory(*m), None if view is None else nodes[view], axis,
+    return Kernel(name, nodes, tuple([Param(kind, m and memory(*m), None if view is None else nodes[view], axis,
                                      decoded(size, key.symbols) if size else 0)
                                for kind, m, view, axis, size in params]),
                   tuple([nodes[i] for i in scratch]), tuple([nodes[i] for i in parts]),

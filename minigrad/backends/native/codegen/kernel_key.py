@@ -66,12 +66,13 @@ def kernel_key(plan: Plan, step: Step) -> KernelKey:
         return ("size", coded(v, symbols)) if isinstance(v, Dim) else v
 
     def numbered(n: Node) -> int:
-        if n in number:
-            return number[n]
+        known = number.get(n)
+        if known is not None:
+            return known
         prim, place = n.prim, plan.place.get(n)
         inputs: tuple[int, ...] = ()
-        view = roles.is_view(n) and prim.view is not PART
-        if n in members or view:
+        view = prim.view is not None and prim.view is not PART and roles.is_view(n)
+        if view or n in members:
             inputs = tuple([numbered(i) for i in (n.inputs[:1] if view else n.inputs)])  # a barrier orders
         elif prim not in _KNOWN:
             prim = input_
@@ -80,10 +81,10 @@ def kernel_key(plan: Plan, step: Step) -> KernelKey:
         if place is not None:
             place = places.setdefault(place, len(places))
         operation = (prim.name, prim.kernel, prim.kind) if prim is not input_ else (prim.name,)
-        entries.append((operation, inputs, params, n.dtype.str, tuple([coded(d, symbols) for d in n.shape]), place,
-                        n in plan.takes))
-        number[n] = len(number)
-        return number[n]
+        shape = tuple([coded(d, symbols) if isinstance(d, Dim) else d for d in n.shape])
+        entries.append((operation, inputs, params, n.dtype.str, shape, place, n in plan.takes))
+        number[n] = new = len(number)
+        return new
 
     group = tuple([numbered(n) for n in step.group.nodes])
     return KernelKey((step.group.rows is not None, group, tuple(entries)), tuple(number), tuple(symbols))

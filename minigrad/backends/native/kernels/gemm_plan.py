@@ -52,6 +52,9 @@ TALL = 264  # rows of one piece, at most: their terms of one chain fill part of 
 HEAD = 31  # then four for each batch axis: size, and strides of left, right and result
 
 
+Place: TypeAlias = tuple[int, int]  # a base, and an offset
+
+
 def shared_by_blas(args: Sequence[int]) -> bool:
     """Return whether BLAS may share a product among threads of its own, given the step's arguments."""
     return args[METHOD] != GENERATED and args[M] * args[N] * args[K] > _ALONE[args[METHOD]]
@@ -100,10 +103,14 @@ def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, res
     -------
     list of int
     """
-    args = [*_args_anywhere(subscripts, *[v._replace(base=0, offset=0) for v in (x, y, out)], dtype, resources)]
+    args = _args_anywhere(subscripts, *[v._replace(base=0, offset=0) for v in (x, y, out)], dtype, resources)
+    return placed(args, *[(v.base, v.offset) for v in (x, y, out)])
+
+
+def placed(args: Sequence[int], x: Place, y: Place, out: Place) -> list[int]:
+    """Return the arguments of an equal product with operands and result at other places."""
     first, second = (y, x) if args[FLIPPED] else (x, y)
-    args[A_BASE:C_OFFSET + 1] = [place for v in (first, second, out) for place in (v.base, v.offset)]
-    return args
+    return [*args[:A_BASE], *first, *second, *out, *args[C_OFFSET + 1:]]
 
 
 @functools.lru_cache(maxsize=1024)  # equal layers have equal products

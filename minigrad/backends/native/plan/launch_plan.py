@@ -21,7 +21,7 @@ from ....symbolic import Dim, Shape, Symbol, size_of
 from ....views import dense_strides
 from ...arena import ALIGN, SPARE, allocate
 from ..codegen.kernel import Kernel
-from ..codegen.kernel_emitter import HEAD, Memory, Param
+from ..codegen.kernel_emitter import HEAD, Memory
 from ..codegen.loop_groups import space_of
 from ..codegen.strides import Strides, root_of
 from ..kernels import packed_scan, steps
@@ -77,6 +77,23 @@ class ArenaLayout(NamedTuple):
     total: int
 
 
+class _Block(NamedTuple):
+    """The argument block of a kernel.
+
+    Attributes
+    ----------
+    formulas : list of int
+    scratch : list of int
+        Positions of the bytes of one thread's scratch memory.
+    places : list of (Memory, list of int, list of int)
+        Memories, and the positions of their bases and of offsets in them.
+    """
+
+    formulas: list[int]
+    scratch: list[int]
+    places: list[tuple[Memory, list[int], list[int]]]
+
+
 class LaunchPlan:
     """All of a program that does not depend on sizes.
 
@@ -87,6 +104,8 @@ class LaunchPlan:
         How each step runs, as of `Program`.
     kernels : list of Kernel or None
         The kernel of each step.
+    nodes : list of tuple of Node
+        The nodes of each step in place of `Kernel.nodes`.
     bodies : mapping of Node to LaunchPlan
         The plans of the scans' bodies.
     exact : bool
@@ -127,7 +146,7 @@ class LaunchPlan:
     """
 
     def __init__(self, schedule: Plan, ways: Sequence[str], kernels: Sequence[Kernel | None],
-                 bodies: Mapping[Node, LaunchPlan], exact: bool = False):
+                 nodes: Sequence[tuple[Node, ...]], bodies: Mapping[Node, LaunchPlan], exact: bool = False):
         self.schedule, self.ways, self.kernels = schedule, ways, kernels
         self.size_table, self._strides = SizeTable(), Strides(schedule.roles)
         self._formula = self.size_table.add
@@ -143,8 +162,8 @@ class LaunchPlan:
         self.stacked_strides: dict[Node, list[int]] = {}
         self.packed: dict[Node, list[packed_scan.Token]] = {}
         self._bodies = bodies
-        self._kernels = [(k, step.group, kernel) for k, (step, kernel) in enumerate(
-            zip(steps_, kernels, strict=True)) if kernel]
+        self._kernels = [(k, step.group, kernel, dict(zip(kernel.nodes, own, strict=True)))
+                         for k, (step, kernel, own) in enumerate(zip(steps_, kernels, nodes, strict=True)) if kernel]
         self._list_pieces()
         for step, way in zip(steps_, ways, strict=True):
             if way == "python":
@@ -184,10 +203,10 @@ class LaunchPlan:
         pieces: list[tuple[int, int, tuple[Hashable, ...], int | Dim]] = [
             (buffer.first, buffer.last, ("buffer", b), buffer.nbytes)
             for b, buffer in enumerate(plan.buffers) if buffer.output is None]
-        for k, _, kernel in self._kernels:
+        for k, _, kernel, own in self._kernels:
             if kernel.scratch or kernel.chains:
                 pieces.append((k, k, ("scratch", k), 0))
-            pieces += [(k, k, ("parts", n), nbytes(n)) for n in kernel.parts]
+            pieces += [(k, k, ("parts", own[n]), nbytes(n)) for n in kernel.parts]
         for k, (step, way) in enumerate(zip(plan.steps, self.ways, strict=True)):
             node = step.group.nodes[0]
             if way == "step":
@@ -199,18 +218,18 @@ class LaunchPlan:
                 pieces += [(k, k, ("turn", node, i, j), n) for i, n in enumerate(signature(node).ends(each)[0])
                            for j in (0, 1)]
             if way == "packed":
-                own = packed_scan.layout(node, self._formula, self._new_base(node), FLAG)
-                self.packed[node] = own.tokens
+                layout = packed_scan.layout(node, self._formula, self._new_base(node), FLAG)
+                self.packed[node] = layout.tokens
                 pieces += [(k, plan.last_use[node], ("part", node, i), size_of(t.shape) * t.dtype.itemsize)
                            for i, t in enumerate(node.types)]
-                pieces += [(k, k, ("turn", node, i), n) for i, n in enumerate(own.rooms)]
+                pieces += [(k, k, ("turn", node, i), n) for i, n in enumerate(layout.rooms)]
         pieces.sort(key=lambda p: p[0])
         self.piece = {key: 1 + i for i, (_, _, key, _) in enumerate(pieces)}  # 0: no piece
         self._times = [p[:2] for p in pieces]
         self._nbytes = _indices([0, *(self._formula(p[3]) for p in pieces)])
-        self._scratch = _pairs([(self.piece["scratch", k], i) for i, (k, _, kernel) in enumerate(self._kernels)
+        self._scratch = _pairs([(self.piece["scratch", k], i) for i, (k, _, kernel, _) in enumerate(self._kernels)
                                 if kernel.scratch or kernel.chains])
-        self._parts = _pairs([(self.piece["parts", n], i) for i, (_, _, kernel) in enumerate(self._kernels)
+        self._parts = _pairs([(self.piece["parts", own[n]], i) for i, (_, _, kernel, own) in enumerate(self._kernels)
                               for n in kernel.parts])
 
     def layout(self, numbers: np.ndarray, partition: Partition) -> ArenaLayout:
@@ -293,7 +312,7 @@ class LaunchPlan:
         self._width_starts: list[int] = []
         self._inside_of: list[tuple[int, int, tuple[int, bool, int] | None]] = []
         self._inside: dict[tuple[int, Memory], int] = {}
-        for i, (k, group, kernel) in enumerate(self._kernels):
+        for i, (k, group, kernel, _) in enumerate(self._kernels):
             spaces = [space_of(n) for n in group.nodes]
             self._width_starts.append(len(widths))
             widths += [self._formula(size_of(s[1:])) for s in spaces]
@@ -340,41 +359,58 @@ class LaunchPlan:
         pieces: list[int] = []
         scratch: list[tuple[int, int]] = []
         alone: list[tuple[int, int, int, int]] = []
-        for i, (k, _, kernel) in enumerate(self._kernels):
-            self.starts[k] = len(formulas)
-            formulas += [0] * HEAD
-            pieces += [0] * HEAD
-            for param in kernel.params:
-                if param.kind == "scratch":
-                    scratch.append((len(formulas), i))
-                elif param.memory is not None and param.memory.kind == "parts":
-                    # A single block has no parts: its own is the result.
-                    result = param._replace(memory=Memory("value", param.memory.node))
-                    alone.append((len(formulas), i, *self._argument(k, result)))
-                formula, piece = self._argument(k, param)
-                formulas.append(formula)
-                pieces.append(piece)
+        blocks: dict[int, _Block] = {}
+        for i, (k, _, kernel, own) in enumerate(self._kernels):
+            block = blocks.get(id(kernel))
+            if block is None:
+                block = blocks[id(kernel)] = self._block(kernel)
+            self.starts[k] = start = len(formulas)
+            formulas += block.formulas
+            pieces += [0] * len(block.formulas)
+            scratch += [(start + at, i) for at in block.scratch]
+            for memory, bases, offsets in block.places:
+                if memory.kind in ("scratch", "chains"):
+                    base, piece = ARENA, self._inside[k, memory]
+                else:
+                    base, piece = self._base(own[memory.node])
+                if memory.kind == "parts":  # a single block has no parts: its own is the result
+                    alone += [(start + at, i, self._formula(base), 0) for at in bases]
+                    alone += [(start + at, i, block.formulas[at], piece) for at in offsets]
+                    base, piece = ARENA, self.piece["parts", own[memory.node]]
+                for at in bases:
+                    formulas[start + at] = self._formula(base)
+                for at in offsets:
+                    pieces[start + at] = piece
         self.arguments_end = len(formulas)
         self._formulas, self._piece_of = _indices(formulas), _indices(pieces)
         self._heads = _indices(list(self.starts.values()))
         self._scratch_arguments, self._alone = _pairs(scratch), np.array(alone, np.intp).reshape(-1, 4)
 
-    def _argument(self, k: int, param: Param) -> tuple[int, int]:
-        """Return the formula of an argument of a step, and the piece of memory that is added to it."""
-        kind, memory, view, axis, size = param
-        if kind == "size":
-            return self._formula(size), 0
-        if kind == "flag":
-            return self._formula(FLAG), 0
-        if kind == "scratch":
-            return 0, 0
-        if memory is None:
-            assert view is not None
-            return self._formula(self._strides(view)[1][axis]), 0
-        if memory.kind == "parts":
-            return (self._formula(ARENA), 0) if kind == "base" else (0, self.piece["parts", memory.node])
-        base, piece = self._base(memory.node) if memory.kind == "value" else (ARENA, self._inside[k, memory])
-        return (self._formula(base), 0) if view is None else (self._formula(self._strides(view)[0]), piece)
+    def _block(self, kernel: Kernel) -> _Block:
+        """Return the argument blocks that steps of one kernel have, but for the places of their values."""
+        formulas = [0] * HEAD
+        scratch: list[int] = []
+        places: dict[Memory, tuple[list[int], list[int]]] = {}
+        for at, (kind, memory, view, axis, size) in enumerate(kernel.params, HEAD):
+            formula = 0
+            if kind == "size":
+                formula = self._formula(size)
+            elif kind == "flag":
+                formula = self._formula(FLAG)
+            elif kind == "scratch":
+                scratch.append(at)
+            elif memory is None:
+                assert view is not None
+                formula = self._formula(self._strides(view)[1][axis])
+            else:
+                bases, offsets = places.setdefault(memory, ([], []))
+                if view is None:
+                    bases.append(at)
+                else:
+                    formula = self._formula(self._strides(view)[0])
+                    offsets.append(at)
+            formulas.append(formula)
+        return _Block(formulas, scratch, [(memory, *positions) for memory, positions in places.items()])
 
     def arguments(self, numbers: np.ndarray, places: np.ndarray, partition: Partition) -> np.ndarray:
         """Return the argument blocks of all kernels."""
@@ -411,7 +447,7 @@ class LaunchPlan:
 
     def _list_nonzero(self) -> np.ndarray:
         """Return the formulas of the sizes without which nothing is computed, or no result exists."""
-        needed = [d for _, group, _ in self._kernels for n in group.nodes for d in space_of(n)]
+        needed = [d for _, group, *_ in self._kernels for n in group.nodes for d in space_of(n)]
         for step, way in zip(self.schedule.steps, self.ways, strict=True):
             needed += [d for n in step.group.nodes for d in (n.shape if way == "product" else steps.needed(n))]
         needed += [n.params["length"] for n in self._bodies]

@@ -1,9 +1,11 @@
 """Memory of programs whose sizes change."""
 
+import numpy as np
 import pytest
 
 pytest.importorskip("llvmlite")
 
+import minigrad as mg
 from minigrad import backends, interpreters
 from minigrad.backends.native.plan import launch_plan
 from minigrad.backends.native.program import Program
@@ -49,3 +51,16 @@ def test_shared_layouts_are_little_larger():
         used = program.launch_plan._layouts
         assert min(known.total for known in used) <= program.workspace_bytes(sizes) * 1.3 + 4096
     assert len(used) == 3, "one for 1,000, one for 1,010 to 1,090, one for 5"
+
+
+@pytest.mark.usefixtures("finely_cut")
+def test_equal_kernels_share_a_plan_at_places_of_their_own():
+    def columns(xs):  # each needs scratch memory, parts of its blocks, and an output
+        return [np.sum(np.exp(x - np.max(x, axis=1, keepdims=True)), axis=0) for x in xs]
+
+    xs = list(np.random.default_rng(0).normal(size=(4, 90, 5)))
+    step = mg.compile(columns, backend="native")
+    for have, x in zip(step(xs), xs, strict=True):
+        np.testing.assert_allclose(have, np.exp(x - x.max(axis=1, keepdims=True)).sum(axis=0), rtol=1e-12)
+    kernels = [k for k in step.entries[0].program.kernels if k]
+    assert len(kernels) == 4 * len({id(k) for k in kernels})

@@ -389,9 +389,14 @@ class Graph:
         return tuple(reachable((*self.inputs, *self.outputs)))
 
     @cached_property
+    def prims(self) -> frozenset[Primitive]:
+        """The primitives of its nodes: passes skip a graph without those that they look for."""
+        return frozenset([n.prim for n in self.nodes])
+
+    @cached_property
     def holders(self) -> tuple[Node, ...]:
         """The nodes that hold graphs, such as the step of a scan."""
-        return tuple([n for n in self.nodes if n.params and held_graphs(n)])
+        return tuple([n for n in self.nodes if type(n.type) is TupleType and held_graphs(n)])
 
     @cached_property
     def symbols(self) -> list[Symbol]:
@@ -402,12 +407,14 @@ class Graph:
         """Return the graph with some fields changed."""
         fields = {"inputs": self.inputs, "outputs": self.outputs, "names": self._names, "out_names": self._out_names,
                   "in_tree": self.in_tree, "out_tree": self.out_tree, "name": self.name, "notes": self.notes}
-        return Graph(**(fields | changes))
+        new = Graph(**(fields | changes))
+        if new.inputs is self.inputs and new.outputs is self.outputs:
+            vars(new).update({name: vars(self)[name] for name in ("nodes", "prims", "holders") if name in vars(self)})
+        return new
 
     def count(self, *prims: str) -> int:
         """Return the number of nodes made by the named primitives (by any, where none is named)."""
-        inputs = set(self.inputs)
-        return sum(n.prim.name in prims if prims else n not in inputs for n in self.nodes)
+        return sum(n.prim.name in prims for n in self.nodes) if prims else len(self.nodes) - len(set(self.inputs))
 
     # -- values, and other graphs ------------------------------------------------------------------
 
@@ -665,16 +672,15 @@ class Graph:
 
 
 def held_graphs(node: Node) -> list[tuple[str, Graph]]:
-    """Return the graphs among the node's parameters, each with its parameter's name."""
+    """Return the graphs among the parameters of a node, which then has a tuple of results, each with its name."""
     return [(key, v) for key, value in node.params.items()
             for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, Graph)]
 
 
 def has_effect(node: Node) -> bool:
     """Return whether a node is an effect, or holds a graph that has effects."""
-    if node.prim.effect or not node.params:
-        return node.prim.effect
-    return any(has_effect(n) for _, graph in held_graphs(node) for n in graph.nodes)
+    return node.prim.effect or (type(node.type) is TupleType and any(
+        has_effect(n) for _, graph in held_graphs(node) for n in graph.nodes))
 
 
 PRINTERS: dict[str, Callable[[Graph], str]] = {}  # filled by the backends

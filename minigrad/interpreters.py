@@ -111,11 +111,12 @@ def substitute(outputs: Sequence[Node], new: Mapping[Node, Node]) -> list[Node]:
     if not new:
         return list(outputs)
     values = dict(new)
+    retyped = any(a.type != b.type for a, b in new.items())
     for node in reachable(outputs, min(n.serial for n in new), new):
-        inputs = tuple(values.get(i, i) for i in node.inputs)
+        inputs = tuple([values.get(i, i) for i in node.inputs])
         if inputs == node.inputs:
             continue
-        same = all(a.type == b.type for a, b in zip(inputs, node.inputs, strict=True))
+        same = not retyped or all(a.type == b.type for a, b in zip(inputs, node.inputs, strict=True))
         kind = node.type if same else node.prim.type(*(i.type for i in inputs), **node.params)
         values[node] = Node(node.prim, inputs, node.params, kind, like=node)
     return [values.get(n, n) for n in outputs]

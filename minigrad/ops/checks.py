@@ -12,6 +12,7 @@ reduced to its checks (`results.keep_checks`). Effects, such as the lines of `mg
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -19,11 +20,11 @@ import numpy as np
 from ..axes import POINTWISE, axis_rule, rearranges
 from ..families import discrete
 from ..graph import ArrayType, Node, TupleType
-from ..primitive import FIRST, ArrayNamespace, Sample
+from ..primitive import FIRST, ArrayNamespace, Primitive, Sample
 from ..symbolic import Dim, differs
 from .refusals import first_where, require_ints
 from .selection import defined_size
-from .subgraph import graphs_of
+from .subgraph import HELD, graphs_of
 
 # An index with the size of its axis, or None and a node: a check, an effect, or one that holds a graph with checks.
 Check = tuple[Node, "int | Dim | None"]
@@ -69,8 +70,18 @@ def checks_of(nodes: Iterable[Node]) -> dict[Check, Node]:
     return checks
 
 
+@functools.cache
+def may_check(prim: Primitive) -> bool:
+    """Return whether a node of the primitive may make a check, or hold a graph that does."""
+    by = prim.combiner
+    return (prim.name in READS or prim.kind == "check" or prim.effect or prim.name in HELD
+            or (by is not None and by.ufunc.identity is None))
+
+
 def _checks(nodes: Iterable[Node]) -> Iterator[tuple[Check, Node]]:
     for node in nodes:
+        if not may_check(node.prim):
+            continue
         read = READS.get(node.prim.name)
         if read is not None:
             for index, size in read(node):

@@ -15,7 +15,7 @@ from .. import interpreters
 from ..graph import Graph, Node, full, has_effect, reachable
 from ..primitive import placeholder
 from ..tracing import made_by
-from .checks import CHECKS, Check, checking, checks_of
+from .checks import CHECKS, Check, checking, checks_of, may_check
 from .constants import proj
 from .control import barrier, checkpoint
 from .equal_checks import missing_checks
@@ -235,7 +235,7 @@ def _with_result(graph: Graph, result: Node) -> Graph:
 
 def with_all_checks(graph: Graph, present: Callable[[], Collection[Check]] = tuple) -> tuple[Graph, list[Node]]:
     """Return the graph with the checks of held graphs as results of their nodes, and all checks but those `present`."""
-    missing = checks_of(graph.nodes)
+    missing = checks_of(graph.nodes) if any(map(may_check, graph.prims)) else {}
     if missing and (known := present()):
         missing = {check: node for check, node in missing.items() if check not in known}
     if not missing:
@@ -262,7 +262,7 @@ def with_all_checks(graph: Graph, present: Callable[[], Collection[Check]] = tup
 
 def checks_as_results(graph: Graph) -> Graph:
     """Return the graph with the checks that its nodes wait for as further results."""
-    barriers = {n for n in graph.nodes if waits_for_check(n)}
+    barriers = {n for n in graph.nodes if waits_for_check(n)} if barrier in graph.prims else set()
     if not barriers:
         return graph
     checks: dict[Node, None] = {}

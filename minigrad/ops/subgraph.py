@@ -227,7 +227,7 @@ def held_in_order(node: Node) -> tuple[list[Graph], list[Graph]]:
 
 def has_effects(graph: Graph) -> bool:
     """Return whether a graph, or one that it holds, has effects."""
-    return any(map(has_effect, graph.nodes))
+    return any(prim.effect for prim in graph.prims) or any(map(has_effect, graph.holders))
 
 
 def orders_of(node: Node) -> Iterator[tuple[int, ...]]:

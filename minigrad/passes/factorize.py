@@ -78,6 +78,8 @@ def _is_large(node: Node) -> bool:
     """Return whether a product has more elements than its operands together."""
     if node.prim not in _LARGER or not node.type.floating:
         return False
+    if any(i.type == node.type and i.prim is not expand for i in node.inputs):
+        return False
     size = elements(node)
     for i in node.inputs:
         size -= elements(i.inputs[0] if i.prim is expand else i)

@@ -14,7 +14,7 @@ from ..tracing import made_by
 
 def fuse_gather_sum(graph: Graph) -> Graph:
     """Return an equal graph in which sums of gathered rows read the rows in place."""
-    if not any(n.prim is scatter_add for n in graph.nodes):
+    if scatter_add not in graph.prims:
         return graph
     uses = dict.fromkeys(graph.nodes, 0)
     for used in (*(i for n in graph.nodes for i in n.inputs), *graph.outputs):

@@ -15,7 +15,7 @@ from ..symbolic import Dim, Shape
 
 def fuse_index_checks(graph: Graph) -> Graph:
     """Return an equal graph whose gathers and scatters check their indices."""
-    if not any(n.prim.name in NAMES for n in graph.nodes):
+    if not any(prim.name in NAMES for prim in graph.prims):
         return graph
     return rewrite(graph, _read_checked)
 

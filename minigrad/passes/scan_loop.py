@@ -286,7 +286,7 @@ def _rewritten(graph: Graph, name: str, rewritten: Callable[[Loop], list[Node] |
         if inputs and isinstance(inputs[0], list):  # the results of a scan
             result: Node = inputs[0][node.params["index"]]
             return result
-        if not any(held_graphs(node)):
+        if type(node.type) is not TupleType or not held_graphs(node):
             return None
         params = with_graphs(node.params, inside)
         new = interpreters.rebuilt(node, inputs, None if params == node.params else params)

@@ -26,7 +26,7 @@ _MOST = 60  # elementwise nodes between a sum and a concatenation
 
 def split_sums(graph: Graph) -> Graph:
     """Return an equal graph whose sums run over parts, not over concatenated axes."""
-    if not any(n.prim in _JOINING for n in graph.nodes):
+    if graph.prims.isdisjoint(_JOINING):
         return graph
     read = {i for n in graph.nodes if not _over_segments(n) for i in n.inputs}.union(graph.outputs)
     with made_by("split_sums") as working_on:

@@ -9,7 +9,7 @@ import pytest
 
 from minigrad.errors import GraphError
 from minigrad.families import is_linear
-from minigrad.graph import PRIMITIVES, Graph
+from minigrad.graph import PRIMITIVES, Graph, TupleType, held_graphs
 from minigrad.parameters import check_params
 from minigrad.passes.simplify import simplify
 from minigrad.primitive import Laws
@@ -74,6 +74,12 @@ def test_every_derivative_that_exists_is_tested():
 @over(CASES)
 def test_type(case):
     checks.check_types(*graph_of(case))
+
+
+@over(CASES)
+def test_nodes_that_hold_graphs_have_tuples_of_results(case):
+    for node in graph_of(case)[0].nodes:
+        assert not held_graphs(node) or isinstance(node.type, TupleType)
 
 
 @over(CASES)

@@ -58,7 +58,7 @@ def _single_gathered(graph: Graph) -> Graph:
         x, source, to = inputs
         return scatter_add(gather(x, source), to, shape=node.shape)
 
-    return rewrite(graph, rule) if any(n.prim is gather_sum for n in graph.nodes) else graph
+    return rewrite(graph, rule) if gather_sum in graph.prims else graph
 
 
 def _copies(graph: Graph) -> Graph:

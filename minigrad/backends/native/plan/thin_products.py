@@ -33,7 +33,7 @@ MANY = 2  # rows for each multiplication of a row
 
 def thin_products(graph: Graph) -> Graph:
     """Return an equal graph without products of few multiplications per row."""
-    orders = {n: order for n in graph.nodes if (order := _order(n)) is not None}
+    orders = {n: order for n in graph.nodes if n.prim is einsum and (order := _order(n)) is not None}
     if len(orders) > MOST:
         orders = {n: order for n, order in orders.items() if _has_vector_and_rows(n, order)}
     if not orders:
@@ -47,15 +47,13 @@ def thin_products(graph: Graph) -> Graph:
 
 
 def _order(node: Node) -> str | None:
-    """Return the subscripts of a thin product, those of the rows first; None for other nodes."""
-    if node.prim is not einsum or node.dtype.name not in ("float32", "float64"):
-        return None
+    """Return the subscripts of a thin product, those of the rows first; None for other contractions."""
     return _thin_order(node.params["subscripts"], tuple([x.shape for x in node.inputs]), node.dtype)
 
 
 @functools.lru_cache(maxsize=1024)  # equal layers have equal products
 def _thin_order(subscripts: str, shapes: tuple[Shape, ...], dtype: np.dtype) -> str | None:
-    if not canonical(subscripts):
+    if not canonical(subscripts) or dtype.name not in ("float32", "float64"):
         return None
     terms, out = parse(subscripts)
     batch, left, right, inner = split_subscripts(*terms, out)

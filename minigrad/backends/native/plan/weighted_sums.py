@@ -19,6 +19,8 @@ from ....symbolic import size_of
 
 def weighted_sums(graph: Graph) -> Graph:
     """Return an equal graph in which sums of weighted rows read the rows in place."""
+    if scatter_add not in graph.prims:
+        return graph
     uses = Counter(i for n in graph.nodes for i in n.inputs)
     uses.update(graph.outputs)
 
@@ -36,7 +38,7 @@ def weighted_sums(graph: Graph) -> Graph:
                 return weighted_sum(x, source, to, *weight.inputs, size=node.shape[0], **more)
         return None
 
-    return rewrite(graph, rule) if any(n.prim is scatter_add for n in graph.nodes) else graph
+    return rewrite(graph, rule)
 
 
 def _is_of_rows(node: Node) -> bool:

@@ -112,7 +112,22 @@ class TupleType:
         return "(" + ", ".join(map(str, self.parts)) + ")"
 
 
-class Node(Immutable):
+class _Fields(Immutable):
+    """A node while it is made: attributes of a frozen object take three times as long to write."""
+
+    __slots__ = ("inputs", "loc", "params", "prim", "rules", "serial", "source", "type")
+
+    prim: Primitive
+    inputs: tuple[Node, ...]
+    params: dict[str, Any]
+    type: ArrayType | TupleType
+    loc: Location | None
+    rules: tuple[str, ...]
+    source: Node | None
+    serial: int
+
+
+class Node(_Fields):
     """One value of a program.
 
     Attributes
@@ -142,39 +157,24 @@ class Node(Immutable):
     True
     """
 
-    __slots__ = ("inputs", "loc", "params", "prim", "rules", "serial", "source", "type")
+    __slots__ = ()
 
-    prim: Primitive
-    inputs: tuple[Node, ...]
-    params: dict[str, Any]
-    type: ArrayType | TupleType
-    loc: Location | None
-    rules: tuple[str, ...]
-    source: Node | None
-    serial: int
-
-    def __init__(self, prim: Primitive, inputs: tuple[Node, ...], params: dict[str, object],
-                 type: ArrayType | TupleType, like: Node | None = None):
-        put = object.__setattr__
-        put(self, "prim", prim)
-        put(self, "inputs", inputs)
-        put(self, "params", params)
-        put(self, "type", type)
-        put(self, "serial", next(_serial))
+    def __new__(cls, prim: Primitive, inputs: tuple[Node, ...], params: dict[str, object],
+                type: ArrayType | TupleType, like: Node | None = None) -> Node:
+        self = object.__new__(_Fields)
+        self.prim, self.inputs, self.params, self.type, self.serial = prim, inputs, params, type, next(_serial)
         if like is not None:
-            put(self, "loc", like.loc)
-            put(self, "rules", like.rules)
-            put(self, "source", like.source)
+            self.loc, self.rules, self.source = like.loc, like.rules, like.source
         elif (source := (trace := thread.trace).source) is not None:
-            put(self, "loc", source.loc)
-            rule = trace.rule
-            put(self, "rules", source.rules if source.rules[:1] == (rule,) else (rule, *source.rules))
-            put(self, "source", source)
+            own = (trace.rule,) if trace.rule else ()
+            self.loc, self.source = source.loc, source
+            self.rules = source.rules if source.rules[:1] == own else own + source.rules
         else:
             loc = user_location()
-            put(self, "loc", Place(*loc, trace.scope) if trace.scope and loc else loc)
-            put(self, "rules", (trace.rule,) if trace.rule else ())
-            put(self, "source", None)
+            self.loc = Place(*loc, trace.scope) if trace.scope and loc else loc
+            self.rules, self.source = (trace.rule,) if trace.rule else (), None
+        self.__class__ = cls
+        return self  # type: ignore[return-value]  # of the class by now
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("a Node is frozen: make a new one")

@@ -329,11 +329,11 @@ def symbols_of(graph: Graph) -> set[Symbol]:
     for n in graph.nodes:
         if n in unread:
             continue
-        if sizes := [d for shape in [t.shape for t in n.types] for d in shape if isinstance(d, Dim)]:
+        if sizes := [d for t in n.types for d in t.shape if isinstance(d, Dim)]:
             used.update(symbols(sizes))
         if not n.params:
             continue
-        if sizes := [d for p in n.params.values() for d in _sizes_in(p)]:
+        if sizes := [d for p in n.params.values() if isinstance(p, (tuple, Dim)) for d in _sizes_in(p)]:
             used.update(symbols(sizes))
         if n in holders:
             used.update(*[symbols_of(held) for _, held in held_graphs(n)])
@@ -345,5 +345,5 @@ def symbols_of(graph: Graph) -> set[Symbol]:
 def _sizes_in(value: object) -> Sequence[Dim]:
     """Return the symbolic sizes in a static parameter, those of held graphs left out."""
     if isinstance(value, tuple):
-        return [d for v in value if not isinstance(v, int) for d in _sizes_in(v)]
+        return [d for v in value if isinstance(v, (tuple, Dim)) for d in _sizes_in(v)]
     return (value,) if isinstance(value, Dim) else ()

@@ -78,7 +78,7 @@ def _is_large(node: Node) -> bool:
     """Return whether a product has more elements than its operands together."""
     if node.prim not in _LARGER or not node.type.floating:
         return False
-    if any(i.type == node.type and i.prim is not expand for i in node.inputs):
+    if any(i.prim is not expand and i.shape == node.shape for i in node.inputs):
         return False
     size = elements(node)
     for i in node.inputs:

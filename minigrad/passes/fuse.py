@@ -70,11 +70,22 @@ class Roles:
 
     @classmethod
     def of(cls, graph: Graph) -> Roles:
+        """Return the roles of a graph's nodes, which are found once."""
+        known: Roles | None = vars(graph).get("storage_roles")
+        return known or vars(graph).setdefault("storage_roles", cls._found(graph))
+
+    @classmethod
+    def _found(cls, graph: Graph) -> Roles:
         roles = cls()
         root, plain, behind = roles.root, roles.plain, roles.behind
         for n in graph.nodes:
-            behind[n] = tuple(dict.fromkeys([d for i in n.inputs for d in (
-                behind[i] if root[i] is not i else (i,) if i.prim.kind != "leaf" else ())]))
+            before: dict[Node, None] = {}
+            for i in n.inputs:
+                if root[i] is not i:
+                    before.update(dict.fromkeys(behind[i]))
+                elif i.prim.kind != "leaf":
+                    before[i] = None
+            behind[n] = tuple(before)
             view = n.prim.view
             if view is None or not (view.free or plain[n.inputs[0]]):
                 root[n], plain[n] = n, True
@@ -184,7 +195,8 @@ def fusible(node: Node, operand: Node, roles: Roles, rows: Mapping[Node, RowCoun
 
 def by_rows(operand: Node, roles: Roles) -> bool:
     """Return whether row i of an operand is a view of row i of its root."""
-    while roles.is_view(operand):
+    root = roles.root[operand]
+    while operand is not root:
         if not keeps_rows(operand):
             return False
         operand = operand.inputs[0]
@@ -203,7 +215,7 @@ def _levels(graph: Graph, roles: Roles, rows: Mapping[Node, RowCount], near: Map
         if n in rows:
             level[n] = max([level[i] if fits else after(i) for i, fits in zip(n.inputs, near[n], strict=True)],
                            default=0)
-        elif roles.is_view(n):
+        elif roles.root[n] is not n:
             level[n] = level[n.inputs[0]]
             if n.prim is barrier:
                 level[n] = max(level[n], after(n.inputs[1]))
@@ -261,12 +273,13 @@ def _readers(roles: Roles, near: Mapping[Node, list[bool]]) -> dict[Node, list[t
 
 def _waits(reader: Node, source: Node, roles: Roles) -> bool:
     """Return whether a barrier makes `reader` wait for `source`."""
-    stack = [i for i in reader.inputs if roles.is_view(i)]
+    root = roles.root
+    stack = [i for i in reader.inputs if root[i] is not i]
     while stack:
         n = stack.pop()
-        if n.prim is barrier and roles.root[n.inputs[1]] is source:
+        if n.prim is barrier and root[n.inputs[1]] is source:
             return True
-        stack.extend(i for i in n.inputs if roles.is_view(i))
+        stack.extend([i for i in n.inputs if root[i] is not i])
     return False
 
 

@@ -191,14 +191,15 @@ def _place(plan: Plan, k: int, group: Group, leaving: set[Node], has_buffer: set
     last = dict(position)  # a node of this group or a buffered operand -> its last reader
     whole: set[Node] = set()  # operands with rows that other blocks read
     takers = {n for n in nodes if n.prim.kind == "elementwise" and n in has_buffer and n not in plan.outputs}
-    for i, n in enumerate(nodes):
+    inside = [n for n in nodes if n not in leaving]
+    for i, n in enumerate(nodes) if takers or inside else ():
         for operand in n.inputs:
             source = roles.root[operand]
             if source in position or source in plan.place:
                 last[source] = i
                 if takers and not (by_rows(operand, roles) and reads_rows(n, operand)):
                     whole.add(source)
-    chain, start = _chains(group, position, last, leaving)
+    chain, start = _chains(group, position, last, leaving) if inside else ({}, position)
     for n in nodes:
         if n not in has_buffer:
             continue
@@ -209,7 +210,7 @@ def _place(plan: Plan, k: int, group: Group, leaving: set[Node], has_buffer: set
         plan.place[n] = place
         buffer = plan.buffers[place]
         buffer.last = max(buffer.last, plan.last_use[n])
-    scratch, slots = _slots([n for n in nodes if n not in leaving], chain, position, last, leaving)
+    scratch, slots = _slots(inside, chain, position, last, leaving)
     plan.steps.append(Step(group, scratch, slots, {n: head for n, head in chain.items() if head in leaving}))
 
 

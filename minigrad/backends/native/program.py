@@ -137,7 +137,7 @@ class Program:
                 return "kernel"
             self._early.add(node)
             return "bound"
-        if node.prim is einsum and canonical(node.params["subscripts"]) and node.dtype.name in ("float32", "float64"):
+        if node.prim is einsum and node.dtype in gemm.DTYPES and canonical(node.params["subscripts"]):
             return "product"
         if node in self._straight:
             return "straight"

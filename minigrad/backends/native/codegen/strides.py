@@ -57,7 +57,7 @@ def root_of(node: Node, roles: Roles) -> Node:
 
 
 def _is_view(node: Node, roles: Roles) -> bool:
-    return roles.is_view(node) and node.prim.view is not PART
+    return node.prim.view is not None and node.prim.view is not PART and roles.is_view(node)
 
 
 def _layout(root: Node, node: Node, strides: Sequence[int | Dim]) -> Access:

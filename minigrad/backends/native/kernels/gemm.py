@@ -67,6 +67,9 @@ def code_requests(dtype: np.dtype) -> tuple[CodeRequest, CodeRequest]:
             generated(f"tiles of {dtype}", lambda: (tiles(dtype), None)))
 
 
+DTYPES = frozenset(map(np.dtype, ("f4", "f8")))  # of products that have a step
+
+
 def loaded(dtype: np.dtype) -> bool:
     return dtype in _addresses
 

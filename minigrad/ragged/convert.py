@@ -40,7 +40,7 @@ def from_pyg(data: object, cls: type[T], paths: Mapping[str, Path] | None = None
     -------
     instance of `cls`
         Its arrays share memory with tensors on the CPU of their dtypes. An absent optional field is None, and another
-        absent one has its default.
+        absent one has its default. The one row of a value per graph, such as ``y`` of shape [1, 19], is that value.
 
     Raises
     ------
@@ -71,8 +71,8 @@ def from_pyg(data: object, cls: type[T], paths: Mapping[str, Path] | None = None
             continue
         if hasattr(value, "detach"):
             value = value.detach().cpu().numpy()
-        if not t.shape and np.size(value) == 1:  # PyG often has one number per graph as one row
-            value = np.asarray(value).reshape(())[()]
+        if not t.axes and np.shape(value) == (1,) * (np.ndim(value) - len(t.shape)) + t.shape:
+            value = np.asarray(value).reshape(t.dense)[()]  # PyG has the values of a graph as one row
         values[name] = value
     return cls(**values)
 
@@ -91,7 +91,7 @@ def to_pyg(example: object, paths: Mapping[str, Path] | None = None, ends: tuple
     -------
     Data or HeteroData
         Its tensors share memory with the arrays, but for indices of int32: PyG's are of int64. The number of nodes is
-        set, so that nodes without edges are counted.
+        set, so that nodes without edges are counted. An array per graph becomes one row, as PyG's batches need it.
         PyG's batches shift an index only by its name, which contains ``index`` (as ``edge_index`` does).
 
     Raises
@@ -128,7 +128,9 @@ def to_pyg(example: object, paths: Mapping[str, Path] | None = None, ends: tuple
         if isinstance(last, int):
             rows.setdefault(path[:-1], {})[last] = _tensor(torch, value, t)
         else:
-            setattr(store, str(last), value if t.counts is not None else _tensor(torch, value, t))
+            one_row = t.shape and not t.axes and t.target is None  # PyG's batches put rows of graphs end to end
+            tensor = value if t.counts is not None else _tensor(torch, value, t)
+            setattr(store, str(last), tensor[None] if one_row else tensor)
         if isinstance(last, int) and path[-2] == "edge_index" and t.target is not None:
             # The number of an edge's nodes: an edge type is (type of one end, relation, type of the other end).
             nodes = data[kind[0 if last == 0 else 2]] if isinstance(kind, tuple) else data

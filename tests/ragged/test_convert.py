@@ -1,5 +1,7 @@
 """Other libraries' graphs and matrices, there and back."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -138,6 +140,31 @@ def test_data_created_by_pyg(torch):
     assert one.note is None
     np.testing.assert_array_equal(one.dst, [1, 0])
     np.testing.assert_array_equal(one.w, [1, 1])
+
+
+@pytest.mark.parametrize(("rows", "fits"), [
+    ([[1, 2]], True), ([1, 2], True), ([[1], [2]], False), ([[1, 2, 3]], False)])
+def test_one_row_is_the_value_of_a_graph(rows, fits):
+    """`Data.y` of shape [1, k] is the value of one graph, and no other shape is bent to fit."""
+    data = SimpleNamespace(x=np.zeros((1, 3), np.float32), edge_index=np.zeros((2, 0), int), w=np.zeros(0, np.float32),
+                           y=np.float32([[4]]), note=np.float32(rows))
+    if fits:
+        one = from_pyg(data, Graph)
+        np.testing.assert_array_equal(one.note, [1, 2])
+        assert one.y == 4
+    else:
+        with pytest.raises(mg.ShapeError, match=r"Graph\.note"):
+            from_pyg(data, Graph)
+
+
+def test_values_of_graphs_stack_in_batches_of_pyg(torch):
+    from torch_geometric.data import Batch
+
+    several = [graph(note=np.float32([1, 2])), graph(1, note=np.float32([3, 4]))]
+    theirs = Batch.from_data_list([to_pyg(g) for g in several])
+    np.testing.assert_array_equal(theirs.note, [[1, 2], [3, 4]])
+    for a, b in zip(theirs.to_data_list(), several, strict=True):
+        assert_same(from_pyg(a, Graph), b)
 
 
 def test_missing_parts_of_data_are_named(torch):

@@ -1,4 +1,4 @@
-"""Run the programs of a peer, ``python docs/peers/ports.py jax|torch|autograd``, and store their results."""
+"""Run the programs of a peer, ``python docs/peers/ports.py jax|torch|pyg|autograd``, and store their results."""
 
 import importlib.metadata
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 
 PROGRAMS = Path(__file__).parent / "programs"
 RESULTS = Path(__file__).with_suffix(".json")
+DISTRIBUTIONS = {"pyg": "torch_geometric"}
 
 
 def check(name: str, value: float, tolerance: float = 1e-9) -> None:
@@ -21,8 +22,9 @@ def check(name: str, value: float, tolerance: float = 1e-9) -> None:
 if __name__ == "__main__":
     (library,) = sys.argv[1:]
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    version = importlib.metadata.version(library).partition("+")[0]
+    distribution = DISTRIBUTIONS.get(library, library)
+    version = importlib.metadata.version(distribution).partition("+")[0]
     for path in sorted(PROGRAMS.glob(f"{library}_*.py")):
         result = float(runpy.run_path(str(path))["result"])
-        results[path.stem] = {"library": f"{library} {version}", "result": result}
+        results[path.stem] = {"library": f"{distribution} {version}", "result": result}
     RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -1,6 +1,7 @@
 """The documentation names every public name and setting; Sphinx itself runs the pages and checks their links."""
 
 import importlib
+import io
 import json
 import os
 import re
@@ -257,6 +258,11 @@ graph = mg.trace(lambda w, x: np.sum(np.tanh(x * w)) ** 2)(mg.f64[3], mg.f64[3])
 page = mg.explore(lambda w, x: np.sum(np.tanh(x * w)) ** 2, np.ones(3), (np.eye(3),))
 """
 
+# The output of a cell: the upper half of the image is white, as the ground of a plot, and the lower half pure red.
+PLOT = """<div class="cell_output"><img alt="a plot" width="20" height="20" src="data:image/png;base64,\
+iVBORw0KGgoAAAANSUhEUgAAABQAAAAUCAIAAAAC64paAAAAHElEQVR42mP4TwFgGNU8qp\
+mwZgby0ajmUc0EEQDYRh0OQ1Sv5QAAAABJRU5ErkJggg=="></div>"""
+
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory):
@@ -272,7 +278,7 @@ def sites(tmp_path_factory):
         source.mkdir()
         (source / "drawing.svg").write_text(drawing)
         (source / "other.md").write_text("---\norphan: true\n---\n\n# Other\n")
-        (source / "live.html").write_text(f"<div>{drawing}</div>{page}")
+        (source / "live.html").write_text(f"<div>{drawing}</div>{page}{PLOT}")
         (source / "index.md").write_text(
             "# Index\n\n![a drawing](drawing.svg)\n\n```{raw} html\n:file: live.html\n```\n")
         for name in {"index", "other"}.difference(pages):
@@ -299,6 +305,26 @@ def test_drawings_follow_the_theme_of_the_page(sites, browser, system):
         expect(page.frame_locator("iframe").locator("body")).to_have_css("color", frame_text[shown])
         pictures.setdefault(shown, set()).add(image.screenshot())
     assert [len(same) for same in pictures.values()] == [1, 1]  # an image looks the same however its theme was chosen
+    page.close()
+
+
+@pytest.mark.parametrize("system", ["light", "dark"])
+def test_plots_are_dark_in_the_dark(sites, browser, system):
+    """The white ground of a plot becomes that of the page, and colours keep their hue."""
+    image = pytest.importorskip("PIL.Image")
+    page = browser.new_page(color_scheme=system)
+    page.goto(f"file://{sites}/0.1.0/index.html")
+    plot = page.locator("img[alt='a plot']")
+    for theme in ("light", "dark", "auto"):
+        page.evaluate("theme => { document.body.dataset.theme = theme; }", theme)
+        page.mouse.move(0, 0)
+        seen = image.open(io.BytesIO(plot.screenshot())).convert("RGB")
+        ground, (red, green, blue) = seen.getpixel((10, 4)), seen.getpixel((10, 15))
+        dark = system == "dark" if theme == "auto" else theme == "dark"
+        behind = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert ground == (tuple(map(int, re.findall(r"\d+", behind))) if dark else (255, 255, 255))
+        assert red > green + 50
+        assert red > blue + 50
     page.close()
 
 

@@ -70,7 +70,11 @@ _DIGITS = "Without FILE:FUNC, the loss is that of a small network on scikit-lear
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.run is None:
+        parser.print_help(sys.stderr)
+        return 2
     before = mg.full_tracebacks() if args.traceback else None
     for stream in (sys.stdout, sys.stderr):
         _spell(stream)
@@ -123,9 +127,11 @@ def _spell(stream: TextIO) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="minigrad", description="Write the loss of one example; see what its mini-batch is, and that it is right.")
+        prog="minigrad", description="Write the loss of one example; see what its mini-batch is, and that it is right.",
+        epilog="Begin with `minigrad explore`, which needs no file. `minigrad COMMAND --help` has the options.")
+    parser.set_defaults(run=None)
     parser.add_argument("--version", action="version", version=f"minigrad {mg.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str,
                 more: str = _DIGITS, convention: str = _CONVENTION, target: str = "FILE:FUNC",

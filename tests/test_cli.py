@@ -97,6 +97,13 @@ params, examples = np.array([1.5]), np.arange(12.0).reshape(4, 3)
 """
 
 
+def test_no_command_prints_all_commands(capsys):
+    assert cli.main([]) == 2
+    text = capsys.readouterr().err
+    assert "minigrad explore" in text
+    assert all(f"    {name} " in text for name in ("compare", "explain", "check", "audit", "explore", "cache"))
+
+
 @pytest.mark.parametrize("command", [["check"], ["explain"], ["compare", "--no-report", "--repeats", "1"],
                                      ["explore", "--no-browser", "--page", "page.html"]], ids=lambda c: c[0])
 def test_numpy_code_runs_as_it_stands(command, tmp_path, capsys, monkeypatch):

@@ -490,7 +490,7 @@ class Graph:
         Raises
         ------
         GradError
-            If there is no such argument, it is not floating, or the result is not a floating scalar.
+            If the graph lacks the argument, the argument is not floating, or the result is not a floating scalar.
         """
         return FORMS["grad"](self, wrt, has_aux)
 

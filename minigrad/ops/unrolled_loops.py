@@ -182,7 +182,7 @@ class _Loop:
 
     def _operand(self, column: tuple[Node, ...], place: dict[Node, tuple[int, int]], body: dict[int, Node]
                  ) -> Node | None:
-        """Return the step's own node for the operands of one node in all steps; None if there is no rule for them."""
+        """Return the step's own node for the operands of one node in all steps; None without a rule for them."""
         last = place.get(column[-1])
         if last is None:
             return None if any(n in place for n in column) else self._outer(column)

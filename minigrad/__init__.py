@@ -1,5 +1,6 @@
 """minigrad: write the loss of one example in NumPy; batching is a rewrite of its graph."""
 
+import sys as _sys
 from collections.abc import Callable as _Callable
 from importlib import import_module as _import_module
 from types import ModuleType as _ModuleType
@@ -153,9 +154,18 @@ _TEXTS["to_json"] = _later(".codec", "to_json")
 _PRINTERS["numpy"] = _later(".backends", "numpy_program_source")
 
 
+# Names of JAX and PyTorch, and the names here.
+_ELSEWHERE = {"jit": "mg.compile", "jacrev": "mg.jacobian", "jacfwd": "mg.jacobian", "make_jaxpr": "mg.trace",
+              "eval_shape": "mg.trace", "pmap": "mg.distribute", "remat": "mg.checkpoint", "lax": "mg.scan, mg.cond",
+              "pure_callback": "mg.callback", "tree": "optree", "tree_map": "optree.tree_map", "tree_util": "optree",
+              "backward": "mg.value_and_grad", "no_grad": "mg.stop_gradient", "detach": "mg.stop_gradient"}
+
+
 def __getattr__(name: str) -> object:
     if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        way_out = f": write {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+        text = f"module {__name__!r} has no attribute {name!r}{way_out}"
+        raise AttributeError(text, name=name, obj=_sys.modules[__name__])  # Python suggests names for a misspelt one
     module = _module(_LATER[name])
     value = globals()[name] = module if _LATER[name] == f".{name}" else getattr(module, name)
     return value

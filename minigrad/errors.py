@@ -74,7 +74,7 @@ class BatchError(MinigradError, ValueError):
     >>> mg.vmap(np.add)(np.zeros(2), np.zeros(3))
     Traceback (most recent call last):
         ...
-    minigrad.errors.BatchError: ...batch sizes differ: 2 (axis 0 of x1: f64[2]) and 3 (axis 0 of x2: f64[3])
+    minigrad.errors.BatchError: ...batch sizes differ: 2 (axis 0 of x1: f64[2]) and 3 (axis 0 of x2: f64[3])...
     """
 
 

@@ -155,8 +155,24 @@ def test_lazy_imports_match_type_checking_imports():
     for name, where in pairs.items():
         module = importlib.import_module(where, "minigrad")
         assert getattr(minigrad, name) is (module if where == f".{name}" else getattr(module, name))
-    with pytest.raises(AttributeError, match="module 'minigrad' has no attribute 'conpare'"):
+    with pytest.raises(AttributeError, match=r"module 'minigrad' has no attribute 'conpare'$"):
         minigrad.conpare  # noqa: B018
+
+
+def test_names_of_other_libraries_lead_to_names_here():
+    with pytest.raises(AttributeError, match=r"module 'minigrad' has no attribute 'jit': write mg\.compile$"):
+        minigrad.jit  # noqa: B018
+    assert not hasattr(minigrad, "make_jaxpr")
+    for theirs, ours in minigrad._ELSEWHERE.items():
+        assert theirs not in minigrad.__all__
+        for name in ours.split(", "):
+            if name.startswith("mg."):
+                assert name[3:] in minigrad.__all__
+
+
+def test_python_suggests_names_for_misspelt_ones():
+    done = subprocess.run([sys.executable, "-c", "import minigrad; minigrad.conpile"], capture_output=True, text=True)
+    assert done.stderr.strip().endswith("module 'minigrad' has no attribute 'conpile'. Did you mean: 'compile'?")
 
 
 def test_import_defers_modules_unused_by_gradients():

@@ -284,7 +284,8 @@ def _advanced(node: Node, items: list[Item], advanced: list[bool], split: bool) 
     indices = [as_array(items[i])._node for i in places]
     for i in indices:
         if i.dtype.kind not in "iu":
-            raise DtypeError(at_user_line(f"an index must be an integer array, got {i.type}"))
+            raise DtypeError(at_user_line(f"an index must be an integer array, got {i.type}. "
+                                          "Convert it with .astype(int)"))
     shape = broadcast_shapes("indexing", indices)
     for i, a in zip(indices, places, strict=True):
         _check_range(i, node.shape[a], a)
@@ -332,7 +333,8 @@ def take_along_axis(arr: ArrayLike, indices: ArrayLike, axis: int = -1) -> Array
         arr, axis = ravel(arr), 0
     x, i = as_array(arr)._node, as_array(indices)._node
     if i.dtype.kind not in "iu":
-        raise DtypeError(at_user_line(f"take_along_axis: an index must be an integer array, got {i.type}"))
+        raise DtypeError(at_user_line(f"take_along_axis: an index must be an integer array, got {i.type}. "
+                                      "Convert it with .astype(int)"))
     if x.ndim != i.ndim:
         raise ShapeError(at_user_line(f"take_along_axis({x.type}, {i.type}): needs as many axes in both"))
     a_ = as_axis(axis, x.ndim, "take_along_axis")

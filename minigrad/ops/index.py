@@ -33,7 +33,8 @@ def _check_indices(name: str, x: ArrayType, indices: Sequence[ArrayType]) -> Non
         raise fail(name, "no index", x)
     for i in indices:
         if i.dtype.kind not in "iu":
-            raise DtypeError(at_user_line(f"{name}: an index must be an integer array, got {i}"))
+            raise DtypeError(at_user_line(f"{name}: an index must be an integer array, got {i}. "
+                                          "Convert it with .astype(int)"))
         if not guard_equal_shapes(i.shape, indices[0].shape):
             raise fail(name, "index arrays of different shape", x, *indices)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -34,6 +34,11 @@ class ArraySpec:
                 raise ShapeError(at_user_line(f"a shape holds sizes, not {n!r}"))
         return ArrayType(tuple(n.dim if isinstance(n, Size) else n if isinstance(n, Dim) else int(n) for n in sizes),
                          self.dtype)
+
+    def __array__(self, *_: object, **__: object) -> NoReturn:
+        """Refuse to stand for an array: a dtype has no shape."""
+        name = f"mg.{str(self[()]).partition('[')[0]}" + "_" * (self.dtype == bool)
+        raise ShapeError(at_user_line(f"{name} has no shape: write {name}[()] for one number, {name}[3] for three"))
 
     def __repr__(self) -> str:
         return f"<array types of {self.dtype}>"

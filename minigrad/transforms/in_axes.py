@@ -88,7 +88,7 @@ def mapped_axes(f: Callable[..., Any], args: tuple[PyTree, ...], kwargs: dict[st
             j, b, n = mapped[0]
             raise BatchError(at_user_line(
                 f"{name}: batch sizes differ: {n} (axis {b} of {label(j)}) and {t.shape[a]} (axis {a} of "
-                f"{label(i)}){hint(args)}"))
+                f"{label(i)}){hint(args)}. Say None in in_axes for what all examples share"))
         mapped.append((i, a, t.shape[a]))
     if not mapped:
         every = "every argument is static" if not types else "every entry of in_axes is None"

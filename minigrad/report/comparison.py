@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import optree
 
@@ -28,7 +27,7 @@ _COPIES = 32  # the copies of one example's graph in the unrolled graph
 
 
 @boundary
-def compare(loss: Callable[..., Any], params: PyTree, examples: PyTree, *, in_axes: InAxes = None,
+def compare(loss: Callable[..., PyTree], params: PyTree, examples: PyTree, *, in_axes: InAxes = None,
             microbatch: int | None = None, rows: Sequence[str] = ROWS, repeats: int = 7, copies: int = _COPIES,
             progress: bool = True, backend: str = backends.AUTO) -> Report:
     """Compare several ways to compute the mean of a per-example loss and its gradient.
@@ -93,7 +92,7 @@ def compare(loss: Callable[..., Any], params: PyTree, examples: PyTree, *, in_ax
 
 
 @by_kind
-def compare_on(more: tuple[PyTree, ...], loss: Callable[..., Any], params: PyTree, in_axes: InAxes,
+def compare_on(more: tuple[PyTree, ...], loss: Callable[..., PyTree], params: PyTree, in_axes: InAxes,
                microbatch: int | None, rows: Sequence[str], repeats: int, copies: int, progress: bool,
                backend: str) -> Report:
     """Compare the variants of the mean loss of the examples `more`; see `compare`."""

@@ -130,7 +130,7 @@ def _data_of_batches(more: tuple[PyTree, ...], loss: Callable[..., PyTree], para
 
 
 @compare_on.register(is_batch)
-def compare_ragged(more: tuple[PyTree, ...], loss: Callable[..., Any], params: PyTree, in_axes: InAxes,
+def compare_ragged(more: tuple[PyTree, ...], loss: Callable[..., PyTree], params: PyTree, in_axes: InAxes,
                    microbatch: int | None, rows: Sequence[str], repeats: int, copies: int, progress: bool,
                    backend: str) -> Report:
     """Compare the variants for examples of different size; see `compare`."""

@@ -81,7 +81,7 @@ class Training:
         return asdict(self)
 
 
-def train(loss: Callable[..., Any], scores: Callable[..., Any], params: PyTree, data: Digits, epochs: int = 15,
+def train(loss: Callable[..., PyTree], scores: Callable[..., PyTree], params: PyTree, data: Digits, epochs: int = 15,
           seed: int = 0, advance: Callable[[str], None] = lambda step: None) -> Training:
     """Train a classifier by each of `METHODS`, from the same parameters.
 

@@ -25,7 +25,7 @@ class TargetError(MinigradError):
 class Target:
     """A per-example loss, its parameters, and its examples."""
 
-    loss: Callable[..., Any]
+    loss: Callable[..., PyTree]
     params: PyTree
     examples: PyTree
     in_axes: InAxes = None
@@ -62,7 +62,7 @@ class Sources:
     def __init__(self) -> None:
         self._modules: dict[str, ModuleType] = {}
 
-    def function(self, target: str, beside: str | None = None, data: tuple[str, ...] = ()) -> Callable[..., Any]:
+    def function(self, target: str, beside: str | None = None, data: tuple[str, ...] = ()) -> Callable[..., PyTree]:
         """Return the function of ``FILE:FUNC``, or of ``FUNC`` in the file of `beside`."""
         path, name = _parts(target, beside)
         module = self._module(path)
@@ -73,7 +73,7 @@ class Sources:
             raise TargetError(f"{path} has no function {name!r}" + (f"; it has {', '.join(own)}" if own else ""))
         if not callable(function):
             raise TargetError(f"{path}: {name} is a {type(function).__name__}, not a function")
-        named: Callable[..., Any] = function
+        named: Callable[..., PyTree] = function
         return named
 
     def target(self, target: str, params: str, examples: str) -> Target:

@@ -10,7 +10,6 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import optree
@@ -49,7 +48,7 @@ def titled(name: str, backend: str) -> str:
     return f"{name}, {backend}" if backends.get(backend).on_device else name
 
 
-def example_arguments(loss: Callable[..., Any], examples: PyTree, caller: str) -> tuple[PyTree, ...]:
+def example_arguments(loss: Callable[..., PyTree], examples: PyTree, caller: str) -> tuple[PyTree, ...]:
     """Return the arguments of a loss after its parameters: a tuple as it is, anything else as the only one.
 
     Raises
@@ -83,7 +82,8 @@ class Data(ExampleArguments):
 
     each: list[tuple[PyTree, ...]]
 
-    def __init__(self, loss: Callable[..., Any], args: tuple[PyTree, ...], in_axes: InAxes, backend: str | None = None):
+    def __init__(self, loss: Callable[..., PyTree], args: tuple[PyTree, ...], in_axes: InAxes,
+                 backend: str | None = None):
         types = flatten_arguments(loss, args, {}).types
         in_axes = positional_axes(loss, in_axes, len(args), "compare")
         mapped_axes(loss, args, {}, in_axes, types, "compare", symbolic=False)  # refuses axes that do not fit
@@ -117,7 +117,7 @@ class Variant:
         The number of examples.
     """
 
-    def __init__(self, name: str, data: Data, function: Callable[..., Any], size: int, backend: str):
+    def __init__(self, name: str, data: Data, function: Callable[..., PyTree], size: int, backend: str):
         self.name, self.data, self.function, self.size, self._backend = name, data, function, size, backend
         self.looped = name == "loop"
         self.compiled = self._fresh()

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @boundary
-def check_batching(f: Callable[..., Any], args: Sequence[PyTree], in_axes: InAxes = 0, rtol: float | None = None,
+def check_batching(f: Callable[..., PyTree], args: Sequence[PyTree], in_axes: InAxes = 0, rtol: float | None = None,
                    atol: float | None = None) -> Checked:
     """Check that ``vmap(f, in_axes)`` equals the loop over `f`, and keeps examples apart.
 
@@ -84,7 +84,7 @@ def check_batching(f: Callable[..., Any], args: Sequence[PyTree], in_axes: InAxe
 
 
 @by_kind
-def check_batch_of(args: Sequence[PyTree], f: Callable[..., Any], in_axes: InAxes, rtol: float | None,
+def check_batch_of(args: Sequence[PyTree], f: Callable[..., PyTree], in_axes: InAxes, rtol: float | None,
                    atol: float | None) -> Checked:
     """Check the batch of `f` on the examples in `args`; see `check_batching`."""
     f, args = bound_static(f, args)
@@ -100,7 +100,7 @@ def check_batch_of(args: Sequence[PyTree], f: Callable[..., Any], in_axes: InAxe
                    "turn", seen.comparisons, seen.largest)
 
 
-def _stage_example(f: Callable[..., Any], args: tuple[PyTree, ...], in_axes: InAxes) -> Staged:
+def _stage_example(f: Callable[..., PyTree], args: tuple[PyTree, ...], in_axes: InAxes) -> Staged:
     call = Call(f, args)
     axes, _ = mapped_axes(f, args, {}, in_axes, call.types, "check_batching", symbolic=False)
     return call.trace(of_one(call.types, axes))
@@ -119,7 +119,7 @@ class Examples(ExampleArguments, abc.ABC):
         The function, traced for one example.
     """
 
-    f: Callable[..., Any]
+    f: Callable[..., PyTree]
     staged: Staged
     agreement: ClassVar[str]  # the relation that holds where no node is wrong
 
@@ -211,7 +211,7 @@ class StackedExamples(Examples):
 
     agreement = "each node's batch is the stack of its examples"
 
-    def __init__(self, f: Callable[..., Any], staged: Staged, args: tuple[PyTree, ...], in_axes: InAxes):
+    def __init__(self, f: Callable[..., PyTree], staged: Staged, args: tuple[PyTree, ...], in_axes: InAxes):
         super().__init__(args, in_axes)
         self.f, self.staged = f, staged
         # The leaves, with the examples along axis 0.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from typing import TYPE_CHECKING, SupportsFloat
 
 import numpy as np
 import optree
@@ -49,7 +49,7 @@ def widen(args: Sequence[PyTree]) -> tuple[PyTree, ...]:
     return tuple(optree.tree_map(wide, a) for a in args)
 
 
-def stage_precisely(f: Callable[..., Any], args: Sequence[PyTree],
+def stage_precisely(f: Callable[..., PyTree], args: Sequence[PyTree],
                     stage_at: Callable[[tuple[PyTree, ...]], Staged]) -> tuple[tuple[PyTree, ...], Staged]:
     """Return arguments and the staged `f`: in float64, or in the given dtypes if `f` refuses float64."""
     args = tuple(args)

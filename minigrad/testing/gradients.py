@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class Disagreement(NamedTuple):
 
 
 @boundary
-def check_grads(f: Callable[..., Any], args: Sequence[PyTree], order: int = 2, argnums: Argnums | None = None,
+def check_grads(f: Callable[..., PyTree], args: Sequence[PyTree], order: int = 2, argnums: Argnums | None = None,
                 eps: float | None = None, rtol: float | None = None, atol: float | None = None,
                 modes: Sequence[str] = ("rev", "fwd")) -> Checked:
     """Check the derivatives of `f` at `args` against central finite differences.
@@ -297,7 +297,7 @@ def _unit(node: Node, indices: Sequence[int] | np.ndarray) -> np.ndarray:
     return out
 
 
-def _error(f: Callable[..., Any], slopes: Slopes, before: str, mode: str, wrong: Disagreement | None,
+def _error(f: Callable[..., PyTree], slopes: Slopes, before: str, mode: str, wrong: Disagreement | None,
            reason: str) -> CheckError:
     subject = "the derivative of " + {
         "": "the result", "rev": "the gradient", "fwd": "the directional derivative"}[before]

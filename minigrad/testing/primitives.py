@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optree
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @boundary
-def check_primitive(f: Callable[..., Any], *args: PyTree, order: int = 2, examples: int = 3) -> Checked:
+def check_primitive(f: Callable[..., PyTree], *args: PyTree, order: int = 2, examples: int = 3) -> Checked:
     """Check the type, the derivatives and the batches of a function with custom rules at `args`.
 
     Parameters

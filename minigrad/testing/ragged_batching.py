@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @check_batch_of.register(is_batch)
-def check_ragged(args: Sequence[PyTree], f: Callable[..., Any], in_axes: InAxes, rtol: float | None,
+def check_ragged(args: Sequence[PyTree], f: Callable[..., PyTree], in_axes: InAxes, rtol: float | None,
                  atol: float | None) -> Checked:
     """Check that ``vmap(f, in_axes)`` over batches equals the loop over their examples; see `check_batching`."""
     examples = PackedExamples(f, widen(tuple(args)), in_axes)
@@ -46,7 +46,7 @@ class PackedExamples(Examples):
 
     agreement = "each node's rows are those of its examples"
 
-    def __init__(self, f: Callable[..., Any], args: tuple[PyTree, ...], in_axes: InAxes):
+    def __init__(self, f: Callable[..., PyTree], args: tuple[PyTree, ...], in_axes: InAxes):
         super().__init__(args, in_axes, is_batch)
         self.f = f
 

@@ -30,7 +30,6 @@ from .transforms.array_namespace import namespace, on_device, own
 from .transforms.fixed_numbers import Arguments, FixedNumbers, Key, kind, kind_of_leaf, static_key
 from .transforms.graph_forms import Part
 from .transforms.lazy_pickle import Remembered
-from .transforms.pickling import check_function
 from .transforms.trace import function_name
 
 if TYPE_CHECKING:
@@ -543,5 +542,7 @@ def compile(f: Callable[..., PyTree] | None = None, backend: str = backends.AUTO
     if f is None:
         return functools.partial(compile, backend=backend, without=without, maxsize=maxsize,
                                  static_argnums=static_argnums, **options)
-    check_function("compile", f)
+    if not callable(f):
+        raise MinigradError(at_user_line(f"compile: the first argument must be a function, got {f!r:.60}. "
+                                         "Options have names"))
     return Compiled(f, backend, without, maxsize, static_argnums, **options)

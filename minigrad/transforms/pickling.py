@@ -30,13 +30,6 @@ if TYPE_CHECKING:
         def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Callable[[Callable[..., Any]], R]: ...
 
 
-def check_function(name: str, f: object) -> None:
-    """Refuse a first argument that cannot be called."""
-    if not callable(f):
-        raise MinigradError(at_user_line(f"{name}: the first argument must be a function, got {f!r:.60}. "
-                                         "Options have names"))
-
-
 def picklable(maker: Callable[Concatenate[Callable[..., Any], P], R]) -> Maker[P, R]:
     """Let `maker` return a picklable function, or a tuple of them.
 
@@ -52,8 +45,9 @@ def picklable(maker: Callable[Concatenate[Callable[..., Any], P], R]) -> Maker[P
     def make(*args: Any, **kwargs: Any) -> Any:
         if of_function and (f := args[0] if args else kwargs.get("f")) is None:
             return functools.partial(make, **kwargs)
-        if of_function:
-            check_function(maker.__name__, f)
+        if of_function and not callable(f):
+            raise MinigradError(at_user_line(f"{maker.__name__}: the first argument must be a function, got {f!r:.60}. "
+                                             "Options have names"))
         result: Any = maker(*args, **kwargs)
         if isinstance(result, tuple):
             kind: Callable[..., object] = type(result)  # a named tuple, too

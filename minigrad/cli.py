@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.run is None:
         parser.print_help(sys.stderr)
-        return 2
+        parser.exit(2)
     before = mg.full_tracebacks() if args.traceback else None
     for stream in (sys.stdout, sys.stderr):
         _spell(stream)

@@ -85,3 +85,49 @@ def test_shapes_of_traced_arrays_are_numbers_of_python():
         return x
 
     mg.compile(f)(np.ones((2, 3)))
+
+
+MASK, ONES = np.array([True, False, True]), np.ones(3, np.float32)
+NODE = mg.axis("node")
+BY_A_SIZE = {  # of arrays outside the trace
+    "where": lambda n: np.where(MASK, n, ONES), "where, last": lambda n: np.where(MASK, ONES, n),
+    "where of scalars": lambda n: np.where(np.True_, n, np.float32(1)),
+    "select": lambda n: np.select([MASK], [n], ONES), "choose": lambda n: np.choose(MASK.astype(int), [n, ONES]),
+    "clip": lambda n: np.clip(4 * ONES, 0, n),
+    "linspace": lambda n: np.linspace(np.float32(0), n, 3), "insert": lambda n: np.insert(ONES, 0, n),
+    "append": lambda n: np.append(ONES, n), "stack": lambda n: np.stack([n, np.float32(1)]),
+    "isclose": lambda n: np.isclose(3 * ONES, n), "gradient": lambda n: np.gradient(ONES * MASK, n),
+    "polyval": lambda n: np.polyval(ONES, n), "dot": lambda n: np.dot(ONES, n), "outer": lambda n: np.outer(ONES, n)}
+OF_A_SIZE = {  # the size, or the index, is the function's
+    "tile": lambda n: np.tile(ONES, n), "tile 2": lambda n: np.tile(ONES, (2, n)),
+    "repeat": lambda n: np.repeat(MASK, n), "take": lambda n: np.take(ONES, n - 1),
+    "split": lambda n: np.split(np.arange(6), n)[0], "delete": lambda n: np.delete(np.arange(6), n),
+    "array_split": lambda n: np.array_split(np.arange(6), n)[0],
+    "insert at": lambda n: np.insert(ONES, n, 2), "shape": lambda n: np.broadcast_to(np.float32(1), (n, 2)),
+    "reshape": lambda n: np.reshape(np.arange(6), (n, -1)), "roll": lambda n: np.roll(np.arange(6), n),
+    "text": lambda n: len(np.array2string(np.full(n, 7)))}
+
+
+@pytest.mark.parametrize("name", BY_A_SIZE)
+def test_sizes_of_examples_are_numbers_for_functions_of_other_arrays(name):
+    f = BY_A_SIZE[name]
+    batch = mg.batch([np.ones((n, 2), np.float32) for n in (3, 2)], mg.f32[NODE, 2])
+    for have, n in zip(mg.vmap(lambda x: f(x.shape[0]))(batch), (3, 2), strict=True):
+        assert have.dtype == f(n).dtype
+        np.testing.assert_allclose(have, f(n), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", BY_A_SIZE | OF_A_SIZE)
+def test_sizes_are_numbers_for_functions_of_other_arrays(name):
+    f = (BY_A_SIZE | OF_A_SIZE)[name]
+    compiled = mg.compile(lambda x: (mg.vmap(np.sum)(x), f(x.shape[0])))  # the map makes the size symbolic
+    for n in (3, 2):
+        (_, have), want = compiled(np.ones((n, 2))), f(n)
+        assert np.asarray(have).dtype == np.asarray(want).dtype
+        np.testing.assert_allclose(have, want, rtol=1e-6)
+
+
+def test_rows_at_places_of_a_size_are_deleted():
+    compiled = mg.compile(lambda x: (mg.vmap(np.sum)(x), np.delete(x, [0, x.shape[0] - 1], axis=0)))
+    for n in (4, 3):
+        np.testing.assert_array_equal(compiled(X[:n])[1], X[1:n - 1])

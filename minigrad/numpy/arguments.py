@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, SupportsIndex, TypeAlias, TypeGuard, TypeVar
+from typing import Any, Literal, SupportsIndex, TypeAlias, TypeGuard, TypeVar, cast
 
 import numpy as np
 from numpy._globals import _NoValueType
@@ -188,6 +188,14 @@ def as_ints(values: object, name: str, parameter: str) -> np.ndarray:
     if integers.dtype.kind not in "iub" and integers.size:
         raise DtypeError(at_user_line(f"np.{name}: {parameter} must be an integer, or several, not {values!r}"))
     return integers.astype(np.int64)
+
+
+def numbers(x: T) -> T:
+    """Return a value with the numbers of the sizes in it, and in its lists; guards fix these."""
+    found: object = int(x) if isinstance(x, Size) else x
+    if isinstance(x, (list, tuple)):
+        found = [*map(numbers, x)] if isinstance(x, list) else (*map(numbers, x),)
+    return cast("T", found)
 
 
 def counted(n: int | Dim) -> Array | np.ndarray:

@@ -19,7 +19,7 @@ from ..sizes import Size, shown, unwrap
 from ..symbolic import Dim, differs
 from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import guard_equal_shapes, number
-from .arguments import Axes, Casting, as_axis, as_int, as_ints, broadcast_node, checked_cast, several
+from .arguments import Axes, Casting, as_axis, as_int, as_ints, broadcast_node, checked_cast, numbers, several
 from .data_types import same_dtype
 from .dispatch import any_traced, implements
 from .elementwise import clip
@@ -250,6 +250,7 @@ def delete(arr: ArrayLike, obj: ArrayLike | slice, axis: int | None = None) -> A
 
 
 def _places(name: str, obj: ArrayLike | slice, n: int) -> np.ndarray:
+    obj = numbers(obj)
     if isinstance(obj, Array) and not obj.ndim:
         with contextlib.suppress(TraceError):
             obj = operator.index(obj)

@@ -22,6 +22,7 @@ from ..symbolic import Dim, differs
 from ..traced_array import TABLE, Array, ArrayLike, as_array, hooks
 from ..tracing import number, thread
 from . import conversion_errors
+from .arguments import numbers
 from .conversion_errors import as_it_stands
 from .dispatch import FFT, LINALG, NAMES, REFUSED, SCIPY, UFUNC_METHODS
 
@@ -224,4 +225,12 @@ def apply_function(function: Callable[..., object], args: tuple[object, ...], op
     return _look_up(function)(*args, **options)
 
 
+def apply_to_sizes(function: Callable[..., object], args: tuple[object, ...], options: dict[str, object]) -> object:
+    """Apply a function of NumPy to sizes; a function without a traced form takes their numbers."""
+    if function in TABLE:
+        return TABLE[function](*args, **options)
+    return function(*map(numbers, args), **{k: numbers(v) for k, v in options.items()})
+
+
 hooks.ufunc, hooks.function, hooks.value, hooks.formatted = apply_ufunc, apply_function, value, formatted
+hooks.of_sizes = apply_to_sizes

@@ -14,8 +14,9 @@ import minigrad as mg
 
 from ..ragged.cases import unbatched
 from ..ragged.programs import an_example, draw_batch, draw_program, run
+from .catalogue import WAYS, calls, find
 from .choices import Choices
-from .oracles import BACKENDS, Mismatch, agree, quietly
+from .oracles import BACKENDS, Mismatch, Refused, agree, quietly, refusable
 
 
 @dataclass(frozen=True)
@@ -186,5 +187,33 @@ def two_batches(case: RaggedCase, choices: Choices) -> None:
             agree(have, result, f"{name} of {about} of two batches, {backend}", rtol=1e-7)
 
 
+SIZE_WAYS = ("x, y", "x, number", "number, x", "b, x, y", "[x, y]", "i, i")
+
+
+def sizes(case: RaggedCase, choices: Choices) -> None:
+    """Functions of a size and of arrays outside the trace are those of Python's int, dtypes included."""
+    path, name = choices.pick([call for call in calls() if call[1] in SIZE_WAYS])
+    way, shape = WAYS[name], choices.pick([(), (3,), (2, 3)])
+    draws = {"f": lambda: choices.rng.uniform(0.2, 0.9, shape).astype(choices.pick([np.float32, np.float64])),
+             "i": lambda: choices.rng.integers(0, 2, shape).astype(np.int32),
+             "b": lambda: choices.rng.random(shape) > 0.5}
+    operands = [draws[kind]() for kind in way.operands]
+    place = choices.pick([k for k, kind in enumerate(way.operands) if kind != "b"])
+    param, function = way.draw(choices, operands[0]), find(np, path)
+
+    def f(n: Any) -> Any:
+        return way.call(function, [n if k == place else v for k, v in enumerate(operands)], param)
+
+    try:
+        wants = [np.asarray(quietly(f, n)) for n in (3, 1)]
+    except (ValueError, TypeError, IndexError, AttributeError, np.linalg.LinAlgError) as error:
+        raise Refused(f"NumPy: {error}") from None
+    batch = mg.batch([np.ones((n, 2)) for n in (3, 1)], mg.f64[mg.axis("row"), 2])
+    have = refusable(mg.vmap(lambda x: f(x.shape[0])), batch)
+    for k, want in enumerate(wants):
+        agree(np.asarray([h[k] for h in have] if isinstance(have, (list, tuple)) else have[k]), want,
+              f"{path} of a size ({name}, operand {place}, {shape})", rtol=1e-5)
+
+
 ORACLES: dict[str, Callable[[RaggedCase, Choices], None]] = {
-    f"ragged {f.__name__}": f for f in (packed, mapped, gradients, microbatches, two_batches)}
+    f"ragged {f.__name__}": f for f in (packed, mapped, gradients, microbatches, two_batches, sizes)}

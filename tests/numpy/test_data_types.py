@@ -26,3 +26,13 @@ def test_result_type(case):
     mg.trace(lambda *xs: have.append(np.result_type(*(xs if len(xs) == 2 else (*xs, case[1])))) or xs[0])(
         *[c for c in case if isinstance(c, np.ndarray)])
     assert have == [np.result_type(*case)]
+
+
+@pytest.mark.parametrize(("x", "low", "high"), [
+    (np.array([True, False]), 3, np.float32([2, 5])), (np.int8([1, 9]), 0.5, np.float16([2, 5])),
+    (np.array([True, False]), 0, np.int8([2, 5])), (np.uint8([1, 9]), np.int8(-1), np.int8(5))])
+def test_clip_promotes_all_operands_at_once(x, low, high):
+    have, want = mg.vmap(lambda x, high: np.clip(x, low, high), in_axes=(0, 0 if np.ndim(high) else None))(
+        x, high), np.clip(x, low, high)
+    assert have.dtype == want.dtype
+    np.testing.assert_array_equal(have, want)

@@ -91,7 +91,8 @@ def _refuse_nan(node: Node, out: object, inputs: Sequence[object]) -> None:
 
 def explain(error: Exception, graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> Exception:
     """Return the error that the reference raises in place of a program's: it names the user's line."""
-    if isinstance(error, IndexError) or not getattr(error, "__notes__", None):  # a loop's body counts its own examples
+    # A loop's body counts its own examples.
+    if isinstance(error, (IndexError, np.linalg.LinAlgError)) or not getattr(error, "__notes__", None):
         try:
             evaluate(graph, arrays, sizes)
         except MemoryError:  # the reference needs more memory than the program

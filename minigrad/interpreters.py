@@ -75,11 +75,11 @@ def evaluate(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, 
 
 
 def _locate(error: Exception, node: Node, *run: object) -> None:
-    """Add the user's line, the operation and the types of a node to an error, and the example to one of an index."""
+    """Add the user's line, the operation and the types of a node to an error, and the example to one of a batch."""
     located = getattr(error, "__notes__", None) or isinstance(error, MinigradError)
     if node.loc and not located and len(error.args) == 1 and not of_user(error):
         code = line_at(node.loc)
-        text = (isinstance(error, IndexError) and CALLS["index_error"](node, *run)) or error
+        text = CALLS["error_words"](error, node, *run) or error
         error.args = (f"{node.where}: {f'`{code}`: ' if code else ''}{text}",)
     error.add_note(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)})")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ..graph import CALLS, Graph, Node
+from ..graph import Graph, Node
 from ..interpreters import evaluate
 from ..primitive import ArrayNamespace, on_host
 from ..symbolic import Dim, Symbol
@@ -19,7 +19,7 @@ from .checks import READS, picked
 from .index import INDEXED_AXES, gather, unexpanded
 from .segments import checked_index
 from .strict_index import PLACES, Reading, row_or_null
-from .subgraph import running
+from .subgraph import example_of_part, running
 
 _INNER = re.compile(r"(in|outer|shared|ahead)\d+")  # names that transforms give to inputs
 Refused = tuple[Node, int, int, int, Node | None]  # an index, a position in it, the value there, the size; its node
@@ -103,11 +103,8 @@ def _example(node: Node, index: Node, position: int, counts: Node | None, owner:
         if index.ndim != own.ndim or len(ids) != 1 or ids[0].shape != index.shape[:1]:
             return ""
         return f"example {value_of(ids[0])[position // length]}"  # a part of the batch has the numbers of the whole
-    for _, examples in reversed(running.parts):
-        if examples is None:
-            return ""
-        k = int(examples[k])
-    return f"example {k}"
+    example = example_of_part(k)
+    return "" if example is None else f"example {example}"
 
 
 def _argument(index: Node, graph: Graph) -> str:
@@ -119,6 +116,3 @@ def _argument(index: Node, graph: Graph) -> str:
         (index,) = sources
     name = graph.names[graph.inputs.index(index)]
     return "" if _INNER.fullmatch(name) else name
-
-
-CALLS["index_error"] = sentence

@@ -73,6 +73,15 @@ def part(size: Dim, examples: Examples) -> Iterator[None]:
         running.parts = before
 
 
+def example_of_part(place: int) -> int | None:
+    """Return the example of the whole batch at a place in the part that runs, or None if it is not known."""
+    for _, examples in reversed(running.parts):
+        if examples is None:
+            return None
+        place = int(examples[place])
+    return place
+
+
 def fixed_point(step: Callable[[T], tuple[T, Made]], state: T) -> tuple[T, Made]:
     """Iterate ``state, value = step(state)`` to its fixed point, and return both."""
     while True:

@@ -231,12 +231,8 @@ def _reduce(b: Batching, node: Node, xs: Inputs) -> Node:
     out = _collect(b, _on_dense(b, node, x), domain, kept, SEGMENT_REDUCTIONS[node.prim.combiner])
     if node.prim not in (max_, min_):
         return out
-    # An extreme of no element raises an error, as in NumPy, but when the program runs.
-    reduced, left = (tuple(n for i, n in enumerate(domain) if (i in kept) == side) for side in (False, True))
-    lengths = b.rows.length(reduced)
-    if left:
-        one = full(1, (b.rows.size,), _INT)
-        lengths = where(eq(b.rows.length(left), full(0, (b.rows.size,), _INT)), one, lengths)
+    # An extreme of no element raises an error, as in NumPy (of no extremes, too), but when the program runs.
+    lengths = b.rows.length(tuple(n for i, n in enumerate(domain) if i not in kept))
     message = f"{node.prim.name} of nothing: example {{}} has no rows. Give it initial="
     return barrier(out, nonempty(lengths, message=message))
 

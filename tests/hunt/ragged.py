@@ -215,5 +215,25 @@ def sizes(case: RaggedCase, choices: Choices) -> None:
               f"{path} of a size ({name}, operand {place}, {shape})", rtol=1e-5)
 
 
+def empty_blocks(case: RaggedCase, choices: Choices) -> None:
+    """Extremes of blocks, some of them empty, are those of the loop, and are refused where the loop refuses them."""
+    name, axis = choices.pick(["max", "min", "argmax", "argmin"]), choices.pick([0, 1, None])
+    blocks = [choices.rng.normal(size=(choices.integer(0, 2), choices.integer(0, 2))) for _ in range(3)]
+    batch = mg.batch(blocks, mg.f64[mg.axis("row"), mg.axis("column")])
+
+    def f(x: Any) -> Any:
+        return getattr(np, name)(x, axis=axis)
+
+    try:
+        wants = [f(x) for x in blocks]
+    except ValueError:
+        try:
+            mg.vmap(f)(batch)
+        except ValueError:
+            return
+        raise Mismatch(f"{name} along {axis} of {[x.shape for x in blocks]} is not refused") from None
+    _all(mg.compile(mg.vmap(f), backend=choices.pick(BACKENDS))(batch), wants, f"{name} along {axis}")
+
+
 ORACLES: dict[str, Callable[[RaggedCase, Choices], None]] = {
-    f"ragged {f.__name__}": f for f in (packed, mapped, gradients, microbatches, two_batches, sizes)}
+    f"ragged {f.__name__}": f for f in (packed, mapped, gradients, microbatches, two_batches, sizes, empty_blocks)}

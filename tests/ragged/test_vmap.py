@@ -176,6 +176,24 @@ def test_extremes_of_no_rows_raise_when_the_program_runs():
             run(batch)
 
 
+@pytest.mark.parametrize("name", ["max", "min", "argmax", "argmin"])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("shape", [(0, 0), (0, 2), (2, 0)])
+def test_extremes_of_empty_blocks_are_refused_as_numpy_refuses_them(name, shape, axis):
+    def f(x):
+        return getattr(np, name)(x, axis=axis)
+
+    blocks = [np.ones((2, 3)), np.zeros(shape)]
+    batch = mg.batch(blocks, mg.f64[mg.axis("row"), mg.axis("column")])
+    try:
+        want = f(blocks[1])
+    except ValueError:
+        with pytest.raises(ValueError, match=r"example 1 has no rows\. Give it initial="):
+            mg.vmap(f)(batch)
+    else:
+        np.testing.assert_array_equal(mg.vmap(f)(batch)[1], want)
+
+
 def test_mean_of_no_rows_is_nan():
     with pytest.warns(RuntimeWarning):
         want = [np.mean(g.x) for g in molecules(SIZES["empty middle"])]

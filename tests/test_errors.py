@@ -110,6 +110,8 @@ CASES = [
     (lambda: vmap(lambda mode: 1.0)("mean"), mg.BatchError, ["nothing is mapped: every argument is static"]),
     (lambda: mg.compile(lambda x, table: x)(X, {1, 2}), mg.DtypeError,
      ["argument table is a set, not an array", "can be hashed"]),
+    (lambda: grad(lambda w, buffer: np.sum(w))(W, memoryview(bytearray(4))), mg.DtypeError,
+     ["argument buffer is a memoryview, not an array"]),
     (lambda: mg.compile(lambda x, table: x, static_argnums=1)(X, W), mg.DtypeError,
      ["argument table is static, and a ndarray cannot be hashed"]),
     (lambda: mg.compile(lambda x, n: x, static_argnums="m"), mg.MinigradError, ["no argument 'm', but x, n"]),

@@ -80,6 +80,9 @@ def of_several_axes(sizes: Sequence[int | Dim]) -> str:
     if all(isinstance(n, Dim) and str(n).startswith("kept_row") for n in sizes):
         return (" Two masks select two axes: index all arrays by one selection, rows = mg.select(mask), or by "
                 "mg.select(a & b)")
+    if all(isinstance(n, Dim) and str(n).startswith("part") for n in sizes):
+        return (" Each slice has a length that the program computes: slice the result of whole arrays, as in "
+                "(x * y)[::2], or make the arrays fields of one example")
     if len({*map(str, sizes)}) == len({*sizes}):
         return ""
     return (" Sizes of one name belong to different batches, whose examples may differ in length: make the arrays "

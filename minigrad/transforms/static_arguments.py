@@ -40,7 +40,7 @@ def can_be_hashed(x: object) -> bool:
         return True
     try:
         hash(x)
-    except TypeError:
+    except (TypeError, ValueError):  # the latter of a memoryview that can be written to
         return False
     return True
 

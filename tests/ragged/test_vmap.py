@@ -268,3 +268,11 @@ def test_ragged_sizes_with_symbolic_factors():
 
     want = [np.sum(np.sin(np.outer(g.x[:, 0], x[:, 0]))) * np.sum(x[0]) for g in molecules(SIZES["mixed"])]
     np.testing.assert_allclose(mg.compile(f)(x, batch), want)
+
+
+def test_slices_with_a_step_of_two_batches_have_a_way_out():
+    rows = [mg.batch([k * np.arange(1.0 + n) for n in (4, 2)], mg.f64[mg.axis("row")]) for k in (1, 2)]
+    with pytest.raises(mg.ShapeError, match=r"test_vmap.py:\d+: np.multiply: .*as in \(x \* y\)\[::2\]"):
+        mg.vmap(lambda x, y: x[::2] * y[::2], in_axes=(0, 0))(*rows)
+    for have, n in zip(mg.vmap(lambda x, y: (x * y)[::2], in_axes=(0, 0))(*rows), (4, 2), strict=True):
+        np.testing.assert_array_equal(have, 2 * np.arange(0, 1.0 + n, 2) ** 2)

@@ -55,6 +55,9 @@ def _for_call(function: object) -> str:
         return _NUMBER
     if isinstance(getattr(function, "__self__", None), (np.random.RandomState, np.random.Generator)):
         return "mg.random draws arrays of such a size when the program runs, as in mg.random.normal(key, (n,))."
+    if name.endswith(("median", "quantile", "percentile")):
+        return ("Its elements are picked by a number that follows from the size. A whole batch has one: leave out the "
+                "microbatch; mg.compile makes a program for each size.")
     if function is not None and getattr(np, name, None) is function:
         return ("Arrays of such a size are those of minigrad.numpy: arange(n), ones(n), zeros(n), full(n, v), eye(n) "
                 "and tri(n).")

@@ -79,3 +79,13 @@ def test_each_way_out_works(name):
     for f in (mg.vmap(right), mg.compile(mg.vmap(right)), mg.compile(mg.vmap(right), backend="numpy")):
         for h, w in zip(f(mg.batch(EXAMPLES)).unbatch(), want, strict=True):
             np.testing.assert_allclose(h, w)
+
+
+@pytest.mark.parametrize("f", [lambda x: np.quantile(x, 0.3), lambda x: np.median(x, axis=0).sum()])
+def test_quantiles_of_a_microbatch_are_computed_without_it(f):
+    loss, X = mg.batch_loss(f), RNG.normal(size=(4, 2))
+    with pytest.raises(mg.ShapeError, match=r"needs the number .*leave out the microbatch"):
+        mg.microbatch(loss, 2)(X)
+    compiled = mg.compile(loss, backend="numpy")
+    for n in (4, 3):
+        np.testing.assert_allclose(compiled(X[:n]), f(X[:n]))

@@ -26,7 +26,6 @@ class Size(Immutable):
 
     __slots__ = ("dim",)
     lift: ClassVar[Callable[[int | Size], Any]]  # to a traced scalar; set by `traced_array`
-    function: ClassVar[Callable[..., object]]  # __array_function__; set by `traced_array`
 
     def __init__(self, dim: Dim):
         self.dim = dim
@@ -60,9 +59,6 @@ class Size(Immutable):
     def __array_ufunc__(self, ufunc: object, method: str, *inputs: object, **kwargs: object) -> object:
         lifted = (Size.lift(x) if isinstance(x, Size) else x for x in inputs)
         return getattr(ufunc, method)(*lifted, **kwargs)
-
-    def __array_function__(self, func: object, types: object, args: object, options: object) -> object:
-        return Size.function(func, args, options)
 
     if TYPE_CHECKING:  # the operators that `_arithmetic` defines
 

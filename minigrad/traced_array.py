@@ -45,7 +45,6 @@ class Hooks:
     getitem: Callable[[Array, object], Array]
     missing: Callable[[Array, str], NoReturn]  # raises for an attribute that traced arrays do not have
     namespace: ModuleType
-    of_sizes: Callable[..., object]  # __array_function__ of a size
     python_number: Callable[[np.ufunc, Array, Sequence[Array]], Array]  # from a ufunc's result on Python's numbers
     ufunc: Callable[..., object]  # __array_ufunc__
     value: Callable[[Array, str], np.ndarray]  # that of an array without inputs, for the named method, or raises
@@ -333,4 +332,4 @@ def as_array(x: object) -> Array:
     return Array(known[id(x)][1])
 
 
-Size.lift, Size.function = as_array, lambda *call: hooks.of_sizes(*call)
+Size.lift, Size.__array_function__ = as_array, Array.__array_function__  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ from .. import expression, interpreters
 from ..errors import TraceError, at_user_line
 from ..graph import Graph, Node
 from ..primitive import input_
+from ..sizes import Size
 from ..symbolic import Dim, differs
 from ..traced_array import TABLE, Array, ArrayLike, as_array, hooks
 from ..tracing import number, thread
@@ -221,16 +222,10 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[ArrayLike, ...], opt
 
 
 def apply_function(function: Callable[..., object], args: tuple[object, ...], options: dict[str, object]) -> object:
-    """Apply a function of NumPy to traced values."""
+    """Apply a function of NumPy to traced values, or to sizes: one without a traced form takes the numbers of these."""
+    if function not in TABLE and any(isinstance(x, Size) for x in (*args, *options.values())):
+        return function(*map(numbers, args), **{k: numbers(v) for k, v in options.items()})
     return _look_up(function)(*args, **options)
 
 
-def apply_to_sizes(function: Callable[..., object], args: tuple[object, ...], options: dict[str, object]) -> object:
-    """Apply a function of NumPy to sizes; a function without a traced form takes their numbers."""
-    if function in TABLE:
-        return TABLE[function](*args, **options)
-    return function(*map(numbers, args), **{k: numbers(v) for k, v in options.items()})
-
-
 hooks.ufunc, hooks.function, hooks.value, hooks.formatted = apply_ufunc, apply_function, value, formatted
-hooks.of_sizes = apply_to_sizes

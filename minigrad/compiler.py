@@ -508,10 +508,13 @@ def compile(f: Callable[..., PyTree] | None = None, backend: str = backends.AUTO
         needs its number, as ``range(n)`` does (the first of ``.stages`` says where).
     **options
         Of the backend. ``cupy`` has ``precision="highest"`` or ``"tf32"``: how products of float32 matrices round.
-        ``native`` has ``tier="final"`` or ``"early"``. ``final``, the default, compiles machine code before the first
-        answer, and equal calls give equal bits. With ``early`` the NumPy program answers at once, and a call that comes
-        after the compilation, in the background, takes the machine code: the last bits of results then change once, at
-        a call that depends on the clock. The last ``.stages`` say which answers. ``MINIGRAD_TIER`` sets the default.
+        ``native`` has ``tier="final"``, ``"quick"`` or ``"early"``. ``final``, the default, optimizes machine code
+        before the first answer, and equal calls give equal bits. With ``quick`` the first answers of small work come
+        from machine code that is not optimized yet, and later ones from code that a thread in the background has
+        optimized: the bits of results are those of ``final``, but for the signs of NaN.
+        With ``early`` the NumPy program answers at once, and a call that comes after the compilation, in the
+        background, takes the machine code: the last bits of results then change once, at a call that depends on the
+        clock. The last ``.stages`` say which answers. ``MINIGRAD_TIER`` sets the default.
 
     Returns
     -------

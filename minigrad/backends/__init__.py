@@ -46,7 +46,7 @@ class NumPy(Backend):
         return _of_numpy(graph)
 
 
-TIERS = ("final", "early")
+TIERS = ("final", "quick", "early")
 
 
 class Native(Backend):
@@ -59,7 +59,7 @@ class Native(Backend):
             raise MinigradError(at_user_line(f"backend={self.name!r}: {reason}"))
 
     def start(self, *, tier: str | None = None, **options: Any) -> None:
-        if _early(tier):  # LLVM would take Python's lock from the first answer
+        if _tier(tier) == "early":  # LLVM would take Python's lock from the first answer
             return
         with importing, uncollected(lasting=True):  # here and below: few programs need modules that import slowly
             from .native.runtime.warmup import start
@@ -67,18 +67,19 @@ class Native(Backend):
         start()
 
     def build(self, graph: Graph, *, tier: str | None = None, **host_values: Collection[int]) -> Executable:
-        if not _early(tier) or budgets_in(graph):
-            return self._final(graph)
+        chosen = _tier(tier)
+        if chosen != "early" or budgets_in(graph):
+            return self._machine_code(graph, chosen == "quick")
         with importing:
             from .native.tiered import Tiered
 
-        return Tiered(graph, _of_numpy(graph), partial(self._final, graph))
+        return Tiered(graph, _of_numpy(graph), partial(self._machine_code, graph, False))
 
-    def _final(self, graph: Graph) -> Executable:
+    def _machine_code(self, graph: Graph, quick: bool) -> Executable:
         with importing, uncollected(lasting=True):
             from .native.program import Program as Native
 
-        return Native(graph)
+        return Native(graph, quick=quick)
 
 
 def _of_numpy(graph: Graph) -> Executable:
@@ -88,13 +89,13 @@ def _of_numpy(graph: Graph) -> Executable:
     return Program(graph)
 
 
-def _early(tier: str | None) -> bool:
-    """Return whether NumPy answers first; without an option, ``MINIGRAD_TIER`` says so."""
+def _tier(tier: str | None) -> str:
+    """Return the code that answers first; without an option, ``MINIGRAD_TIER`` names it."""
     own = tier if tier is not None else os.environ.get("MINIGRAD_TIER") or TIERS[0]
     if own not in TIERS:
         name = "MINIGRAD_TIER" if tier is None else "tier"
         raise MinigradError(at_user_line(f"no {name} {own!r}; there are {', '.join(TIERS)}"))
-    return own == TIERS[1]
+    return own
 
 
 class Cuda(Backend):

@@ -14,6 +14,7 @@ import optree
 
 import minigrad as mg
 from minigrad.backends.native.runtime.background import BUILDER
+from minigrad.backends.native.runtime.jit import building
 
 from .choices import Choices
 from .oracles import Mismatch, Refused, agree, examples, nudged, quietly, reference, refusable, takes_gradient
@@ -48,10 +49,15 @@ def _equal(have: Any, want: Any, about: str) -> None:
             raise Mismatch(f"{about}: leaf {k} has other bits:\n{h}\n{w}")
 
 
+def _one_nan(tree: Any) -> Any:
+    """Return the arrays with one NaN for all: the optimizer leaves the signs of NaN open."""
+    return optree.tree_map(lambda x: np.where(np.isnan(x), np.nan, x).astype(np.asarray(x).dtype), tree)
+
+
 def threads(case: Case, choices: Choices) -> None:
     """Machine code gives equal bits on any number of threads, and to several callers at once."""
     args = _arguments(case, choices)
-    compiled = mg.compile(_function(case), backend="native")
+    compiled = mg.compile(_function(case), backend="native", tier="final")
     before = mg.get_num_threads()
     try:
         mg.set_num_threads(1)
@@ -101,7 +107,7 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def layouts(case: Case, choices: Choices) -> None:
     """Arguments in any memory give equal bits, stay as they are, and share no memory with the results."""
     args = _arguments(case, choices)
-    compiled = mg.compile(_function(case), backend="native")
+    compiled = mg.compile(_function(case), backend="native", tier="final")
     want = quietly(compiled, *args)
     for name in choices.rng.permutation(sorted(LAYOUTS))[:3]:
         moved = tuple(LAYOUTS[name](np.asarray(a)) if np.ndim(a) else np.asarray(a) for a in args)
@@ -135,15 +141,20 @@ def extremes(case: Case, choices: Choices) -> None:
 
 
 def tiers(case: Case, choices: Choices) -> None:
-    """The early tier answers as NumPy's program before its build, and as machine code after it."""
+    """Quick code gives the bits of optimized code, the early tier those of NumPy's program before its build."""
     args = _arguments(case, choices)
     f = _function(case)
-    want, final = (quietly(mg.compile(f, backend=backend), *args) for backend in ("numpy", "native"))
+    want, compiled = quietly(mg.compile(f, backend="numpy"), *args), mg.compile(f, backend="native", tier="quick")
+    with building:  # the code stays quick
+        quick = quietly(compiled, *args)
+    final = quietly(mg.compile(f, backend="native", tier="final"), *args)
+    _equal(*map(_one_nan, (quick, final)), "quick code")
     early = mg.compile(f, backend="native", tier="early")
     _equal(quietly(early, *args), want, "the first answer")
     while (thread := BUILDER._thread) is not None and thread.is_alive():
         thread.join(0.1)
     _equal(quietly(early, *args), final, "the answer after the build")
+    _equal(quietly(compiled, *args), final, "optimized code after quick code")
 
 
 ORACLES: dict[str, Callable[[Case, Choices], None]] = {f.__name__: f for f in (threads, layouts, extremes, tiers)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 
@@ -10,7 +12,7 @@ import numpy as np
 from ...collector import uncollected
 from ...debugging import explain
 from ...graph import Graph, Node
-from ...locks import importing
+from ...locks import Lock, importing
 from ...ops.block_einsum import block_einsum
 from ...ops.constants import const, full, size_
 from ...ops.einsum import einsum
@@ -23,7 +25,7 @@ from ...passes.lower_einsum import canonical
 from ...passes.record import Stage
 from ...passes.schedule import Step, schedule
 from ...primitive import Primitive
-from ...symbolic import Symbol, value
+from ...symbolic import Symbol, size_of, value
 from ..arena import ALIGN, ArenaPool
 from ..numpy_text import managed
 from ..parts import in_parts
@@ -34,19 +36,23 @@ from ..subgraph import KINDS, NodePrograms, has_budget, is_new
 from .bound_program import BoundProgram, Empty
 from .codegen.kernel import Kernel, kernel, rows, unable, written
 from .codegen.kernel_key import KernelKey, kernel_key
+from .codegen.loop_groups import space_of
 from .kernels import gemm, steps, straight_scan
 from .kernels import packed_scan as packed_step
 from .packed_scan import EmptyBody, NestedBodies, Nests
 from .plan.launch_plan import ArenaLayout, LaunchPlan
 from .plan.legalize import legalize
 from .runtime import runner, threads
-from .runtime.cache import generated, object_codes
-from .runtime.jit import load
+from .runtime.background import BUILDER, Job
+from .runtime.cache import QuickModule, generated, object_codes
+from .runtime.jit import Library, load
 from .tree_scan import NativeTrees
 
 KEPT = 64  # sets of sizes with executables
 NATIVE_KINDS: dict[Primitive, Callable[..., NodePrograms]] = {**KINDS, tree_scan: NativeTrees}
 FEW = 8  # the same, for programs whose executables keep memory
+QUICK = 2**24  # elements of statements up to which quick code takes less time than the optimizer
+_UNHINTED = 128  # the value of a symbolic size without a hint, in estimates of work
 
 
 def _held(graph: Graph, own_outputs: bool, exact: bool) -> Executable:
@@ -82,6 +88,9 @@ class Program:
         As of `legalize`.
     exact : bool
         Whether the arena has the size that the largest sizes need; similar sizes may share a layout otherwise.
+    quick : bool
+        Whether kernels of little work run as quick code until a thread in the background has optimized them. The bits
+        of results are the same, but for the signs of NaN: the optimizer swaps the operands of sums and products.
 
     Attributes
     ----------
@@ -98,7 +107,7 @@ class Program:
         Why Python runs a step.
     """
 
-    def __init__(self, graph: Graph, own_outputs: bool = False, exact: bool = False):
+    def __init__(self, graph: Graph, own_outputs: bool = False, exact: bool = False, quick: bool = False):
         self._graph = legalize(graph, own_outputs)
         graph = fuse_index_checks(self._graph)
         early = _of_sizes(graph)
@@ -117,7 +126,9 @@ class Program:
         self.ways = [self._way(k, step) for k, step in enumerate(self.plan.steps)]
         self._keys = [kernel_key(self.plan, step) if way == "kernel" else None
                       for step, way in zip(self.plan.steps, self.ways, strict=True)]
-        self.kernels, self._addresses = self._compiled()
+        self._optimizing, self._quick = Lock(), list[QuickModule]()  # the modules whose code is quick code
+        self._libraries: list[Library] = []  # as long as the program lives
+        self.kernels, self._addresses = self._compiled(quick and self._hinted_work() <= QUICK)
         self.symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
         self.launch_plan: LaunchPlan = LaunchPlan(
             self.plan, self.ways, self.kernels, [() if key is None else key.nodes for key in self._keys],
@@ -125,6 +136,8 @@ class Program:
         self._single = exact and self.launch_plan.keeps  # whether executables for other sizes make room for a new one
         self._pools: Pools[tuple[int, ...], BoundProgram | Empty] = Pools(FEW if self.launch_plan.keeps else KEPT)
         self.arenas, self.nests = ArenaPool(), Nests(self.packed)
+        if self._quick:
+            BUILDER.add(Job(self))
 
     # -- code ----------------------------------------------------------------------------------------
 
@@ -159,15 +172,23 @@ class Program:
             (n,) = n.inputs
         return n in self._early or n.prim in (size_, full, const)
 
-    def _compiled(self) -> tuple[list[Kernel | None], dict[str | Node, int]]:
+    def _hinted_work(self) -> int:
+        """Return the elements of all statements in kernels, for the sizes of the traced example."""
+        sizes = defaultdict(lambda: _UNHINTED, {s: s.hint for s in symbols_of(self._graph) if s.hint is not None})
+        return sum(value(size_of(space_of(n)), sizes) for key, step in zip(self._keys, self.plan.steps, strict=True)
+                   if key is not None for n in step.group.nodes)
+
+    def _compiled(self, quick: bool) -> tuple[list[Kernel | None], dict[str | Node, int]]:
         """Return the kernels, and the addresses of their code by name, and of straight-line scans by node."""
         keys, scans = self._distinct_keys(), dict(self._straight.values())
+        later = self._quick.append if quick else None
         dtypes = {step.group.nodes[0].dtype for step, way in zip(self.plan.steps, self.ways, strict=True)
                   if way == "product" or (way == "step" and step.group.nodes[0].prim is block_einsum)}
         new = [d for d in sorted(dtypes, key=str) if not gemm.loaded(d)]
         shared = [module for module in (threads, runner) if not module.loaded()]  # short ones: LLVM begins with others
         codes = iter(object_codes([*(request for d in new for request in gemm.code_requests(d)), *(
-            generated(f"kernel {signature}", partial(written, key)) for signature, key in keys.items()),
+            generated(f"kernel {signature}", partial(written, key))._replace(later=later)
+            for signature, key in keys.items()),
             *scans.values(), *(module.code_request() for module in shared)]))
         products = {d: [next(codes)[1] for _ in gemm.code_requests(d)] for d in new}
         own = dict(zip([*keys, *scans], codes, strict=False))
@@ -179,10 +200,22 @@ class Program:
         known = {form: kernel(key, own[key.text][0]) for form, key in forms.items()}
         kernels = [None if key is None else known[key.text, key.symbols] for key in self._keys]
         objects = {k.name: own[text][1] for (text, _), k in known.items()} | {name: own[name][1] for name in scans}
-        self._library = load(objects.values(), threads.symbols()) if objects else None  # as long as the program lives
-        addresses: dict[str | Node, int] = {
-            name: self._library.address(name) for name in objects} if self._library else {}
+        addresses = self._loaded(objects) if objects else {}
         return kernels, addresses | {n: addresses[name] for n, (name, _) in self._straight.items()}
+
+    def _loaded(self, objects: Mapping[str, bytes]) -> dict[str | Node, int]:
+        """Return the addresses of functions, given the object code of each."""
+        self._libraries.append(library := load(objects.values(), threads.symbols()))
+        return {name: library.address(name) for name in objects}
+
+    def finish(self) -> None:
+        """Exchange quick code for optimized code, which calls that begin later run."""
+        with self._optimizing:
+            if self._quick:
+                codes = {module.note[0]: module.compile() for module in self._quick}
+                self._addresses = {**self._addresses, **self._loaded(codes)}
+                self._quick = []
+                self._release()
 
     def _distinct_keys(self) -> dict[str, KernelKey]:
         """Return one kernel key of each signature."""
@@ -259,14 +292,17 @@ class Program:
     def _release(self) -> None:
         """Free the memory of the executables."""
         for pool in list(self._pools.values()):
-            while pool:
-                pool.pop().release()
+            with contextlib.suppress(IndexError):  # other threads take from it, too
+                while True:
+                    pool.pop().release()
         self._pools.clear()
 
     def _executable(self, sizes: Mapping[Symbol, int], team: int) -> BoundProgram | Empty:
         numbers = self.launch_plan.size_table.values(sizes)
         if self.launch_plan.empty(numbers, sizes):  # NumPy has the rules for empty arrays
             return Empty(self._of_numpy, sizes)
+        if self._quick and self.launch_plan.work(numbers) > QUICK:
+            self.finish()
         with uncollected():
             return self.bind(sizes, team, numbers)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import traceback
 import warnings
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -19,7 +18,7 @@ from ...locks import Lock
 from ...passes.record import Stage
 from ...symbolic import Symbol
 from ..protocol import Executable
-from .runtime.background import BUILDER
+from .runtime.background import BUILDER, Job
 
 _WAITS = "NumPy answers; a call that comes after the build of the machine code takes that, with other round-off"
 _TAKEN = "NumPy answered until the machine code was built"
@@ -59,7 +58,7 @@ class Tiered:
         with self._lock:
             new, self._entered = not self._entered, True
         if new:
-            BUILDER.add(_Job(self))
+            BUILDER.add(Job(self))
         else:
             BUILDER.go_on()
 
@@ -102,14 +101,3 @@ class Tiered:
     def memory(self, sizes: Mapping[Symbol, int]) -> int:
         """Return the bytes that the next run needs at its peak beside its inputs."""
         return self._current.memory(sizes)
-
-
-class _Job:
-    """The build of a program; a program that was dropped is not built."""
-
-    def __init__(self, program: Tiered):
-        self._program = weakref.ref(program)
-
-    def __call__(self) -> None:
-        if (program := self._program()) is not None:
-            program.finish()

@@ -51,17 +51,17 @@ class Gate:
 
     def __init__(self, monkeypatch):
         self.open, self.begun, self.builds, self.error = threading.Event(), threading.Event(), 0, None
-        build = type(backends.get("native"))._final
+        build = type(backends.get("native"))._machine_code
 
-        def waits(backend, graph):
+        def waits(backend, graph, quick):
             self.builds += 1
             self.begun.set()
             assert self.open.wait(60)
             if self.error is not None:
                 raise self.error
-            return build(backend, graph)
+            return build(backend, graph, quick)
 
-        monkeypatch.setattr(type(backends.get("native")), "_final", waits)
+        monkeypatch.setattr(type(backends.get("native")), "_machine_code", waits)
 
 
 @pytest.fixture
@@ -233,12 +233,12 @@ def test_gradients_of_examples_and_products_with_the_hessian():
 
 
 def test_unknown_tiers_are_refused(monkeypatch):
-    with pytest.raises(MinigradError, match=r"test_tiered.*no tier 'soon'; there are final, early"):
+    with pytest.raises(MinigradError, match=r"test_tiered.*no tier 'soon'; there are final, quick, early"):
         mg.compile(mean(), backend="native", tier="soon")(W, X, Y)
     with pytest.raises(MinigradError, match="backend 'numpy' has no option tier"):
         mg.compile(mean(), backend="numpy", tier="early")
     monkeypatch.setenv("MINIGRAD_TIER", "late")
-    with pytest.raises(MinigradError, match="no MINIGRAD_TIER 'late'; there are final, early"):
+    with pytest.raises(MinigradError, match="no MINIGRAD_TIER 'late'; there are final, quick, early"):
         mg.compile(mean(), backend="native")(W, X, Y)
 
 

@@ -335,6 +335,10 @@ class LaunchPlan:
         self._inside[k, memory] = len(self.piece) + 1 + len(self._inside_of)
         self._inside_of.append((i, self._formula(each), chains))
 
+    def work(self, numbers: np.ndarray) -> int:
+        """Return the elements of all statements in kernels."""
+        return int(numbers[self._work].sum())
+
     def partition(self, numbers: np.ndarray, team: int) -> Partition:
         """Return the blocks of rows of the kernels."""
         rows = np.maximum(numbers[self._rows], 1)

@@ -2,15 +2,18 @@
 
 The thread is a daemon: the end of the interpreter waits for one module of LLVM at most (`jit`), and for no program. A
 fork waits for the program that is being built, so that the child inherits no lock that the builder holds. The child,
-which has no builder, starts one for the programs that are left.
+which has no builder, starts one if programs are left.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from ....locks import Lock
 from .jit import building
@@ -55,4 +58,25 @@ class Builder:
                 job()
 
 
+class Unfinished(Protocol):
+    """A program whose `finish` a job calls, which raises nothing."""
+
+    def finish(self) -> None:
+        """Build it."""
+
+
+class Job:
+    """The build of a program; a program that was dropped is not built."""
+
+    def __init__(self, program: Unfinished):
+        self._program = weakref.ref(program)
+
+    def __call__(self) -> None:
+        if (program := self._program()) is not None:
+            program.finish()
+
+
 BUILDER = Builder()
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=BUILDER.go_on)

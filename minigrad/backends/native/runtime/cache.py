@@ -7,11 +7,12 @@ it would generate in another way.
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ... import code_cache
-from .jit import Target, compile_all, host, toolchain
+from .jit import Target, compile_all, compile_then, host, quick, toolchain
 
 # The sources outside this package on which generated code depends.
 _BENEATH = ("axes.py", "blas.py", "combiners.py", "symbolic.py", "graph.py", "ops/accumulators.py",
@@ -30,10 +31,25 @@ class CodeRequest(NamedTuple):
         Identifies the code for any one target: the module's text, or the name and the sources that generate it.
     make : callable
         Returns the module's text, and a JSON-compatible note that is stored with its code.
+    later : callable, optional
+        Takes the module if it is compiled now: the code is quick code, which the cache does not keep.
     """
 
     key: str
     make: Callable[[], tuple[str, object]]
+    later: "Callable[[QuickModule], None] | None" = None
+
+
+class QuickModule(NamedTuple):
+    """A module that has quick code: its key in the cache, its note, and its text."""
+
+    key: str
+    note: Any
+    text: str
+
+    def compile(self) -> bytes:
+        """Return the optimized code, once it is in the cache."""
+        return compile_then(self.text, partial(code_cache.keep, code_cache.trusted(), self.key, self.note))
 
 
 def generated(name: str, make: Callable[[], tuple[str, object]]) -> CodeRequest:
@@ -56,15 +72,19 @@ def object_codes(requests: Sequence[CodeRequest], target: Target | None = None) 
     notes = []
 
     def texts() -> Iterator[str]:
-        for request in missing.values():
+        for key, request in missing.items():
             text, note = request.make()
             notes.append(note)
+            if request.later is not None:
+                request.later(QuickModule(key, note, text))
+                text = quick(text)
             yield text
 
     codes = compile_all(texts(), target)
-    for key, note, code in zip(missing, notes, codes, strict=True):
+    for (key, request), note, code in zip(missing.items(), notes, codes, strict=True):
         entries[key] = note, code
-        code_cache.keep(where, key, note, code)
+        if request.later is None:
+            code_cache.keep(where, key, note, code)
     return [entries[key] for key in keys]
 
 

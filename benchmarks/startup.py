@@ -43,12 +43,6 @@ def loss(p, x, y):
     return (np.tanh(x @ p["W"] + p["b"]) @ p["v"] - y) ** 2
 g = mg.compile(mg.grad(mg.mean_loss(loss, in_axes=(None, 0, 0))))(p, X, Y)
 """,
-    "minigrad, compiled, early tier": """
-import minigrad as mg
-def loss(p, x, y):
-    return (np.tanh(x @ p["W"] + p["b"]) @ p["v"] - y) ** 2
-g = mg.compile(mg.grad(mg.mean_loss(loss, in_axes=(None, 0, 0))), tier="early")(p, X, Y)
-""",
     "JAX": """
 import jax, jax.numpy as jnp
 def loss(p, x, y):
@@ -69,7 +63,10 @@ X, Y = torch.from_numpy(X), torch.from_numpy(Y)
 g = {k: v.grad for k, v in p.items()}
 """,
 }
-PROGRAMS["minigrad, compiled, from its cache"] = PROGRAMS["minigrad, compiled"]
+COMPILED = PROGRAMS["minigrad, compiled"]
+PROGRAMS |= {f"minigrad, compiled, {tier} tier": COMPILED.replace("0, 0)))", f"0, 0))), tier={tier!r}")
+             for tier in ("quick", "early")}
+PROGRAMS["minigrad, compiled, from its cache"] = COMPILED
 NEEDS = {"JAX": "jax", "JAX jit": "jax", "PyTorch": "torch"}
 
 

@@ -346,9 +346,8 @@ def clip(a: ArrayLike, a_min: ArrayLike | None = None, a_max: ArrayLike | None =
     refuse_where("clip", options)
     x = as_array(a) if dtype is None else as_array(a).astype(dtype)
     low, high = (v if v is not None else w for v, w in ((a_min, min), (a_max, max)))
-    promoted = result_type(x, *(as_array(v) for v in (low, high) if given(v)))
-    if promoted.kind != x.dtype.kind:  # one bound and a Python number would promote further than both bounds
-        x = x.astype(promoted)
+    bounds = (0 if type(v) is int else as_array(v) for v in (low, high) if given(v))  # an int of any size
+    x = x.astype(result_type(x, *bounds))  # one bound and a Python number would promote further than both bounds
     if given(low):
         x = TABLE[np.maximum](x, _bound(low, x.dtype, lower=True))
     if given(high):

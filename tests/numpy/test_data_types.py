@@ -30,7 +30,8 @@ def test_result_type(case):
 
 @pytest.mark.parametrize(("x", "low", "high"), [
     (np.array([True, False]), 3, np.float32([2, 5])), (np.int8([1, 9]), 0.5, np.float16([2, 5])),
-    (np.array([True, False]), 0, np.int8([2, 5])), (np.uint8([1, 9]), np.int8(-1), np.int8(5))])
+    (np.array([True, False]), 0, np.int8([2, 5])), (np.uint8([1, 9]), np.int8(-1), np.int8(5)),
+    (np.int8([1, 9]), 300, np.int64([2, 5]))])
 def test_clip_promotes_all_operands_at_once(x, low, high):
     have, want = mg.vmap(lambda x, high: np.clip(x, low, high), in_axes=(0, 0 if np.ndim(high) else None))(
         x, high), np.clip(x, low, high)

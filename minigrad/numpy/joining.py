@@ -20,7 +20,7 @@ from ..symbolic import Dim, differs
 from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import guard_equal_shapes, number
 from .arguments import Axes, Casting, as_axis, as_int, as_ints, broadcast_node, checked_cast, numbers, several
-from .data_types import same_dtype
+from .data_types import result_type, same_dtype
 from .dispatch import any_traced, implements
 from .elementwise import clip
 from .manipulation import at_least, broadcast_to, expand_dims, flat_along, index_along, moveaxis, ravel, reshape
@@ -45,7 +45,8 @@ def concatenate(arrays: Sequence[ArrayLike] | Array, axis: int | None = 0, out: 
     """Join arrays end to end along an axis."""
     xs = _arrays(arrays, "concatenate")
     if axis is None:
-        xs, axis = [ravel(x) for x in xs], 0
+        common = result_type(*xs)  # along no axis, the dtypes of Python's numbers give way
+        xs, axis = [ravel(x.astype(common)) for x in xs], 0
     if xs[0].ndim == 0:
         raise ShapeError(at_user_line("np.concatenate of scalars: use np.stack"))
     nodes = same_dtype(xs)
@@ -202,6 +203,8 @@ def unstack(x: ArrayLike, /, *, axis: int = 0) -> tuple[Array, ...]:
 @implements(np.append)
 def append(arr: ArrayLike, values: ArrayLike, axis: int | None = None) -> Array:
     """Append `values` to an array."""
+    if axis is None:
+        arr, values, axis = ravel(arr), ravel(values), 0
     return concatenate([arr, values], axis)
 
 

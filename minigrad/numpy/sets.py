@@ -138,7 +138,7 @@ def _values(x: Array) -> Array:
 @implements(np.union1d)
 def union1d(ar1: ArrayLike, ar2: ArrayLike) -> Array:
     """Return the sorted values of either array."""
-    return _values(concatenate([ravel(ar1), ravel(ar2)]))
+    return _values(concatenate([ar1, ar2], None))
 
 
 @implements(np.intersect1d)

@@ -37,3 +37,14 @@ def test_clip_promotes_all_operands_at_once(x, low, high):
         x, high), np.clip(x, low, high)
     assert have.dtype == want.dtype
     np.testing.assert_array_equal(have, want)
+
+
+@pytest.mark.parametrize("number", [3, 2.5, np.int16(3), True])
+@pytest.mark.parametrize("f", [lambda x, n: np.concatenate([x, n], axis=None), lambda x, n: np.union1d(n, x),
+                               lambda x, n: np.append(x, n)], ids=["concatenate", "union1d", "append"])
+@pytest.mark.parametrize("dtype", [np.float32, np.int8])
+def test_numbers_of_python_joined_along_no_axis_leave_the_dtype(f, dtype, number):
+    x = np.array([7, 9], dtype)
+    have, want = mg.compile(lambda x: f(x, number), backend="numpy")(x), f(x, number)
+    assert have.dtype == want.dtype
+    np.testing.assert_array_equal(have, want)

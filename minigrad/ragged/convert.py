@@ -71,7 +71,8 @@ def from_pyg(data: object, cls: type[T], paths: Mapping[str, Path] | None = None
             continue
         if hasattr(value, "detach"):
             value = value.detach().cpu().numpy()
-        if not t.axes and np.shape(value) == (1,) * (np.ndim(value) - len(t.shape)) + t.shape:
+        shape = np.shape(value)
+        if not t.axes and shape != t.shape and shape == (1,) * (len(shape) - len(t.shape)) + t.shape:
             value = np.asarray(value).reshape(t.dense)[()]  # PyG has the values of a graph as one row
         values[name] = value
     return cls(**values)

@@ -157,6 +157,12 @@ def test_one_row_is_the_value_of_a_graph(rows, fits):
             from_pyg(data, Graph)
 
 
+def test_numbers_of_python_are_the_value_of_a_graph():
+    data = SimpleNamespace(x=np.zeros((1, 3), np.float32), edge_index=np.zeros((2, 0), int), w=np.zeros(0, np.float32),
+                           y=np.float32(0), note=[1, 2])
+    np.testing.assert_array_equal(from_pyg(data, Graph).note, np.float32([1, 2]))
+
+
 def test_values_of_graphs_stack_in_batches_of_pyg(torch):
     from torch_geometric.data import Batch
 

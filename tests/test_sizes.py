@@ -97,6 +97,8 @@ BY_A_SIZE = {  # of arrays outside the trace
     "linspace": lambda n: np.linspace(np.float32(0), n, 3), "insert": lambda n: np.insert(ONES, 0, n),
     "append": lambda n: np.append(ONES, n), "stack": lambda n: np.stack([n, np.float32(1)]),
     "isclose": lambda n: np.isclose(3 * ONES, n), "gradient": lambda n: np.gradient(ONES * MASK, n),
+    "joined": lambda n: np.concatenate([ONES, n], axis=None), "union1d": lambda n: np.union1d(ONES, n),
+    "result_type": lambda n: np.ones(2, np.result_type(MASK, n, ONES)),
     "polyval": lambda n: np.polyval(ONES, n), "dot": lambda n: np.dot(ONES, n), "outer": lambda n: np.outer(ONES, n)}
 OF_A_SIZE = {  # the size, or the index, is the function's
     "tile": lambda n: np.tile(ONES, n), "tile 2": lambda n: np.tile(ONES, (2, n)),
@@ -105,6 +107,7 @@ OF_A_SIZE = {  # the size, or the index, is the function's
     "array_split": lambda n: np.array_split(np.arange(6), n)[0],
     "insert at": lambda n: np.insert(ONES, n, 2), "shape": lambda n: np.broadcast_to(np.float32(1), (n, 2)),
     "reshape": lambda n: np.reshape(np.arange(6), (n, -1)), "roll": lambda n: np.roll(np.arange(6), n),
+    "roots": lambda n: np.roots([1, n]), "range": lambda n: np.histogram(ONES, 2, (0, n))[0],
     "text": lambda n: len(np.array2string(np.full(n, 7)))}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..graph import Node, dtype_of
 from ..ops import elementwise as ew
+from ..sizes import Size
 from ..traced_array import Array, ArrayLike, as_array
 from .arguments import Casting
 from .dispatch import implements
@@ -28,7 +29,7 @@ def astype(x: ArrayLike, dtype: DTypeLike, /, *, copy: bool | None = True, order
 def result_type(*arrays_and_dtypes: Any) -> np.dtype:
     """Return the dtype that a mix of values and dtypes promotes to."""
     return np.result_type(*((x.dtype if not x._weak else 0.0 if x.dtype.kind == "f" else 0)
-                            if isinstance(x, Array) else x for x in arrays_and_dtypes))
+                            if isinstance(x, Array) else 0 if isinstance(x, Size) else x for x in arrays_and_dtypes))
 
 
 def same_dtype(xs: Sequence[Array]) -> list[Node]:
@@ -56,7 +57,9 @@ def common_type(*arrays: ArrayLike) -> np.dtype:
 
 
 def _dtype(x: ArrayLike | DTypeLike) -> Any:
-    """Return the dtype of an array, and other values unchanged."""
+    """Return the dtype of an array, a number of Python for a size, and other values unchanged."""
+    if isinstance(x, Size):
+        return 0
     return x.dtype if isinstance(x, (Array, np.ndarray, np.generic)) else x
 
 

@@ -223,9 +223,13 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[ArrayLike, ...], opt
 
 def apply_function(function: Callable[..., object], args: tuple[object, ...], options: dict[str, object]) -> object:
     """Apply a function of NumPy to traced values, or to sizes: one without a traced form takes the numbers of these."""
-    if function not in TABLE and any(isinstance(x, Size) for x in (*args, *options.values())):
+    if function not in TABLE and _holds_size((*args, *options.values())):
         return function(*map(numbers, args), **{k: numbers(v) for k, v in options.items()})
     return _look_up(function)(*args, **options)
+
+
+def _holds_size(x: object) -> bool:
+    return isinstance(x, Size) or (isinstance(x, (list, tuple)) and any(map(_holds_size, x)))
 
 
 hooks.ufunc, hooks.function, hooks.value, hooks.formatted = apply_ufunc, apply_function, value, formatted

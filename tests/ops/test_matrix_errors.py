@@ -55,3 +55,13 @@ def test_without_a_batch_no_example_is_named():
     for name, (f, bad, words) in FUNCTIONS.items():
         assert refused(mg.compile(f, backend="numpy"), bad) == words, name
         assert refused(mg.vmap(lambda x, a, f=f: f(a) * x, in_axes=(0, None)), np.ones(3), bad) == words, name
+
+
+def test_few_runs_find_the_example(monkeypatch):
+    f, bad, words = FUNCTIONS["inv"]
+    runs, numpys = [], np.linalg.inv
+    each = mg.trace(f)(bad).vmap()
+    X = np.stack([np.eye(2)] * 700 + [bad] * 300)
+    monkeypatch.setattr(np.linalg, "inv", lambda a: runs.append(len(a)) or numpys(a))
+    assert refused(each, X) == f"{words}, in example 700"
+    assert 2 < len(runs) < 16

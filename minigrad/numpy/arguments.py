@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, SupportsIndex, TypeAlias, TypeGuard, TypeVar, cast
 
@@ -80,7 +81,7 @@ def of_several_axes(sizes: Sequence[int | Dim]) -> str:
     if all(isinstance(n, Dim) and str(n).startswith("kept_row") for n in sizes):
         return (" Two masks select two axes: index all arrays by one selection, rows = mg.select(mask), or by "
                 "mg.select(a & b)")
-    if all(isinstance(n, Dim) and str(n).startswith("part") for n in sizes):
+    if all(isinstance(n, Dim) and re.fullmatch(r"part\d*", str(n)) for n in sizes):
         return (" Each slice has a length that the program computes: slice the result of whole arrays, as in "
                 "(x * y)[::2], or make the arrays fields of one example")
     if len({*map(str, sizes)}) == len({*sizes}):

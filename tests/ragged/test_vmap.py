@@ -276,3 +276,9 @@ def test_slices_with_a_step_of_two_batches_have_a_way_out():
         mg.vmap(lambda x, y: x[::2] * y[::2], in_axes=(0, 0))(*rows)
     for have, n in zip(mg.vmap(lambda x, y: (x * y)[::2], in_axes=(0, 0))(*rows), (4, 2), strict=True):
         np.testing.assert_array_equal(have, 2 * np.arange(0, 1.0 + n, 2) ** 2)
+
+
+def test_axes_named_like_slices_are_no_slices():
+    rows = [mg.batch([np.ones(2), np.ones(n)], mg.f64[mg.axis(name)]) for name, n in (("particle", 3), ("partner", 4))]
+    with pytest.raises(mg.ShapeError, match=r"sizes differ \(particle, partner\) at axis -1\.$"):
+        mg.vmap(np.multiply, in_axes=(0, 0))(*rows)

@@ -344,7 +344,8 @@ def clip(a: ArrayLike, a_min: ArrayLike | None = None, a_max: ArrayLike | None =
          **options: object) -> Array:
     """Limit values to an interval; a bound halves the gradient."""
     refuse_where("clip", options)
-    x = as_array(a) if dtype is None else as_array(a).astype(dtype)
+    x = Array(as_array(a)._node)  # NumPy makes an array of a number of Python
+    x = x if dtype is None else x.astype(dtype)
     low, high = (v if v is not None else w for v, w in ((a_min, min), (a_max, max)))
     bounds = (0 if type(v) is int else as_array(v) for v in (low, high) if given(v))  # an int of any size
     x = x.astype(result_type(x, *bounds))  # one bound and a Python number would promote further than both bounds

@@ -215,7 +215,7 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[ArrayLike, ...], opt
         function = NAMES[reduction] if isinstance(reduction, str) else reduction
         return function(*inputs, **{k: v for k, v in options.items() if v is not None or k == "axis"})
     if method == "outer":
-        a, b = (as_array(x) for x in inputs)
+        a, b = (Array(as_array(x)._node) for x in inputs)  # NumPy makes arrays of Python's numbers
         return _look_up(ufunc)(a.reshape(a.shape + (1,) * b.ndim), b)
     raise TraceError(at_user_line(f"np.{ufunc.__name__}.{method} is not supported on traced values: "
                                   + _INSTEAD_OF.get(method, "use np.sum, np.prod, np.max or np.cumsum")))

@@ -45,7 +45,7 @@ from .plan.legalize import legalize
 from .runtime import runner, threads
 from .runtime.background import BUILDER, Job
 from .runtime.cache import QuickModule, generated, object_codes
-from .runtime.jit import Library, load
+from .runtime.jit import Library, ending, load
 from .tree_scan import NativeTrees
 
 KEPT = 64  # sets of sizes with executables
@@ -301,7 +301,7 @@ class Program:
         numbers = self.launch_plan.size_table.values(sizes)
         if self.launch_plan.empty(numbers, sizes):  # NumPy has the rules for empty arrays
             return Empty(self._of_numpy, sizes)
-        if self._quick and self.launch_plan.work(numbers) > QUICK:
+        if self._quick and self.launch_plan.work(numbers) > QUICK and not ending():
             self.finish()
         with uncollected():
             return self.bind(sizes, team, numbers)

@@ -176,3 +176,38 @@ def test_the_end_of_the_process_waits_until_the_cache_has_the_code(tmp_path):
                           env={**os.environ, "MINIGRAD_CACHE_DIR": str(tmp_path)})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert len(code_cache.entries(tmp_path)) == 3  # the kernel, the pool and the runner
+
+
+LATE = """
+import atexit
+import threading
+import time
+import numpy as np
+import minigrad as mg
+
+atexit.register(lambda: print(step(np.ones(2)).tolist(), step(np.ones(3000))[-1],
+                              mg.compile(lambda x: np.exp(x) + 1, backend="native")(np.zeros(2)).tolist()))
+from minigrad.backends.native import program
+from minigrad.backends.native.runtime import jit
+
+emit, inside = jit._emit, threading.Event()
+
+def waits(text, target):
+    if threading.current_thread().name == "minigrad-build":
+        inside.set()
+        while not jit.ending():
+            time.sleep(0.01)
+    return emit(text, target)
+
+jit._emit = waits
+step = mg.compile(mg.vmap(lambda x: x * x + x), backend="native", tier="quick")
+step(np.ones(3))
+program.QUICK = 1000
+assert inside.wait(60)
+"""
+
+
+def test_functions_run_and_compile_at_the_exit_while_the_background_waits(tmp_path):
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=False, timeout=120,
+                          env={**os.environ, "MINIGRAD_CACHE_DIR": str(tmp_path)})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[2.0, 2.0] 2.0 [2.0, 2.0]\n", "")

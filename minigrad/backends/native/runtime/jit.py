@@ -43,15 +43,19 @@ _TURN = 2e-4  # seconds until a thread that runs Python lets another one go on, 
 
 
 class _Gate:
-    """A gate that any number of threads pass, for ``with``; a thread that forks waits until none is inside."""
+    """A gate that any number of threads pass, for ``with``; a thread that forks waits until none is inside.
+
+    The thread that closed it still passes.
+    """
 
     def __init__(self) -> None:
         self._inside = self._closers = 0
+        self._holder: int | None = None  # the thread that closed it last
         self._changed = threading.Condition()
 
     def __enter__(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: not self._closers)
+            self._changed.wait_for(lambda: not self._closers or self._holder == threading.get_ident())
             self._inside += 1
 
     def __exit__(self, *error: object) -> None:
@@ -64,6 +68,7 @@ class _Gate:
         self._changed.acquire()
         self._closers += 1
         self._changed.wait_for(lambda: not self._inside)
+        self._holder = threading.get_ident()
 
     def open(self) -> None:
         self._closers -= 1
@@ -171,7 +176,7 @@ def compile_all(texts: Iterable[str], target: Target | None = None) -> list[byte
                     results[text] = None
                     waiting.append(text)
                     workers = [w for w in workers if w.is_alive()]
-                    if len(workers) < min(usable_cpus(), _COMPILERS) - 1:
+                    if len(workers) < min(usable_cpus(), _COMPILERS) - 1 and not _ending:
                         worker = threading.Thread(target=work)
                         with contextlib.suppress(RuntimeError):  # no more threads can be had: the others do it all
                             worker.start()
@@ -379,6 +384,8 @@ class _Linker:
         self.jit = _llvm().create_lljit_compiler(_machine(host(), jit=True), use_jit_link=True)
         self._left = _LIBRARIES
         self._all.add(self)
+        if _ending:
+            _keep(self)
 
     @classmethod
     def next(cls) -> "_Linker":
@@ -400,11 +407,19 @@ _ending = False
 
 
 def _end() -> None:
-    """Wait for the module that a daemon thread compiles: LLVM must be idle when the process ends, and stays so."""
+    """Wait for the module that a daemon thread compiles: LLVM must be idle when the process ends, and stays so.
+
+    Functions that run later at the exit of this thread can compile.
+    """
     global _ending
     _ending = True
     lock.acquire()
     _compiling.close()
+
+
+def ending() -> bool:
+    """Return whether the interpreter ends: threads in the background wait for good, with the locks that they hold."""
+    return _ending
 
 
 def _ended() -> bool:

@@ -223,7 +223,7 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[ArrayLike, ...], opt
 
 def apply_function(function: Callable[..., object], args: tuple[object, ...], options: dict[str, object]) -> object:
     """Apply a function of NumPy to traced values, or to sizes: one without a traced form takes the numbers of these."""
-    if function not in TABLE and _holds_size((*args, *options.values())):
+    if _holds_size((*args, *options.values())) and function not in TABLE:  # the table is completed to know
         return function(*map(numbers, args), **{k: numbers(v) for k, v in options.items()})
     return _look_up(function)(*args, **options)
 

@@ -19,6 +19,7 @@ R = TypeVar("R")
 
 Arguments: TypeAlias = tuple[tuple[PyTree, ...], dict[str, PyTree]]  # positional, and by keyword
 
+_SHARED = ". Say None in in_axes for what all examples share"  # the way out of errors
 # Functions that raise an error for arguments that `in_axes` cannot map.
 CHECKS: list[Callable[[Callable[..., PyTree], tuple[PyTree, ...], dict[str, PyTree], InAxes, str], None]] = []
 
@@ -78,17 +79,16 @@ def mapped_axes(f: Callable[..., Any], args: tuple[PyTree, ...], kwargs: dict[st
             continue
         if not -t.ndim <= a < t.ndim:
             raise BatchError(at_user_line(
-                f"{name}: {label(i)} has no axis {a} to map over"
-                + hint(args) + ("" if t.ndim else ". Say None in in_axes for what all examples share"
-                                + (", or pass np.array(a list), where each of its numbers is an example."
-                                   if any(isinstance(arg, list) for arg in args) else "."))))
+                f"{name}: {label(i)} has no axis {a} to map over{hint(args)}" + ("" if t.ndim else _SHARED + (
+                    ", or pass np.array(a list), where each of its numbers is an example."
+                    if any(isinstance(arg, list) for arg in args) else "."))))
         a = a % t.ndim
         out.append(a)
         if mapped and not guard_equal(mapped[0][2], t.shape[a]):
             j, b, n = mapped[0]
             raise BatchError(at_user_line(
                 f"{name}: batch sizes differ: {n} (axis {b} of {label(j)}) and {t.shape[a]} (axis {a} of "
-                f"{label(i)}){hint(args)}. Say None in in_axes for what all examples share"))
+                f"{label(i)}){hint(args)}{_SHARED}"))
         mapped.append((i, a, t.shape[a]))
     if not mapped:
         every = "every argument is static" if not types else "every entry of in_axes is None"

@@ -47,7 +47,7 @@ def jobs(monkeypatch, tmp_path):
 
 @pytest.fixture
 def levels(monkeypatch):
-    """The levels of optimization of what is compiled."""
+    """The optimization level of each compiled module."""
     levels, tools = [], jit._tools
     monkeypatch.setattr(jit, "_tools", lambda target, level: (levels.append(level), tools(target, level))[1])
     return levels

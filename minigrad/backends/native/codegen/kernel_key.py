@@ -18,8 +18,9 @@ from ....graph import ArrayType, Graph, Node
 from ....ops.constants import full, iota
 from ....passes.fuse import Group, Roles
 from ....passes.schedule import Plan, Step
-from ....primitive import PART, input_
+from ....primitive import input_
 from ....symbolic import Dim, Symbol, polynomial
+from .strides import is_view
 
 SizeCode: TypeAlias = "int | tuple[tuple[tuple[int, ...], int], ...]"  # a number, or a polynomial's terms
 Entry: TypeAlias = ("tuple[tuple[str | None, ...], tuple[int, ...], tuple[tuple[str, object], ...], str, "
@@ -71,7 +72,7 @@ def kernel_key(plan: Plan, step: Step) -> KernelKey:
             return known
         prim, place = n.prim, plan.place.get(n)
         inputs: tuple[int, ...] = ()
-        view = prim.view is not None and prim.view is not PART and roles.is_view(n)
+        view = is_view(n, roles)
         if view or n in members:
             inputs = tuple([numbered(i) for i in (n.inputs[:1] if view else n.inputs)])  # a barrier orders
         elif prim not in _KNOWN:

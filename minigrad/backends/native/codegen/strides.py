@@ -51,12 +51,13 @@ def whole(node: Node) -> Access:
 
 def root_of(node: Node, roles: Roles) -> Node:
     """Return the value whose memory a view lies in."""
-    while _is_view(node, roles):
+    while is_view(node, roles):
         node = node.inputs[0]
     return node
 
 
-def _is_view(node: Node, roles: Roles) -> bool:
+def is_view(node: Node, roles: Roles) -> bool:
+    """Return whether code reads a node in the memory of its root."""
     return node.prim.view is not None and node.prim.view is not PART and roles.is_view(node)
 
 
@@ -121,7 +122,7 @@ class Strides:
         known = self._known.get(node)
         if known is None:
             unit = node.dtype.itemsize
-            if _is_view(node, self._roles):
+            if is_view(node, self._roles):
                 known = strided(node, *self(node.inputs[0]), unit)
             else:
                 known = 0, dense_strides(node.shape, unit)

@@ -39,7 +39,7 @@ from ..runtime.cache import CodeRequest, generated
 from ..runtime.jit import Target, has_fma, host, load
 from . import gemm_plan as plan
 from .gemm_choice import AVX512, OTHERS
-from .gemm_plan import COPIED, GENERATED, HEAD, LONGEST, MATRIX, TALL, WIDE, Resources, lanes
+from .gemm_plan import COPIED_BYTES, GENERATED, HEAD, LONGEST, MATRIX, TALL, WIDE, Resources, lanes
 
 _BOARD = 4  # vectors of columns that a tile has at most
 _TURNED = 8  # rows that are transposed at a time
@@ -384,7 +384,7 @@ class _Gemm(Emitter):
         tiles, packers = self.any_tile(), (self.left_packer(), self.packer())
         with self.block("product_block", "") as f:
             b, item = self.b, f.args[1]
-            boards = self.board(COPIED * TALL // 64), self.board(LONGEST * WIDE)
+            boards = self.board(COPIED_BYTES * TALL // 64), self.board(LONGEST * WIDE)
             t, column = b.udiv(item, self.arg(plan.COL_BLOCKS)), b.urem(item, self.arg(plan.COL_BLOCKS))
             group, row = b.udiv(t, self.arg(plan.ROW_BLOCKS)), b.urem(t, self.arg(plan.ROW_BLOCKS))
             first = b.mul(group, self.arg(plan.GROUP))
@@ -494,7 +494,7 @@ class _Gemm(Emitter):
         def quotient(x: ir.Value, y: ir.Value) -> ir.Value:
             return b.udiv(b.add(x, b.sub(y, ONE)), y)
 
-        terms, longest = most(b, terms, ONE), b.select(turned, I64(COPIED // self.dtype.itemsize), I64(LONGEST))
+        terms, longest = most(b, terms, ONE), b.select(turned, I64(COPIED_BYTES // self.dtype.itemsize), I64(LONGEST))
         return b.mul(quotient(quotient(terms, quotient(terms, longest)), I64(self.lanes)), I64(self.lanes))
 
     def copied_by_tiles(self, rows: ir.Value, width: ir.Value) -> ir.Value:

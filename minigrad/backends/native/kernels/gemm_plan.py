@@ -27,7 +27,7 @@ GENERATED, MATRIX, VECTOR = range(3)  # methods: tiles, BLAS's product of matric
 
 _DEPTH = 256  # terms of a chain: the first cache holds two vectors of columns of them while rows of the left pass
 LONGEST = 288  # the same at most: a short chain reads and writes the result for few terms
-COPIED = 4 * LONGEST  # bytes of the terms of a chain at most, where the left operand is copied
+COPIED_BYTES = 4 * LONGEST  # bytes of the terms of a chain at most, where the left operand is copied
 WIDE = 2  # vectors of columns that are copied at a time; more of them where there are fewer terms
 HIGH = 12  # rows of the highest tiles
 _READ, _COPIED = (256, 128), (192, 512)  # the least sides of pieces, without and with a transposed left operand

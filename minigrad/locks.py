@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 
 importing = threading.RLock()
 """Held while a function imports a module: a fork waits for it, as its child would wait for the module for ever."""
@@ -68,6 +69,32 @@ class Setting:
         self._end()
 
 
+_guards: list[Callable[[], AbstractContextManager[object]]] = [lambda: importing]
+_held = ExitStack()  # what guards hold while a fork is under way
+
+
+def hold_at_forks(guard: Callable[[], AbstractContextManager[object]]) -> None:
+    """Enter a guard before each fork, the latest guard first, and leave it in parent and child."""
+    _guards.append(guard)
+
+
+def _before_fork() -> None:
+    """Enter all guards, those of a module too that another thread imported meanwhile: they come before `importing`."""
+    global _held
+    while True:
+        with ExitStack() as held:
+            guards = _guards[::-1]
+            for guard in guards:
+                held.enter_context(guard())
+            if len(guards) == len(_guards):
+                _held = held.pop_all()
+                return
+
+
+def _after_fork() -> None:
+    _held.close()
+
+
 def _open() -> None:
     """Replace the locks that another thread held when it forked."""
     for lock in list(_locks):
@@ -79,4 +106,4 @@ def _open() -> None:
 
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_open)
-    os.register_at_fork(before=importing.acquire, after_in_parent=importing.release, after_in_child=importing.release)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

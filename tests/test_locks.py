@@ -77,3 +77,36 @@ def test_forked_child_completes_import_begun_by_another_thread(name, needs):
     pytest.importorskip(needs)
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS, name], timeout=120, check=True,
                    env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
+
+
+GUARDS = """
+import os, threading, time
+from minigrad.locks import hold_at_forks, importing
+
+lock, began = threading.RLock(), threading.Event()
+
+def imports():
+    with importing:
+        began.set()
+        time.sleep(0.5)  # the fork waits by now
+        hold_at_forks(lambda: lock)
+        lock.acquire()
+    time.sleep(0.5)
+    lock.release()
+
+thread = threading.Thread(target=imports)
+thread.start()
+assert began.wait(60)
+child = os.fork()
+if not child:
+    os._exit(not lock.acquire(blocking=False))
+assert lock.acquire(timeout=60)
+thread.join()
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_fork_enters_guards_of_a_module_that_another_thread_was_importing():
+    subprocess.run([sys.executable, "-W", "ignore", "-c", GUARDS], timeout=120, check=True,
+                   env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})

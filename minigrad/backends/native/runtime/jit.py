@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
 
 from ....errors import Unsupported
-from ....locks import Setting, importing
+from ....locks import Setting, hold_at_forks, importing
 from .cpus import usable_cpus
 
 if TYPE_CHECKING:
@@ -284,6 +284,7 @@ def _llvm() -> ModuleType:
 
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
+        hold_at_forks(contextlib.nullcontext)  # a fork that waits for this import looks for llvmlite's lock again
     module: ModuleType = llvm
     return module
 
@@ -435,28 +436,21 @@ def _keep(thing: object) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
-_forking = contextlib.ExitStack()  # the locks, while a fork is under way
-
-
-def _before_fork() -> None:
-    """Wait until LLVM is idle, so that the child inherits no lock that another thread holds.
+@contextlib.contextmanager
+def _at_rest() -> Iterator[None]:
+    """Keep LLVM idle, so that a forked child inherits no lock that another thread holds.
 
     At the end of the interpreter the thread in the background waits for `lock`, for good, and its build never ends.
     """
-    locks = (lock,) if _ending else (building, lock)
-    for each in locks:
-        each.acquire()
-        _forking.callback(each.release)
-    _compiling.close()
-    _forking.callback(_compiling.open)
-    theirs = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
-    if theirs is not None:
-        _forking.enter_context(theirs)
+    with contextlib.ExitStack() as held:
+        for each in (lock,) if _ending else (building, lock):
+            held.enter_context(each)
+        _compiling.close()
+        held.callback(_compiling.open)
+        theirs = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
+        if theirs is not None:  # which other libraries take, too
+            held.enter_context(theirs)
+        yield
 
 
-def _after_fork() -> None:
-    _forking.close()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+hold_at_forks(_at_rest)

@@ -100,6 +100,9 @@ def _bound(weights: np.ndarray, norms: np.ndarray, loose: float, count: int) -> 
     if clipped.sum() < 2 or np.ptp(products[clipped]) > loose * products[clipped].max():
         return None
     bound = float(np.median(products[clipped]) / top)
+    below = norms < bound * (1 - loose)
+    if below.any():  # the largest weight may be that of a small gradient, with the largest round-off
+        bound *= top / float(np.average(weights[below], weights=np.square(norms[below])))
     return bound if norms[~clipped].max() <= bound * (1 + loose) else None
 
 

@@ -106,13 +106,39 @@ def description() -> str:
     found, symbol = find()
     if found is None:
         return "none"
-    library = ctypes.CDLL(_extension())
+    return _openblas_text("config") or f"{symbol} of NumPy {np.__version__}"
+
+
+@functools.cache
+def has_avx512() -> bool:
+    """Return whether the kernels of NumPy's BLAS use AVX-512, as far as it is an OpenBLAS.
+
+    They need not on a CPU that has it: builds may lack kernels for it, and OPENBLAS_CORETYPE chooses others.
+    """
+    return _openblas_text("corename").lower() in ("skylakex", "cooperlake", "sapphirerapids")
+
+
+def _openblas_text(name: str) -> str:
+    """Return the text of ``openblas_get_NAME``; none of other libraries."""
+    function = _openblas_functions(f"get_{name}")
+    if function is None:
+        return ""
+    function[0].restype = ctypes.c_char_p
+    return str(function[0]().decode())
+
+
+def _openblas_functions(*names: str) -> list[ctypes._NamedFuncPointer] | None:
+    """Return functions of an OpenBLAS; None for other libraries."""
+    try:
+        library = ctypes.CDLL(_extension())
+    except (ImportError, OSError):
+        return None
     for prefix, suffix, _ in _SPELLINGS:
-        config = getattr(library, f"{prefix}openblas_get_config{suffix}", None)
-        if config is not None:
-            config.restype = ctypes.c_char_p
-            return str(config().decode())
-    return f"{symbol} of NumPy {np.__version__}"
+        try:
+            return [getattr(library, f"{prefix}openblas_{name}{suffix}") for name in names]
+        except AttributeError:  # no such function
+            continue
+    return None
 
 
 def symbols() -> dict[str, int]:
@@ -197,18 +223,12 @@ def _solves(blas: Blas, dtype: np.dtype) -> bool:
 @functools.cache
 def _thread_functions() -> tuple[Callable[[], int], Callable[[int], None]] | None:
     """Return the functions that get and set the number of threads of an OpenBLAS; None for other libraries."""
-    try:
-        library = ctypes.CDLL(_extension())
-    except (ImportError, OSError):
+    functions = _openblas_functions("get_num_threads", "set_num_threads")
+    if functions is None:
         return None
-    for prefix, suffix, _ in _SPELLINGS:
-        try:
-            get, put = (getattr(library, f"{prefix}openblas_{verb}_num_threads{suffix}") for verb in ("get", "set"))
-        except AttributeError:  # no such function
-            continue
-        get.restype, put.argtypes, put.restype = ctypes.c_int, [ctypes.c_int], None
-        return get, put
-    return None
+    get, put = functions
+    get.restype, put.argtypes, put.restype = ctypes.c_int, [ctypes.c_int], None
+    return get, put
 
 
 class _Limit:

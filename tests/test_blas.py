@@ -3,6 +3,8 @@
 import contextlib
 import ctypes
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -38,6 +40,17 @@ def test_openblas_tells_its_version_and_others_their_function(monkeypatch):
     monkeypatch.setattr(blas, "_SPELLINGS", ())
     assert blas.description() == f"{blas.find()[1]} of NumPy {np.__version__}"
     blas.description.cache_clear()
+
+
+def test_openblas_tells_the_kernels_that_a_process_asked_for():
+    if not blas.can_limit():
+        pytest.skip("no OpenBLAS")
+    code = "from minigrad import blas; print(blas.has_avx512(), blas.description())"
+    for kernels, wide in (("Haswell", "False"), ("SkylakeX", "True")):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                              env={**os.environ, "OPENBLAS_CORETYPE": kernels})
+        if kernels in done.stdout:  # builds may lack them, and the CPU too
+            assert done.stdout.split()[0] == wide
 
 
 def test_missing_blas_has_a_reason(monkeypatch):

@@ -38,7 +38,7 @@ from ..runtime import threads
 from ..runtime.cache import CodeRequest, generated
 from ..runtime.jit import Target, has_fma, host, load
 from . import gemm_plan as plan
-from .gemm_choice import AVX512, OTHERS
+from .gemm_choice import AVX512, AVX512_ALONE, OTHERS
 from .gemm_plan import COPIED_BYTES, GENERATED, HEAD, LONGEST, MATRIX, TALL, WIDE, Resources, lanes
 
 _BOARD = 4  # vectors of columns that a tile has at most
@@ -127,8 +127,9 @@ def tile(machine: Target, rows: int) -> int:
 
 def resources(threads: int) -> Resources:
     """Return the BLAS, its products and the threads for them in this process."""
-    whole = not blas.can_limit()
-    choice = AVX512 if wide_registers(host()) and not whole else OTHERS
+    whole, choice = not blas.can_limit(), OTHERS
+    if wide_registers(host()) and not whole:
+        choice = AVX512 if blas.has_avx512() else AVX512_ALONE
     return Resources(blas.find()[0] is not None, whole, choice, threads)
 
 

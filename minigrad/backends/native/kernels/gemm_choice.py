@@ -3,9 +3,11 @@
 BLAS computes small products: it reads operands where they are, and wastes few lanes on narrow results. With 32
 registers of 64 bytes, generated code is faster where the right operand is transposed and the result broad, and at all
 products that it cuts for several threads; of narrow ones with a contiguous right operand, those that OpenBLAS copies
-before it multiplies them. Without such registers BLAS is faster at large products, too.
+before it multiplies them. Without such registers BLAS is faster at large products, too. An OpenBLAS whose kernels leave
+half of each register empty is slower at all products but those with a vector.
 
-The defaults were measured on one CPU, with 32 registers of 64 bytes and without (``python -m benchmarks blas_choice``).
+The defaults were measured on one CPU, with 32 registers of 64 bytes and without (``python -m benchmarks blas_choice``),
+and on another one with such registers beside OpenBLAS's kernels for AVX2.
 """
 
 from __future__ import annotations
@@ -74,3 +76,4 @@ def _others(kind: Kind) -> Cuts:
 
 
 AVX512, OTHERS = (Choice({kind: cuts(kind) for kind in KINDS}) for cuts in (_avx512, _others))
+AVX512_ALONE = uniform(Cuts(0, NEVER))  # of generated code, beside a BLAS without it

@@ -4,7 +4,9 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
-from minigrad.backends.native.kernels.gemm_choice import AVX512, KINDS, NEVER, OTHERS, Cuts, Kind, uniform
+from minigrad import blas
+from minigrad.backends.native.kernels import gemm
+from minigrad.backends.native.kernels.gemm_choice import AVX512, AVX512_ALONE, KINDS, NEVER, OTHERS, Cuts, Kind, uniform
 
 
 def test_each_kind_has_cuts():
@@ -23,3 +25,22 @@ def test_wide_registers_generate_large_products_and_broad_ones_with_transposed_o
     for kind, cuts in AVX512.cuts.items():
         assert cuts.large == NEVER
         assert (cuts.small == 0) == (kind.right_transposed and not kind.narrow)
+
+
+@pytest.mark.parametrize(("registers", "limits", "kernels", "choice"), [
+    (True, True, "SkylakeX", AVX512), (True, True, "Haswell", AVX512_ALONE), (True, False, "", OTHERS),
+    (False, True, "Haswell", OTHERS)])
+def test_the_usual_choice_follows_the_registers_of_generated_code_and_of_blas(monkeypatch, registers, limits, kernels,
+                                                                              choice):
+    monkeypatch.setattr(gemm, "wide_registers", lambda machine: registers)
+    monkeypatch.setattr(blas, "can_limit", lambda: limits)
+    monkeypatch.setattr(blas, "_openblas_text", lambda name: kernels)
+    blas.has_avx512.cache_clear()
+    try:
+        assert gemm.resources(2).choice is choice
+    finally:
+        blas.has_avx512.cache_clear()
+
+
+def test_generated_code_computes_all_matrices_where_blas_leaves_half_of_a_register_empty():
+    assert set(AVX512_ALONE.cuts.values()) == {Cuts(0, NEVER)}

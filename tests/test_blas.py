@@ -136,13 +136,13 @@ def test_blocks_of_threads_that_overlap():
     def first():
         with blas.limited(1):
             entered.set()
-            assert left.wait(30)
+            assert left.wait(120)
 
     try:
         put(3)
         thread = threading.Thread(target=first)
         thread.start()
-        assert entered.wait(30)
+        assert entered.wait(120)
         with blas.limited(1):
             left.set()
             thread.join()
@@ -178,7 +178,7 @@ def test_a_child_is_not_limited_by_threads_that_it_does_not_have():
     def other():
         with blas.limited(1):
             entered.set()
-            assert left.wait(30)
+            assert left.wait(120)
 
     def numbers():
         with blas.limited(2):
@@ -193,7 +193,7 @@ def test_a_child_is_not_limited_by_threads_that_it_does_not_have():
         put(3)
         thread = threading.Thread(target=other)
         thread.start()
-        assert entered.wait(30)
+        assert entered.wait(120)
         assert numbers() == 23
         assert get() == 1
         left.set()

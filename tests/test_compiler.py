@@ -434,7 +434,7 @@ def test_from_several_threads_with_different_batch_sizes():
 
     def work(n):
         try:
-            start.wait(10)
+            start.wait(120)
             for _ in range(60):
                 same(compiled(W, data(n) / n), wants[n])
         except BaseException as error:
@@ -532,16 +532,16 @@ def test_a_child_calls_a_function_that_another_thread_was_compiling():
     def slow(x):
         if os.getpid() == parent:
             tracing.set()
-            assert go.wait(20)
+            assert go.wait(120)
         return np.sum(x) * 2
 
     compiled = mg.compile(slow, backend="numpy")
     thread = threading.Thread(target=compiled, args=(np.ones(3),))
     thread.start()
-    assert tracing.wait(20)
+    assert tracing.wait(120)
     child = os.fork()
     if not child:
-        signal.alarm(20)
+        signal.alarm(120)
         os._exit(0 if compiled(np.ones(3)) == 6 and compiled(np.ones(4)) == 8 and len(compiled.entries) == 2 else 1)
     assert os.waitpid(child, 0)[1] == 0
     go.set()
@@ -555,14 +555,14 @@ def test_the_collector_goes_on_after_all_and_in_children():
 
     def slow(x):
         tracing.set()
-        assert go.wait(20)
+        assert go.wait(120)
         return x + 1
 
     assert gc.isenabled()
     threads = [threading.Thread(target=lambda: mg.compile(slow, backend="numpy")(1.0)) for _ in range(2)]
     for t in threads:
         t.start()
-    assert tracing.wait(20)
+    assert tracing.wait(120)
     mg.compile(lambda x: x * 2, backend="numpy")(1.0)
     assert not gc.isenabled(), "others are at it still"
     child = os.fork()

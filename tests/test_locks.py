@@ -19,11 +19,11 @@ def test_a_child_finds_locks_of_other_threads_open():
     def hold():
         with theirs:
             held.set()
-            assert go.wait(20)
+            assert go.wait(120)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    assert held.wait(20)
+    assert held.wait(120)
     with mine:
         child = os.fork()
         if not child:
@@ -58,10 +58,10 @@ def use():
 sys.meta_path.insert(0, Slow())
 thread = threading.Thread(target=use)
 thread.start()
-assert began.wait(60)
+assert began.wait(120)
 child = os.fork()
 if not child:
-    signal.alarm(60)
+    signal.alarm(120)
     use()
     os._exit(0)
 thread.join()
@@ -75,7 +75,7 @@ assert os.waitpid(child, 0)[1] == 0
     ("opt_einsum", "opt_einsum"), ("scipy.special", "scipy"), ("minigrad.report", "numpy")])
 def test_forked_child_completes_import_begun_by_another_thread(name, needs):
     pytest.importorskip(needs)
-    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS, name], timeout=120, check=True,
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS, name], timeout=300, check=True,
                    env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
 
 
@@ -96,11 +96,11 @@ def imports():
 
 thread = threading.Thread(target=imports)
 thread.start()
-assert began.wait(60)
+assert began.wait(120)
 child = os.fork()
 if not child:
     os._exit(not lock.acquire(blocking=False))
-assert lock.acquire(timeout=60)
+assert lock.acquire(timeout=120)
 thread.join()
 assert os.waitpid(child, 0)[1] == 0
 """
@@ -108,5 +108,5 @@ assert os.waitpid(child, 0)[1] == 0
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_fork_enters_guards_of_a_module_that_another_thread_was_importing():
-    subprocess.run([sys.executable, "-W", "ignore", "-c", GUARDS], timeout=120, check=True,
+    subprocess.run([sys.executable, "-W", "ignore", "-c", GUARDS], timeout=300, check=True,
                    env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})

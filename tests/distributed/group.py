@@ -10,7 +10,7 @@ class Group:
 
     def __init__(self, size, kind=None):
         self.kind = kind or Rank
-        self.size, self.slots, self.barrier = size, [None] * size, threading.Barrier(size, timeout=30)
+        self.size, self.slots, self.barrier = size, [None] * size, threading.Barrier(size, timeout=120)
 
     def run(self, work):
         """Return what `work` returns, or raises, on each rank."""

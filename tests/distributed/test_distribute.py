@@ -5,7 +5,7 @@ import os
 import pickle
 import threading
 import tracemalloc
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -269,16 +269,17 @@ def test_a_dead_worker_is_an_error_and_the_next_call_works():
 
 
 class Straggles(ThreadPoolExecutor):
-    """Threads; the last waits to be told."""
+    """A thread; the last part waits to be told, after all others are done."""
 
     def __init__(self):
-        super().__init__(2)
-        self.go, self.left = threading.Event(), []
+        super().__init__(1)
+        self.go = threading.Event()
 
     def submit(self, fn, /, task):
-        wait = fn if not task.first else lambda t: (self.go.wait(30), fn(t))[1]
-        future = super().submit(wait, task)
-        self.left.append(future)
+        if task.first:
+            return super().submit(lambda t: (self.go.wait(120), fn(t))[1], task)
+        future = super().submit(fn, task)
+        wait([future])
         return future
 
 

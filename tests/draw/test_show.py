@@ -6,7 +6,7 @@ import importlib.util
 import os
 import re
 import shutil
-import time
+import threading
 import weakref
 import webbrowser
 import xml.etree.ElementTree as ET
@@ -52,11 +52,11 @@ def browser(monkeypatch, tmp_path):
     return opened
 
 
-def _wait_for(opened):
-    for _ in range(200):
-        if opened:
-            return opened
-        time.sleep(0.01)
+def _after_threads(opened):
+    """Return the pages that a browser has, once the threads that open them have ended."""
+    for thread in threading.enumerate():
+        if thread.name == "show":
+            thread.join()
     return opened
 
 
@@ -64,7 +64,7 @@ def test_show_opens_a_browser_where_there_is_a_screen(browser, monkeypatch, tmp_
     monkeypatch.setenv("DISPLAY", ":0")
     path = draw.show(model()[1])
     assert os.path.dirname(path) == str(tmp_path)
-    assert _wait_for(browser) == ["file://" + path]
+    assert _after_threads(browser) == ["file://" + path]
 
 
 def test_show_opens_nothing_without_a_screen(browser):
@@ -84,8 +84,7 @@ def test_show_opens_no_browser_in_the_terminal(browser, monkeypatch):
 
     monkeypatch.setattr(webbrowser, "get", none)
     draw.show(model()[0])
-    time.sleep(0.05)
-    assert not browser
+    assert not _after_threads(browser)
 
 
 def test_show_writes_the_format_of_its_ending(tmp_path):

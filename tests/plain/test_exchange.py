@@ -228,11 +228,11 @@ def test_other_threads_see_numpy_meanwhile():
     def f(x):
         if isinstance(x, mg.Array):
             inside.set()
-            assert done.wait(10)
+            assert done.wait(120)
         return pair(x[0], x[1]) * TABLE[x[0].astype(int)]
 
     def other():
-        assert inside.wait(10)
+        assert inside.wait(120)
         seen.append((np.array, np.zeros(2), pair(1.0, 2.0), isinstance(TABLE, np.ndarray), TABLE * 2, np.pi, float(1)))
         done.set()
 
@@ -252,7 +252,7 @@ def test_two_threads_trace_at_once():
     meet, results = threading.Barrier(2), {}
 
     def f(x):
-        meet.wait(10)
+        meet.wait(120)
         out = np.zeros(2)
         out[0] = x[0]
         out[1] = float(x[1])

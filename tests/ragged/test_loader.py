@@ -259,7 +259,7 @@ def test_prefetch_bounds_the_batches_ahead():
     made = ahead(item, 10, 2)
     assert asked == [], "nothing runs before the first is wanted"
     assert next(made) == 0
-    assert third.wait(10)
+    assert third.wait(120)
     assert asked == [0, 1, 2], "one in use, two ahead"
     assert list(made) == list(range(1, 10))
 

@@ -172,7 +172,7 @@ assert inside.wait(60)
 
 
 def test_the_end_of_the_process_waits_until_the_cache_has_the_code(tmp_path):
-    done = subprocess.run([sys.executable, "-c", EXIT], capture_output=True, text=True, check=False, timeout=120,
+    done = subprocess.run([sys.executable, "-c", EXIT], capture_output=True, text=True, check=False, timeout=300,
                           env={**os.environ, "MINIGRAD_CACHE_DIR": str(tmp_path)})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert len(code_cache.entries(tmp_path)) == 3  # the kernel, the pool and the runner
@@ -208,6 +208,6 @@ assert inside.wait(60)
 
 
 def test_functions_run_and_compile_at_the_exit_while_the_background_waits(tmp_path):
-    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=False, timeout=120,
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=False, timeout=300,
                           env={**os.environ, "MINIGRAD_CACHE_DIR": str(tmp_path)})
     assert (done.returncode, done.stdout, done.stderr) == (0, "[2.0, 2.0] 2.0 [2.0, 2.0]\n", "")

@@ -284,7 +284,9 @@ def test_shared_values_stay_on_the_cluster(client):
     assert shared() == first
     matrix[0, 0] = 9.0
     same(step(matrix, x), f(matrix, X))
-    time.sleep(0.1)
+    deadline = time.monotonic() + 120
+    while len(shared() & first) > 1 and time.monotonic() < deadline:
+        time.sleep(0.01)  # the scheduler is told
     assert len(first) == 2
     assert len(shared() & first) == 1  # the program
 

@@ -51,7 +51,7 @@ def test_a_client_keeps_values_until_it_restarts():
         with pytest.raises(MinigradError, match="f: chunk 0 of 4: ZeroDivisionError: at 0"):
             list(scheduler.values(tasks(fails)))
         client.restart(wait_for_workers=False)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while scheduler.is_kept(kept):  # the client is told
             assert time.monotonic() < deadline
             time.sleep(0.01)

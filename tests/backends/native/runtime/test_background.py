@@ -99,7 +99,7 @@ print("the end")
 
 
 def run(script, folder):
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120,
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300,
                           env={**os.environ, "MINIGRAD_CACHE_DIR": str(folder)})
 
 

@@ -71,6 +71,7 @@ class Setting:
 
 _guards: list[Callable[[], AbstractContextManager[object]]] = [lambda: importing]
 _held = ExitStack()  # what guards hold while a fork is under way
+_INTERRUPTS = 100  # of one fork's wait; errors that do not pass, as a full stack, end it
 
 
 def hold_at_forks(guard: Callable[[], AbstractContextManager[object]]) -> None:
@@ -79,16 +80,25 @@ def hold_at_forks(guard: Callable[[], AbstractContextManager[object]]) -> None:
 
 
 def _before_fork() -> None:
-    """Enter all guards, those of a module too that another thread imported meanwhile: they come before `importing`."""
+    """Enter all guards, those of a module too that another thread imported meanwhile: they come before `importing`.
+
+    Python forks whatever is raised here, as by Ctrl-C, so that the wait begins again, and the error is raised after it.
+    """
     global _held
-    while True:
-        with ExitStack() as held:
-            guards = _guards[::-1]
-            for guard in guards:
-                held.enter_context(guard())
-            if len(guards) == len(_guards):
-                _held = held.pop_all()
-                return
+    interrupts: list[BaseException] = []
+    while len(interrupts) < _INTERRUPTS:
+        try:
+            with ExitStack() as held:
+                guards = _guards[::-1]
+                for guard in guards:
+                    held.enter_context(guard())
+                if len(guards) == len(_guards):
+                    _held = held.pop_all()
+                    break
+        except BaseException as error:
+            interrupts.append(error)
+    if interrupts:
+        raise interrupts[-1]
 
 
 def _after_fork() -> None:

@@ -110,3 +110,37 @@ assert os.waitpid(child, 0)[1] == 0
 def test_fork_enters_guards_of_a_module_that_another_thread_was_importing():
     subprocess.run([sys.executable, "-W", "ignore", "-c", GUARDS], timeout=300, check=True,
                    env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+from minigrad.locks import hold_at_forks
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # processes in the background ignore it
+lock, held = threading.RLock(), threading.Event()
+hold_at_forks(lambda: lock)
+
+def hold():
+    with lock:
+        held.set()
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)  # the fork waits by now
+        time.sleep(0.5)
+
+thread = threading.Thread(target=hold)
+thread.start()
+assert held.wait(60)
+child = os.fork()
+if not child:
+    os._exit(not lock.acquire(blocking=False))
+assert lock.acquire(timeout=60)
+thread.join()
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_interrupted_fork_waits_on_and_tells_the_interrupt():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", INTERRUPTED], timeout=120, check=True, text=True,
+                          stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
+    assert "KeyboardInterrupt" in done.stderr

@@ -67,7 +67,11 @@ class _Gate:
         """Wait until no thread is inside; the gate's lock is held from then on, also by a child."""
         self._changed.acquire()
         self._closers += 1
-        self._changed.wait_for(lambda: not self._inside)
+        try:
+            self._changed.wait_for(lambda: not self._inside)
+        except BaseException:  # an interrupt
+            self.open()
+            raise
         self._holder = threading.get_ident()
 
     def open(self) -> None:

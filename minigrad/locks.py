@@ -74,9 +74,12 @@ _held = ExitStack()  # what guards hold while a fork is under way
 _INTERRUPTS = 100  # of one fork's wait; errors that do not pass, as a full stack, end it
 
 
-def hold_at_forks(guard: Callable[[], AbstractContextManager[object]]) -> None:
-    """Enter a guard before each fork, the latest guard first, and leave it in parent and child."""
-    _guards.append(guard)
+def hold_at_forks(guard: Callable[[], AbstractContextManager[object]], after_imports: bool = False) -> None:
+    """Enter a guard before each fork, the latest guard first, and leave it in parent and child.
+
+    `after_imports`: threads that hold `importing` may wait for it, so that a fork enters it later.
+    """
+    _guards.insert(0 if after_imports else len(_guards), guard)
 
 
 def _before_fork() -> None:

@@ -288,7 +288,6 @@ def _llvm() -> ModuleType:
 
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
-        hold_at_forks(contextlib.nullcontext)  # a fork that waits for this import looks for llvmlite's lock again
     module: ModuleType = llvm
     return module
 
@@ -451,10 +450,14 @@ def _at_rest() -> Iterator[None]:
             held.enter_context(each)
         _compiling.close()
         held.callback(_compiling.open)
-        theirs = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
-        if theirs is not None:  # which other libraries take, too
-            held.enter_context(theirs)
         yield
 
 
+def _lock_of_llvmlite() -> contextlib.AbstractContextManager[object]:
+    """Return the lock of llvmlite, which other libraries take, too, and which the collector takes within imports."""
+    lib = getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None)
+    return getattr(lib, "_lock", contextlib.nullcontext())
+
+
 hold_at_forks(_at_rest)
+hold_at_forks(_lock_of_llvmlite, after_imports=True)

@@ -309,6 +309,60 @@ thread.join()
 """
 
 
+FORK_AT_START = """
+import os, threading, time
+import llvmlite.binding as llvm
+from minigrad.backends.native.runtime import jit
+initialize, began = llvm.initialize_native_target, threading.Event()
+
+def slowly():
+    began.set()
+    time.sleep(0.5)  # the fork waits by now
+    initialize()
+
+llvm.initialize_native_target = slowly
+thread = threading.Thread(target=jit.host)
+thread.start()
+assert began.wait(60)
+child = os.fork()
+if not child:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+thread.join()
+"""
+
+INTERRUPTED_FORK = """
+import os, signal, threading, time
+from minigrad.backends.native.runtime import jit
+
+def compile():
+    with jit._compiling:
+        began.set()
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)  # the fork waits by now
+        time.sleep(0.5)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # processes in the background ignore it
+began = threading.Event()
+thread = threading.Thread(target=compile)
+thread.start()
+assert began.wait(60)
+child = os.fork()
+jit.compile_all(["define i64 @f() {\\n ret i64 1\\n}"])
+if not child:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.parametrize("script", [FORK_AT_START, INTERRUPTED_FORK])
+def test_fork_and_compilation_never_wait_for_each_other(script):
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=60, check=True,
+                   env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_forks_while_another_thread_compiles():
     """Neither parent nor child waits for a lock that nobody will release."""

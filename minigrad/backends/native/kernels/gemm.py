@@ -199,34 +199,43 @@ class _Gemm(Emitter):
         """Write a tile whose rows are the result's, or add it; `width` columns of it are the result's."""
         with self.function("product_put", [I64, I64, PTR, PTR, I64, I64, I1]) as f:
             b, (rows, cols, board, out, line, width, add) = self.b, f.args
-            always = splat(b, add, self.lanes)
             with self.counting(I64(0), cols) as j:
                 across = b.mul(j, I64(self.lanes))
-                mask = self.first(b.sub(width, across))
-                adding = b.and_(mask, always)
-                with self.counting(I64(0), rows) as i:
-                    value = self.load_vector(self.at(board, b.add(b.mul(i, I64(_BOARD * self.lanes)), across)))
-                    address = self.at(out, b.add(b.mul(i, line), across))
-                    self.store(b.fadd(self.load_vector(address, adding), value), self.dtype, address, mask)
+                self.write_lines(rows, self.lanes, (self.at(board, across), I64(_BOARD * self.lanes)),
+                                 (self.at(out, across), line), self.first(b.sub(width, across)), add)
         return f
+
+    def write_lines(self, count: ir.Value, lanes: int, board: tuple[ir.Value, ir.Value],
+                    out: tuple[ir.Value, ir.Value], mask: ir.Value, add: ir.Value) -> None:
+        """Write lines of a board to the result, or add them; both have an address, and elements from line to line.
+
+        All lines are read before one is written: a load waits for a store whose masked lanes overlap it.
+        """
+        b = self.b
+
+        def line_of(place: tuple[ir.Value, ir.Value], i: ir.Value) -> ir.Value:
+            return self.at(place[0], b.mul(i, place[1]))
+
+        with b.if_then(add), self.counting(I64(0), count) as i:
+            value = self.load(self.dtype, line_of(board, i), lanes)
+            old = self.load(self.dtype, line_of(out, i), lanes, mask)
+            self.store(b.fadd(old, value), self.dtype, line_of(board, i))
+        with self.counting(I64(0), count) as i:
+            self.store(self.load(self.dtype, line_of(board, i), lanes), self.dtype, line_of(out, i), mask)
 
     def put_flipped(self) -> ir.Function:
         """Write a tile whose rows are the result's columns, or add it: some rows at a time."""
         with self.function("product_turn", [I64, I64, PTR, PTR, I64, I64, I1]) as f:
             b, (rows, cols, board, out, line, width, add) = self.b, f.args
-            always, turned = splat(b, add, _TURNED), self.board(_TURNED)
+            turned = self.board(_TURNED)
             with self.counting(I64(0), rows, I64(_TURNED)) as i, self.counting(I64(0), cols) as j:
-                mask = self.first(b.sub(rows, i), _TURNED)
-                adding = b.and_(mask, always)
                 across = b.mul(j, I64(self.lanes))
                 corner = self.at(board, b.add(b.mul(i, I64(_BOARD * self.lanes)), across))
                 self.turn([self.load_vector(self.at(corner, I64(t * _BOARD * self.lanes))) for t in range(_TURNED)],
                           turned)
-                with self.counting(I64(0), least(b, I64(self.lanes), b.sub(width, across))) as q:
-                    part = self.load(self.dtype, self.at(turned, b.mul(q, I64(_TURNED))), _TURNED)
-                    address = self.at(out, b.add(b.mul(b.add(across, q), line), i))
-                    old = self.load(self.dtype, address, _TURNED, adding)
-                    self.store(b.fadd(old, part), self.dtype, address, mask)
+                self.write_lines(least(b, I64(self.lanes), b.sub(width, across)), _TURNED, (turned, I64(_TURNED)),
+                                 (self.at(out, b.add(b.mul(across, line), i)), line),
+                                 self.first(b.sub(rows, i), _TURNED), add)
         return f
 
     def turn(self, rows: Sequence[ir.Value], to: ir.Value) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+import re
+import string
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import CodeType
 
 import optree
 
-from ..errors import user_frame
+from ..errors import TraceError, at_user_line, user_frame
 from ..graph import PyTree
 from ..tracebacks import boundary
 from ..traced_array import Array
@@ -34,6 +36,11 @@ def print(text: PyTree, *values: PyTree, **named: PyTree) -> None:
     -------
     None
 
+    Raises
+    ------
+    TraceError
+        If a value has no place in the format, or a place has no value.
+
     Examples
     --------
     >>> def loss(w, x):
@@ -47,7 +54,37 @@ def print(text: PyTree, *values: PyTree, **named: PyTree) -> None:
     """
     if not isinstance(text, str):
         text, values = " ".join(["{}"] * (1 + len(values))), (text, *values)
+    try:
+        _Places(len(values), named).vformat(text, range(len(values)), dict.fromkeys(named))
+    except ValueError as error:
+        raise TraceError(at_user_line(f"print({text!r}): {error}")) from None
     callback(_Line(text), None, values, named)
+
+
+class _Places(string.Formatter):
+    """A check that the places of a format are those of the values; it formats no value."""
+
+    def __init__(self, count: int, named: Iterable[str]):
+        self._count = count
+        self._named = named
+
+    def get_field(self, field_name: str, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[str, int | str]:
+        name = re.split(r"[.[]", field_name, maxsplit=1)[0]
+        key = int(name) if name.isdigit() else name
+        if key not in (range(self._count) if isinstance(key, int) else self._named):
+            raise ValueError(f"the format has a place {{{field_name}}}, which has no value")
+        return "", key
+
+    def format_field(self, value: object, format_spec: str) -> str:
+        return ""
+
+    def check_unused_args(self, used_args: Collection[int | str], args: Sequence[object],
+                          kwargs: Mapping[str, object]) -> None:
+        unused = [f"value {k}" if isinstance(k, int) else k
+                  for k in [*range(self._count), *self._named] if k not in used_args]
+        if unused:
+            raise ValueError(f"the format has no place for {', '.join(unused)}. Write {{}} for each value, and {{name}} "
+                             "for one by keyword")
 
 
 class _Line:

@@ -1,5 +1,6 @@
 """Values that a program prints, and stops at: per example, in order, under every transform."""
 
+import re
 import sys
 
 import numpy as np
@@ -678,3 +679,20 @@ def test_forward_mode_prints_each_step_of_a_loop_once(run, capsys):
                      (trees, ["1", "2", "0"])):
         run(lambda w, f=f: mg.jvp(lambda w: f(w, None), (w,), (1.0,)))(2.0)
         assert capsys.readouterr().out.splitlines() == lines
+
+
+@pytest.mark.parametrize(("text", "values", "named", "words"), [
+    ("t", [1.0], {}, "the format has no place for value 0. Write {}"),
+    ("{1} {x}", [1.0, 2.0], {"x": 3, "y": 4}, "the format has no place for value 0, y. Write {}"),
+    ("{} {}", [1.0], {}, "the format has a place {1}, which has no value"),
+    ("{x}", [1.0], {"y": 1.0}, "the format has a place {x}, which has no value"),
+    ("{:{width}}", [1.0], {}, "the format has a place {width}, which has no value"),
+    ("{", [1.0], {}, "Single '{' encountered in format string")])
+def test_formats_that_do_not_fit_the_values_are_refused_at_the_line(text, values, named, words):
+    with pytest.raises(mg.TraceError, match=rf"test_printing.py:\d+: print\({re.escape(repr(text))}\): {re.escape(words)}"):
+        mg.trace(lambda: mg.print(text, *values, **named))()
+
+
+def test_formats_have_attributes_elements_widths_and_braces(capsys):
+    mg.print("{{}} {0.shape} {0[1]:.{width}f} {w:>3}", np.arange(3.0), width=2, w=1)
+    assert capsys.readouterr().out == "{} (3,) 1.00   1\n"

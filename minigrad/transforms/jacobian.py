@@ -17,7 +17,7 @@ from ..tracing import number
 from .arguments_by_name import arguments
 from .grad import grad
 from .graph_forms import Argnums, Part, select, value_and_grad
-from .jacobian_products import jvp
+from .jacobian_products import jvp, require_tuples
 from .pickling import picklable
 from .trace import Call, Staged, function_name, kept, parameter_names, transform
 
@@ -164,6 +164,7 @@ def hvp(f: Callable[..., PyTree], primals: Sequence[PyTree], tangents: Sequence[
     >>> mg.hvp(lambda x, n: np.sum(x**n), (np.array([1.0, 2.0]), 3), (np.array([1.0, 0.0]),), argnums=0)
     array([6., 0.])
     """
+    require_tuples("hvp", f, primals=primals, tangents=tangents)
     if argnums is None:
         argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
     names = arguments(argnums)

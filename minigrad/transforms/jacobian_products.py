@@ -11,7 +11,7 @@ import optree
 from optree import PyTreeSpec
 
 from .. import interpreters
-from ..errors import GradError, ShapeError, at_user_line, format_structure
+from ..errors import GradError, ShapeError, TraceError, at_user_line, format_structure
 from ..graph import ArrayType, Graph, Node, PyTree, full, zeros_like
 from ..immutable import Immutable
 from ..primitive import placeholder
@@ -22,7 +22,7 @@ from ..tracing import guard_equal_shapes, tracing
 from .array_namespace import is_on_device
 from .derivative_trees import derivative_leaves
 from .graph_forms import floating, in_tree, is_pair, out_tree
-from .trace import Call, leaf_type, rewritten, run
+from .trace import Call, function_name, leaf_type, rewritten, run
 
 
 def _like(name: str, value: PyTree, tree: optree.PyTreeSpec, nodes: Sequence[Node], inputs_of: Graph | None = None,
@@ -56,6 +56,14 @@ def _like(name: str, value: PyTree, tree: optree.PyTreeSpec, nodes: Sequence[Nod
     return out
 
 
+def require_tuples(operation: str, f: Callable[..., PyTree], **values: Sequence[PyTree]) -> None:
+    """Raise `TraceError` for primals or tangents that are one array in place of one entry for each argument."""
+    for name, entries in values.items():
+        if not isinstance(entries, (tuple, list)):
+            raise TraceError(at_user_line(f"{operation} of {function_name(f)}: {name} must be a tuple with one entry "
+                                          f"for each argument, such as (x,), got {type(entries).__name__}"))
+
+
 @boundary
 def jvp(f: Callable[..., PyTree], primals: Sequence[PyTree], tangents: Sequence[PyTree],
         has_aux: bool = False) -> tuple[PyTree, ...]:
@@ -79,6 +87,8 @@ def jvp(f: Callable[..., PyTree], primals: Sequence[PyTree], tangents: Sequence[
     >>> mg.jvp(lambda x: x**3, (2.0,), (1.0,))
     (np.float64(8.0), np.float64(12.0))
     """
+
+    require_tuples("jvp", f, primals=primals, tangents=tangents)
 
     def rewrite(call: Call) -> Graph:
         graph = call.trace().graph

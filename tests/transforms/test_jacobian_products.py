@@ -104,3 +104,11 @@ def test_cotangents_of_another_size_than_the_data_determine_are_refused():
     np.testing.assert_allclose(pull(None)[0], np.zeros(3))
     with pytest.raises(mg.ShapeError, match=r"expected f64\[2\], got f64\[3\]"):
         pull(np.ones(3))
+
+
+@pytest.mark.parametrize("transform", [mg.jvp, mg.hvp], ids=["jvp", "hvp"])
+def test_an_array_in_place_of_a_tuple_of_arguments_is_named(transform):
+    x = np.ones(3)
+    for name, call in ("primals", (x, (x,))), ("tangents", ((x,), x)):
+        with pytest.raises(mg.TraceError, match=rf"{transform.__name__} of sum: {name} must be a tuple .*got ndarray"):
+            transform(np.sum, *call)

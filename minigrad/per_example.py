@@ -152,6 +152,7 @@ def clipped_mean(f: Callable[..., PyTree], bound: float | Array, argnums: Argnum
     f : callable
         A loss of one example.
     bound : float
+        A positive number.
     argnums : int or tuple of int
         The arguments to differentiate.
     in_axes : int, None, tuple or dict
@@ -162,6 +163,11 @@ def clipped_mean(f: Callable[..., PyTree], bound: float | Array, argnums: Argnum
     callable
         From the arguments of the batch to the pytree of argument `argnums`.
 
+    Raises
+    ------
+    BatchError
+        If `bound` is a number that is not positive.
+
     Examples
     --------
     >>> def loss(w, x):
@@ -170,6 +176,8 @@ def clipped_mean(f: Callable[..., PyTree], bound: float | Array, argnums: Argnum
     >>> mg.per_example.clipped_mean(loss, 1.0, in_axes=(None, 0))(w, X)
     array([0.5, 0.5])
     """
+    if isinstance(bound, (int, float, np.generic)) and not bound > 0:
+        raise BatchError(at_user_line(f"clipped_mean({function_name(f)}): bound must be positive, got {bound}"))
     gradients = per_example_grad(f, argnums, in_axes)
 
     def clipped_mean(*args: PyTree, **kwargs: PyTree) -> PyTree:

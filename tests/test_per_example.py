@@ -129,3 +129,9 @@ def test_effects_of_a_loss_happen_once_per_example(statistic, capsys):
 
     statistic(loss, in_axes=(None, 0))(np.ones(()), np.arange(3))
     assert capsys.readouterr().out == "0\n1\n2\n"
+
+
+@pytest.mark.parametrize("bound", [0, -1.0, np.float32(-1), float("nan")])
+def test_clipping_to_a_norm_that_is_not_positive_is_refused(bound):
+    with pytest.raises(mg.BatchError, match=r"clipped_mean\(dot\): bound must be positive, got"):
+        mg.per_example.clipped_mean(np.dot, bound)

@@ -111,3 +111,11 @@ def test_counts_and_seeds_of_another_kind():
         mg.random.split(mg.random.key(0), (2, 3))
     with pytest.raises(mg.ShapeError, match=r"key of a traced value: .* Make keys before the program runs"):
         mg.grad(lambda s: np.sum(mg.random.normal(mg.random.key(s), (3,))))(1.0)
+
+
+@pytest.mark.parametrize("draw", [lambda rng: mg.random.normal(rng, (3,)), mg.random.split,
+                                  lambda rng: mg.random.permutation(rng, 3)], ids=["normal", "split", "permutation"])
+def test_generators_of_numpy_are_no_keys(draw):
+    for rng in np.random.default_rng(0), np.random.RandomState(0):
+        with pytest.raises(mg.DtypeError, match=rf"not a {type(rng).__name__} of NumPy. mg.random.key\(seed\) makes one"):
+            draw(rng)

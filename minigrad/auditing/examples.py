@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import optree
 
-from ..errors import BatchError, GradError, at_user_line
+from ..errors import BatchError, GradError, at_user_line, format_structure
 from ..graph import InAxes, PyTree
 from ..ragged.batch import is_batch
 
@@ -89,7 +89,9 @@ class Parameters:
         leaves, structure = optree.tree_flatten(gradient)
         if structure != self._structure:
             raise GradError(at_user_line(
-                f"audit: {source} has the structure {structure}, the parameters {self._structure}"))
+                f"audit: {source} has the structure {format_structure(structure)}, the parameters "
+                f"{format_structure(self._structure)}. The arguments are audit(step, loss, params, examples), and the "
+                "step returns a gradient"))
         arrays = [array_of(x) for x in leaves]
         for name, a, p in zip(self.names, arrays, self._arrays, strict=True):
             if a.shape != p.shape:

@@ -76,7 +76,7 @@ def show(graph: Graph, path: str | os.PathLike[str] | None = None, values: Seque
 def with_values(graph: Graph, values: Sequence[PyTree], method: str = "with_values") -> Graph:
     """Return the graph with the values of its nodes in words; see `Graph.with_values`."""
     arrays = input_arrays(graph, values, method)
-    computed = node_values(graph, arrays, input_sizes(graph, arrays))
+    computed = node_values(graph, arrays, input_sizes(graph, arrays, method))
     valued = graph.replace()
     vars(valued)["value_words"] = {n: in_words(np.asarray(v)) for n, v in computed.items()
                                    if isinstance(n.type, ArrayType)}

@@ -9,7 +9,7 @@ import optree
 
 from .. import interpreters
 from ..argument_sizes import argument_sizes
-from ..errors import TraceError, at_user_line, format_structure
+from ..errors import ShapeError, TraceError, at_user_line, format_structure
 from ..graph import Graph, Node, PyTree
 from ..static import flatten_as
 from ..symbolic import Symbol
@@ -30,9 +30,12 @@ def input_arrays(graph: Graph, values: Sequence[PyTree], method: str) -> list[np
     return [np.asarray(x, n.dtype) for x, n in zip(leaves, graph.inputs, strict=True)]
 
 
-def input_sizes(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[Symbol, int]:
+def input_sizes(graph: Graph, arrays: Sequence[np.ndarray], method: str = "explore") -> dict[Symbol, int]:
     """Return the numbers of the symbolic sizes, or raise `ShapeError` for arrays of other shapes."""
-    return argument_sizes(graph, [a.shape for a in arrays])
+    try:
+        return argument_sizes(graph, [a.shape for a in arrays])
+    except ShapeError as error:
+        raise ShapeError(at_user_line(f"{graph.name}.{method}: {error}")) from None
 
 
 def node_values(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> dict[Node, np.ndarray]:

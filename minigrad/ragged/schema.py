@@ -363,8 +363,9 @@ def _as_declared(value: Any, t: FieldType, label: str) -> Any:
             f"{label}: expected {t}, got {array.dtype}. Convert it with .astype(np.{t.dtype.name})"))
     empty = isinstance(value, (list, tuple)) and array.shape == (0,) and t.shape
     if array.ndim != len(t.shape) and not empty:
+        one = ". Take its only row, [0]" if array.ndim == len(t.shape) + 1 and array.shape[0] == 1 else ""
         raise ShapeError(at_user_line(f"{label}: expected {t}, with {len(t.shape)} axes, got {array.ndim}: "
-                                      f"{list(array.shape)}"))
+                                      f"{list(array.shape)}{one}"))
     if array.ndim != len(t.shape):  # an empty list fits every rank
         array = np.zeros(tuple(0 if isinstance(n, Axis) else n for n in t.shape), t.dtype)
     array = array.astype(t.dtype, copy=False)

@@ -82,7 +82,8 @@ def argument_axes(in_axes: InAxes, count: int, keys: Sequence[str], parameters: 
     if len(in_axes) != count + len(further) or not set(further) <= set(keys):
         more = f" and {len(keys)} by keyword ({', '.join(keys)})" if keys else ""
         raise BatchError(at_user_line(
-            f"{name}: in_axes has {len(in_axes)} entries, but there are {count} positional arguments{more}"
+            f"{name}: in_axes has {len(in_axes)} {'entry' if len(in_axes) == 1 else 'entries'}, but there "
+            f"{'is 1 positional argument' if count == 1 else f'are {count} positional arguments'}{more}"
             + (". Name the arguments that are mapped: in_axes={" + f"{keys[0]!r}: 0" + "} shares all others. Without "
                "an entry, keyword arguments are mapped along axis 0" if keys else "")))
     return tuple(in_axes[:count]), by_keyword | dict(zip(further, in_axes[count:], strict=True))

@@ -139,6 +139,9 @@ def test_graphs_with_values_draw_them_and_keep_no_array():
     assert " = [0 0" not in valued.mean().to_svg()
     with pytest.raises(mg.TraceError, match=r"with_values: expected 2 values \(w, x\), got 1"):
         graph.with_values(np.ones(3))
+    with pytest.raises(mg.ShapeError, match=r"test_show.py:\d+: \w+.with_values: argument w: expected shape \[3\], "
+                       r"got \[2\]"):
+        graph.with_values(np.ones(2), np.ones((4, 3)))
 
 
 @pytest.mark.parametrize(("array", "want"), [

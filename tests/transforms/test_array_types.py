@@ -25,3 +25,8 @@ def test_sizes_may_be_symbols():
 def test_other_sizes_are_refused(shape):
     with pytest.raises(mg.MinigradError):
         mg.f64[shape]
+
+
+def test_names_are_no_sizes():
+    with pytest.raises(mg.ShapeError, match=r"a shape holds sizes, not 'node': mg.axis\('node'\) for rows of examples"):
+        mg.f32["node", 3]

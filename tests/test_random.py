@@ -117,5 +117,6 @@ def test_counts_and_seeds_of_another_kind():
                                   lambda rng: mg.random.permutation(rng, 3)], ids=["normal", "split", "permutation"])
 def test_generators_of_numpy_are_no_keys(draw):
     for rng in np.random.default_rng(0), np.random.RandomState(0):
-        with pytest.raises(mg.DtypeError, match=rf"not a {type(rng).__name__} of NumPy. mg.random.key\(seed\) makes one"):
+        words = rf"not a {type(rng).__name__} of NumPy. mg.random.key\(seed\) makes one"
+        with pytest.raises(mg.DtypeError, match=words):
             draw(rng)

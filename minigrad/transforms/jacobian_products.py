@@ -87,7 +87,6 @@ def jvp(f: Callable[..., PyTree], primals: Sequence[PyTree], tangents: Sequence[
     >>> mg.jvp(lambda x: x**3, (2.0,), (1.0,))
     (np.float64(8.0), np.float64(12.0))
     """
-
     require_tuples("jvp", f, primals=primals, tangents=tangents)
 
     def rewrite(call: Call) -> Graph:

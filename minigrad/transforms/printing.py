@@ -83,8 +83,8 @@ class _Places(string.Formatter):
         unused = [f"value {k}" if isinstance(k, int) else k
                   for k in [*range(self._count), *self._named] if k not in used_args]
         if unused:
-            raise ValueError(f"the format has no place for {', '.join(unused)}. Write {{}} for each value, and {{name}} "
-                             "for one by keyword")
+            raise ValueError(f"the format has no place for {', '.join(unused)}. Write {{}} for each value, and "
+                             "{name} for one by keyword")
 
 
 class _Line:

@@ -689,7 +689,8 @@ def test_forward_mode_prints_each_step_of_a_loop_once(run, capsys):
     ("{:{width}}", [1.0], {}, "the format has a place {width}, which has no value"),
     ("{", [1.0], {}, "Single '{' encountered in format string")])
 def test_formats_that_do_not_fit_the_values_are_refused_at_the_line(text, values, named, words):
-    with pytest.raises(mg.TraceError, match=rf"test_printing.py:\d+: print\({re.escape(repr(text))}\): {re.escape(words)}"):
+    message = rf"test_printing.py:\d+: print\({re.escape(repr(text))}\): {re.escape(words)}"
+    with pytest.raises(mg.TraceError, match=message):
         mg.trace(lambda: mg.print(text, *values, **named))()
 
 

@@ -88,8 +88,9 @@ def _drawn(count: int) -> Callable[[Callable[P, Array]], Callable[P, Any]]:
         @functools.wraps(f)
         def draw(*args: P.args, **kwargs: P.kwargs) -> Any:
             if args and type(args[0]).__module__.startswith("numpy.random"):
-                raise DtypeError(at_user_line(f"random.{f.__name__}: a key is uint32[2], not a {type(args[0]).__name__} "
-                                              "of NumPy. mg.random.key(seed) makes one, and mg.random.split more of it"))
+                owner = type(args[0]).__name__
+                raise DtypeError(at_user_line(f"random.{f.__name__}: a key is uint32[2], not a {owner} of NumPy. "
+                                              "mg.random.key(seed) makes one, and mg.random.split more"))
             if tracing():
                 return f(*args, **kwargs)
             call: Callable[..., Array] = f

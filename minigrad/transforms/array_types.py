@@ -31,8 +31,9 @@ class ArraySpec:
             return FieldType(self.dtype, field_shape(sizes))
         for n in sizes:
             if not isinstance(n, (Dim, Size)) and (not hasattr(n, "__index__") or n < 0):
-                instead = f": mg.axis({n!r}) for rows of examples, mg.dim({n!r}) for a symbol"
-                raise ShapeError(at_user_line(f"a shape holds sizes, not {n!r}{instead if isinstance(n, str) else ''}"))
+                name = isinstance(n, str)
+                instead = f": mg.axis({n!r}) for rows of examples, mg.dim({n!r}) for a symbol" if name else ""
+                raise ShapeError(at_user_line(f"a shape holds sizes, not {n!r}{instead}"))
         return ArrayType(tuple(n.dim if isinstance(n, Size) else n if isinstance(n, Dim) else int(n) for n in sizes),
                          self.dtype)
 

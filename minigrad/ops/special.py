@@ -10,12 +10,14 @@ repeated integrals of erfc), each evaluated without cancellation: they are exact
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.polynomial import Polynomial
 
 from ..errors import MinigradError
 from ..families import elementwise, uniform
@@ -47,8 +49,8 @@ def by_scipy(name: str, *arrays: np.ndarray, **params: float) -> Any:
     return getattr(special, name)(*params.values(), *arrays).astype(arrays[0].dtype, copy=False)
 
 
-def _declare(name: str, d: Callable[..., Any], samples: Callable[[], list[Sample]], kernel: str = "",
-             arity: int = 1, params: Params = MappingProxyType({})) -> Primitive:
+def _library(name: str) -> Callable[..., Any]:
+    """Return the evaluation by SciPy's function, or CuPy's."""
     def evaluate(xp: ArrayNamespace, *xs: np.ndarray, **params: float) -> Any:
         if xp is np:
             return by_scipy(name, *xs, **params)
@@ -60,7 +62,13 @@ def _declare(name: str, d: Callable[..., Any], samples: Callable[[], list[Sample
                 return getattr(special, name)(*own, *xs).astype(xs[0].dtype, copy=False)
         return xp.asarray(np.asarray(by_scipy(name, *map(on_host, xs), **params)))
 
-    return elementwise(name, evaluate, kernel or f"{name}({', '.join(f'{{{i}}}' for i in range(arity))})", d=d,
+    return evaluate
+
+
+def _declare(name: str, d: Callable[..., Any], samples: Callable[[], list[Sample]], kernel: str = "",
+             arity: int = 1, params: Params = MappingProxyType({}), evaluate: Callable[..., Any] | None = None,
+             ) -> Primitive:
+    return elementwise(name, evaluate or _library(name), kernel or f"{name}({', '.join(f'{{{i}}}' for i in range(arity))})", d=d,
                        samples=samples, params=params)
 
 
@@ -328,14 +336,71 @@ erfcx_ratios = elementwise(
 
 # -- the gamma function ------------------------------------------------------------------------------------
 
-gammaln = _declare("gammaln", lambda out, x: (digamma(x),), uniform(0.5, 4), "lgamma({0})")
+# SciPy's gammaln cancels beside its roots 1 and 2, its digamma takes the cotangent of numbers near multiples of pi, and
+# its other polygammas add up |x| terms for a negative x.
+
+
+@functools.cache
+def _gammaln_series() -> tuple[float, ...]:
+    """Return the coefficients of gammaln(2 + z) / z (NIST Digital Library of Mathematical Functions, 5.7.3)."""
+    rest = by_scipy("zetac", np.arange(2.0, 19.0))  # zeta(k) - 1
+    return (1 - np.euler_gamma, *((-1) ** k * float(r) / k for k, r in enumerate(rest, 2)))
+
+
+def _gammaln_near_roots(x: np.ndarray) -> np.ndarray:
+    """Return gammaln of x within 1/4 of 1 or 2, by the series around 2, and from there to 1 by the recurrence."""
+    below = x < 1.5
+    z = x - np.where(below, 1.0, 2.0)
+    series: np.ndarray = z * _polynomial(_gammaln_series(), z)
+    return series - np.log1p(np.where(below, z, 0.0))
+
+
+def _reflected_polygamma(x: np.ndarray, n: int = 0) -> np.ndarray:
+    """Return the n-th derivative of digamma at negative x, by that at 1 - x and the cotangent's (DLMF 5.5.4)."""
+    derivative = Polynomial([0, 1])
+    for _ in range(n):
+        derivative = Polynomial([-1, 0, -1]) * derivative.deriv()  # of one sign
+    cotangent = 1 / np.tan(np.pi * (x - np.rint(x)))
+    out: np.ndarray = (-1) ** n * _polygamma(1 - x, n) - np.pi ** (n + 1) * derivative(cotangent)
+    return out
+
+
+def _polygamma(x: np.ndarray, n: int) -> np.ndarray:
+    """Return the n-th derivative of digamma at x: SciPy's computes both its formulas for all x."""
+    out: np.ndarray = (-1) ** (n + 1) * math.factorial(n) * by_scipy("zeta", x, n=n + 1.0) if n else by_scipy("digamma", x)
+    return out
+
+
+def _amended(library: Callable[..., Any], places: Callable[[np.ndarray], np.ndarray],
+             function: Callable[..., np.ndarray]) -> Callable[..., Any]:
+    """Return the evaluation by `library`, on the host by `function` of float64 where `places` says so."""
+    def evaluate(xp: ArrayNamespace, x: np.ndarray, **params: Any) -> Any:
+        if xp is not np or not (own := places(x)).any():
+            return library(xp, x, **params)
+        out = library(xp, np.where(own, x.dtype.type(1), x), **params)
+        return _with_tail(out, own, x, lambda x: function(x.astype(np.float64), **params))
+
+    return evaluate
+
+
+def _between_poles(x: np.ndarray) -> np.ndarray:
+    """Return where x is negative and has values: SciPy's digamma is exact to its first root, -0.504."""
+    between: np.ndarray = (x < -0.75) & (x != np.rint(x))
+    return between
+
+
+gammaln = _declare("gammaln", lambda out, x: (digamma(x),), uniform(0.5, 4), "lgamma({0})", evaluate=_amended(
+    _library("gammaln"), lambda x: np.abs(np.abs(x - 1.5) - 0.5) < 0.25, _gammaln_near_roots))
 gamma = _declare("gamma", lambda out, x: (out * digamma(x),), uniform(0.5, 3), "tgamma({0})")
-digamma: Primitive = _declare("digamma", lambda out, x: (trigamma(x),), uniform(0.5, 4))
+digamma: Primitive = _declare("digamma", lambda out, x: (trigamma(x),), uniform(0.5, 4), evaluate=_amended(
+    _library("digamma"), _between_poles, _reflected_polygamma))
 trigamma: Primitive = elementwise("trigamma", lambda xp, x: polygamma.eval(xp, x, n=1), "trigamma({0})",
                                   d=lambda out, x: (polygamma(x, n=2),), samples=uniform(0.5, 4))
 polygamma: Primitive = _declare("polygamma", lambda out, x, *, n: (polygamma(x, n=n + 1),),
                                 lambda: [Sample((np.array([0.7, 1.6, 3.1]),), {"n": n}) for n in (1, 2)],
-                                params={"n": int})
+                                params={"n": int}, evaluate=_amended(
+    lambda xp, x, *, n: _polygamma(x, n) if xp is np else _library("polygamma")(xp, x, n=n),
+    _between_poles, _reflected_polygamma))
 
 
 def digamma_slope(x: Node, n: int) -> Node:
@@ -367,8 +432,9 @@ def _polygamma_drop_eval(x: np.ndarray, y: np.ndarray, n: int) -> np.ndarray:
     total = total + (math.factorial(n - 1) * drop(n) if n else np.log1p(step / z)) + math.factorial(n) / 2 * drop(n + 1)
     for k, b in enumerate(_BERNOULLI, 1):
         total = total + b * math.factorial(2 * k + n - 1) / math.factorial(2 * k) * drop(2 * k + n)
-    name, more = ("polygamma", {"n": n}) if n else ("digamma", {})
-    difference: np.ndarray = by_scipy(name, x, **more) - by_scipy(name, x + y, **more)
+    psi = polygamma if n else digamma
+    more = {"n": n} if n else {}
+    difference: np.ndarray = psi.eval(np, x, **more) - psi.eval(np, x + y, **more)
     return np.where(fine, (-1) ** (n + 1) * total, difference)
 
 

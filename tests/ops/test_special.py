@@ -37,6 +37,39 @@ def test_gamma_functions_at_integers():
     np.testing.assert_allclose(run("beta", np.array([3.0]), np.array([4.0])), 1 / 60)
 
 
+PLACES = {"gammaln": (0.75, 1.0, 1.25, 1.75, 2.0, 2.25), "digamma": (-0.75, -1.0, -2.0, -8.0, -1e6),
+          "trigamma": (-1.0, -1.5, -8.0, -60.0)}
+
+
+@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_gamma_functions_beside_roots_and_poles(name, dtype):
+    """SciPy's gammaln has no right digit at 1 + 1e-16, its digamma four at -8 + 1e-12."""
+    mpmath = pytest.importorskip("mpmath")
+    right = {"gammaln": lambda x: mpmath.re(mpmath.loggamma(x)), "digamma": mpmath.digamma,
+             "trigamma": lambda x: mpmath.psi(1, x)}[name]
+    rng = np.random.default_rng(0)
+    near = [p + rng.normal(size=20) * 10.0 ** rng.uniform(-16, -1, 20) for p in PLACES[name]]
+    x = np.concatenate(near).astype(dtype)
+    x = x[(x > 0) | (x != np.rint(x))]
+    with mpmath.workdps(40):
+        want = np.array([float(right(mpmath.mpf(float(v)))) for v in x])
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(run(name, x), want, rtol=12 * eps, atol=2 * eps if name == "digamma" else 0)
+
+
+def test_gamma_functions_at_poles_and_of_great_negative_numbers():
+    poles = np.array([0.0, -0.0, -1.0, -np.inf, np.nan])
+    np.testing.assert_array_equal(run("digamma", poles), [-np.inf, np.inf, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(run("trigamma", poles), [np.inf, np.inf, np.inf, np.inf, np.nan])
+    np.testing.assert_array_equal(run("gammaln", poles), [np.inf, np.inf, np.inf, -np.inf, np.nan])
+    far = np.array([0.5 - 1e12])  # a sum of as many terms would take hours
+    for n, want in ((1, np.pi**2 - 1e-12), (2, 0), (3, 2 * np.pi**4)):  # of pi² / sin² and its derivatives
+        np.testing.assert_allclose(run("polygamma", far, n=n), want, rtol=1e-14, atol=1e-3 * (n == 2))
+    np.testing.assert_allclose(run("trigamma", far), np.pi**2 - 1e-12, rtol=1e-14)
+    assert run("digamma", np.zeros((0, 2), "f4")).shape == (0, 2)
+
+
 def test_products_with_the_logarithm_of_zero():
     zero = np.array([0.0])
     assert run("xlogy", zero, zero) == 0

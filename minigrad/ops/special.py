@@ -68,8 +68,8 @@ def _library(name: str) -> Callable[..., Any]:
 def _declare(name: str, d: Callable[..., Any], samples: Callable[[], list[Sample]], kernel: str = "",
              arity: int = 1, params: Params = MappingProxyType({}), evaluate: Callable[..., Any] | None = None,
              ) -> Primitive:
-    return elementwise(name, evaluate or _library(name), kernel or f"{name}({', '.join(f'{{{i}}}' for i in range(arity))})", d=d,
-                       samples=samples, params=params)
+    kernel = kernel or f"{name}({', '.join(f'{{{i}}}' for i in range(arity))})"
+    return elementwise(name, evaluate or _library(name), kernel, d=d, samples=samples, params=params)
 
 
 # -- logistic function, products with logarithms ------------------------------------------------------------
@@ -367,8 +367,8 @@ def _reflected_polygamma(x: np.ndarray, n: int = 0) -> np.ndarray:
 
 def _polygamma(x: np.ndarray, n: int) -> np.ndarray:
     """Return the n-th derivative of digamma at x: SciPy's computes both its formulas for all x."""
-    out: np.ndarray = (-1) ** (n + 1) * math.factorial(n) * by_scipy("zeta", x, n=n + 1.0) if n else by_scipy("digamma", x)
-    return out
+    slope: np.ndarray = by_scipy("digamma", x) if n == 0 else by_scipy("zeta", x, n=n + 1.0)
+    return slope if n == 0 else (-1) ** (n + 1) * math.factorial(n) * slope
 
 
 def _amended(library: Callable[..., Any], places: Callable[[np.ndarray], np.ndarray],

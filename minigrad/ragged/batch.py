@@ -160,8 +160,9 @@ class Batch:
     def __repr__(self) -> str:
         if not all(isinstance(v, np.ndarray) for v in (*self._lengths, *self._fields.values()) if v is not None):
             return f"<traced batch of {self.schema.name}>"
-        rows = [f"{n.sum()} {a}s" for a, n in self.lengths.items()]
-        return f"<batch of {self.schema.name}: {', '.join([f'{len(self)} examples', *rows])}>"
+        counts = {"example": len(self)} | {str(a): int(n.sum()) for a, n in self.lengths.items()}
+        words = [f"{n} {name if n == 1 or name.endswith('s') else f'{name}s'}" for name, n in counts.items()]
+        return f"<batch of {self.schema.name}: {', '.join(words)}>"
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.values, dtype=dtype, copy=copy)
@@ -414,7 +415,8 @@ def batch(examples: Iterable[PyTree], kind: FieldType | ArrayType | None = None,
     if of_class is None:
         raise BatchError(at_user_line(
             f"batch: example 0 is a {cls.__name__}, whose axes are not known. Make a class of its fields with "
-            "@mg.example, or give the type of an array: mg.batch(arrays, mg.f32[node, 16])"))
+            "@mg.example" + (", and convert with mg.from_pyg(data, Class)" if cls.__module__.startswith("torch_geometric") else
+                             ", or give the type of an array: mg.batch(arrays, mg.f32[node, 16])")))
     for k, x in enumerate(examples):
         if type(x) is not cls:
             raise BatchError(at_user_line(f"batch: example {k} is a {type(x).__name__}, example 0 a {cls.__name__}"))

@@ -45,7 +45,7 @@ def from_pyg(data: object, cls: type[T], paths: Mapping[str, Path] | None = None
     Raises
     ------
     BatchError
-        If `cls` is not a schema, `paths` has an unknown field, or `data` lacks the value of a path.
+        If `cls` is not a schema, `paths` has an unknown field, `data` lacks the value of a path, or is a batch.
 
     Examples
     --------
@@ -63,6 +63,9 @@ def from_pyg(data: object, cls: type[T], paths: Mapping[str, Path] | None = None
     """
     schema = _schema(cls, "from_pyg")
     places = _paths(schema, paths, ends, "from_pyg")
+    if hasattr(data, "to_data_list"):
+        raise BatchError(at_user_line("from_pyg: it takes one graph, not a batch of several: mg.batch([mg.from_pyg(g, "
+                                      f"{schema.name}) for g in batch.to_data_list()])"))
     values: dict[str, object] = {}
     for name, t in schema.fields.items():
         value = _follow(data, places[name], name in schema.optional | schema.defaults,

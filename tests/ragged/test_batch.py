@@ -395,3 +395,11 @@ def test_indices_of_32_bits_do_not_wrap():
         mg.batch([Large(2**31, [0]), Large(2, [1])])
     with pytest.raises(mg.BatchError, match="an index is of int64 or int32"):
         mg.index(node, dtype=np.int16)
+
+
+def test_counts_of_a_batch_read_as_words():
+    row, rates = mg.axis("row"), mg.axis("rates")
+    Table = mg.example(type("Table", (), {"__annotations__": {"a": mg.f64[row], "b": mg.f64[rates]}}))
+    one, two = Table([1.0], [1.0, 2.0]), Table([1.0, 2.0], [1.0])
+    assert repr(mg.batch([one])) == "<batch of Table: 1 example, 1 row, 2 rates>"
+    assert repr(mg.batch([one, two])) == "<batch of Table: 2 examples, 3 rows, 3 rates>"

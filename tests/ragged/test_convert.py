@@ -235,3 +235,13 @@ def test_missing_attributes_and_multiple_edges_are_refused(nx):
         to_networkx(ratings())
     with pytest.raises(mg.BatchError, match=r"Graph.begin is not a field of one index per edge"):
         to_networkx(graph(), ends=("begin", "dst"))
+
+
+def test_batches_of_pyg_are_not_one_graph(torch):
+    from torch_geometric.data import Batch
+
+    batch = Batch.from_data_list([to_pyg(graph()), to_pyg(graph(1))])
+    with pytest.raises(mg.BatchError, match=r"mg.batch\(\[mg.from_pyg\(g, Graph\) for g in batch.to_data_list\(\)\]\)"):
+        from_pyg(batch, Graph)
+    with pytest.raises(mg.BatchError, match=r"convert with mg.from_pyg\(data, Class\)"):
+        mg.batch(batch.to_data_list())

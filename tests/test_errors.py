@@ -253,6 +253,12 @@ def test_an_attribute_that_traced_arrays_lack():
                                              r"np.kron\(x\)"):
         mg.grad(lambda w: w.kron())(W)
     assert mg.trace(lambda w: w * hasattr(w, "sort"))(W).check()
+    for name, instead in ("relu", "np.maximum(x, 0)"), ("unsqueeze", "np.expand_dims(x, axis)"):
+        with pytest.raises(mg.MinigradError, match=rf"has no attribute '{name}'\. Write {re.escape(instead)}\.$"):
+            mg.grad(lambda w, name=name: getattr(w, name)())(W)
+    with pytest.raises(mg.MinigradError, match=r"has no attribute 'x'\.$") as error:
+        mg.grad(lambda w: w.x)(W)
+    assert len(error.traceback) == 3  # this test, one frame of minigrad, and the function
 
 
 def test_assigning_traced_value_into_numpy_array_shows_the_line():

@@ -70,11 +70,22 @@ _METHODS = {
     "nonzero": ("the number of positions depends on data", "Write np.nonzero(x), or mg.select(mask)."),
     "flat": ("it is a view that can be written to", "Use x.ravel(), and x.at[i].set(v) to change it."),
     **dict.fromkeys(("view", "getfield", "byteswap", "newbyteorder"), (
-        "it looks at the same bytes another way", "x.astype(dtype) converts the numbers.")),
+        "it looks at the same bytes another way", "x.astype(dtype) converts the numbers, and x.reshape(shape) has them in "
+        "another shape.")),
     **dict.fromkeys(("base", "ctypes", "data", "flags", "strides"), (_LAYOUT, "Leave it out.")),
     **dict.fromkeys(("dump", "dumps", "tobytes", "tostring", "tofile"), (_TEXT, _OUTSIDE)),
     "to_device": ("a graph is compiled for a device as a whole", "Use mg.compile(f, backend=...)."),
 }
+
+_TENSORS = {  # methods of PyTorch's tensors
+    **dict.fromkeys(("float", "double", "half", "long", "int", "to", "type"), "x.astype(dtype)"),
+    **dict.fromkeys(("mm", "bmm", "matmul"), "x @ y"), "pow": "x**y", "t": "x.T", "dim": "x.ndim", "numel": "x.size",
+    "permute": "x.transpose(axes)", "unsqueeze": "np.expand_dims(x, axis)", "expand": "np.broadcast_to(x, shape)",
+    "cat": "np.concatenate([x, y])", "relu": "np.maximum(x, 0)", "masked_fill": "np.where(mask, value, x)",
+    "gather": "np.take_along_axis(x, index, axis)", "index_select": "np.take(x, index, axis)",
+    "norm": "np.linalg.norm(x)", "detach": "mg.stop_gradient(x)", "backward": "mg.grad(f)(x)",
+    "sigmoid": "mg.special.expit(x)",
+    **{name: f"mg.special.{name}(x)" for name in ("softmax", "log_softmax", "logsumexp")}}
 
 
 def _missing(self: Array, name: str) -> NoReturn:
@@ -82,8 +93,9 @@ def _missing(self: Array, name: str) -> NoReturn:
     if name.startswith("__"):
         raise AttributeError(name)
     if name not in _METHODS:
-        instead = f" Write np.{name}(x)." if name in NAMES else ""
-        raise AttributeError(at_user_line(f"a traced array ({self._node.type}) has no attribute {name!r}.{instead}"))
+        call = _TENSORS.get(name) or (f"np.{name}(x)" if name in NAMES else "")
+        instead = f" Write {call}." if call else ""
+        raise MissingAttribute(at_user_line(f"a traced array ({self._node.type}) has no attribute {name!r}.{instead}"))
     why, instead = _METHODS[name]
     out = as_it_stands() if name in ("fill", "sort", "put", "partition") else ""
     raise MissingAttribute(at_user_line(f"x.{name} of a traced value: {why}. {instead}{out}"))

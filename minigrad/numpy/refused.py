@@ -70,8 +70,8 @@ _METHODS = {
     "nonzero": ("the number of positions depends on data", "Write np.nonzero(x), or mg.select(mask)."),
     "flat": ("it is a view that can be written to", "Use x.ravel(), and x.at[i].set(v) to change it."),
     **dict.fromkeys(("view", "getfield", "byteswap", "newbyteorder"), (
-        "it looks at the same bytes another way", "x.astype(dtype) converts the numbers, and x.reshape(shape) has them in "
-        "another shape.")),
+        "it looks at the same bytes another way",
+        "x.astype(dtype) converts the numbers, and x.reshape(shape) has them in another shape.")),
     **dict.fromkeys(("base", "ctypes", "data", "flags", "strides"), (_LAYOUT, "Leave it out.")),
     **dict.fromkeys(("dump", "dumps", "tobytes", "tostring", "tofile"), (_TEXT, _OUTSIDE)),
     "to_device": ("a graph is compiled for a device as a whole", "Use mg.compile(f, backend=...)."),

@@ -413,10 +413,11 @@ def batch(examples: Iterable[PyTree], kind: FieldType | ArrayType | None = None,
         return _of_batches(examples)
     of_class = schema_of(cls)
     if of_class is None:
-        raise BatchError(at_user_line(
-            f"batch: example 0 is a {cls.__name__}, whose axes are not known. Make a class of its fields with "
-            "@mg.example" + (", and convert with mg.from_pyg(data, Class)" if cls.__module__.startswith("torch_geometric") else
-                             ", or give the type of an array: mg.batch(arrays, mg.f32[node, 16])")))
+        pyg = cls.__module__.startswith("torch_geometric")
+        further = (", and convert with mg.from_pyg(data, Class)" if pyg else
+                   ", or give the type of an array: mg.batch(arrays, mg.f32[node, 16])")
+        raise BatchError(at_user_line(f"batch: example 0 is a {cls.__name__}, whose axes are not known. Make a class "
+                                      f"of its fields with @mg.example{further}"))
     for k, x in enumerate(examples):
         if type(x) is not cls:
             raise BatchError(at_user_line(f"batch: example {k} is a {type(x).__name__}, example 0 a {cls.__name__}"))

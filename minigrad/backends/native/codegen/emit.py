@@ -114,11 +114,11 @@ class Emitter(Builder):
 
 def halved(b: ir.IRBuilder, combined: Callable[[ir.Value, ir.Value], ir.Value], x: ir.Value, lanes: int) -> ir.Value:
     """Combine the halves of a vector, then the halves of the result, and so on: the order is that of a tree."""
-    while lanes > 1:
+    while lanes > 2:
         lanes //= 2
         nothing = ir.Constant(x.type, ir.Undefined)
         x = combined(*(b.shuffle_vector(x, nothing, lane_numbers(I32, lanes, k)) for k in (0, lanes)))
-    return b.extract_element(x, I32(0))
+    return combined(b.extract_element(x, I32(0)), b.extract_element(x, I32(1)))
 
 
 def counted(b: ir.IRBuilder, i: ir.Value, length: ir.Value, reading: str | None, null: Sequence[ir.Value] = ()

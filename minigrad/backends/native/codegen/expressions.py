@@ -136,14 +136,16 @@ def _to_integer(b: ir.IRBuilder, x: ir.Value, new: np.dtype, count: int) -> ir.V
 
 
 def extreme(b: ir.IRBuilder, x: ir.Value, y: ir.Value, unsigned: bool = False, op: str = ">") -> ir.Value:
-    """Return the larger of two values, or the smaller; a NaN wins, as in NumPy."""
+    """Return the larger of two values, or the smaller; a NaN wins, as in NumPy, and `x` of equal ones.
+
+    Of floats, the better one is an instruction of x86. LLVM would join it with the test for NaN, to a longer one.
+    """
     if is_float(x):
-        better = b.or_(b.fcmp_ordered(op + "=", x, y), b.fcmp_unordered("uno", x, x))
-    elif element(x.type) == I1:
+        better = b.freeze(b.select(b.fcmp_ordered(op, y, x), y, x))
+        return b.select(b.fcmp_unordered("uno", y, y), y, better)
+    if element(x.type) == I1:
         return b.or_(x, y) if op == ">" else b.and_(x, y)
-    else:
-        better = (b.icmp_unsigned if unsigned else b.icmp_signed)(op, x, y)
-    return b.select(better, x, y)
+    return b.select((b.icmp_unsigned if unsigned else b.icmp_signed)(op, x, y), x, y)
 
 
 def _abs(b: ir.IRBuilder, x: ir.Value, unsigned: bool) -> ir.Value:

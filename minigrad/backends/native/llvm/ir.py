@@ -345,6 +345,10 @@ class IRBuilder:
         kind = x.type.text
         return self._value(x.type, f"select {condition.type.text} {condition.text}, {kind} {x.text}, {kind} {y.text}")
 
+    def freeze(self, x: Value) -> Value:
+        """Return the value; LLVM joins no operations through it."""
+        return self._value(x.type, f"freeze {x.type.text} {x.text}")
+
     # -- vectors and structures ------------------------------------------------------------------------------
 
     def extract_element(self, x: Value, i: Value) -> Value:

@@ -6,7 +6,6 @@ import functools
 import types
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
 import numpy as np
@@ -20,7 +19,7 @@ from .collector import uncollected
 from .debugging import debugging
 from .errors import BatchError, MinigradError, ShapeError, at_user_line
 from .graph import Graph, PyTree
-from .immutable import Immutable
+from .immutable import Immutable, cached_property
 from .locks import Lock, importing
 from .passes.record import Stage, Stages
 from .symbolic import Dim, Symbol

@@ -1,8 +1,7 @@
 """The graph: typed, frozen nodes with identity equality, and nothing that knows a derivative.
 
-A `Graph` is inputs, outputs and the nodes between. Nodes carry a serial number that grows as they
-are made, and a node is always made after its inputs; so sorting by serial *is* a topological
-order, and no walk over a graph is ever recursive.
+A `Graph` is inputs, outputs and the nodes between. Nodes carry a serial number that grows as they are made, and a node
+is made after its inputs; so sorting by serial *is* a topological order, and no walk over a graph is recursive.
 """
 
 from __future__ import annotations
@@ -11,14 +10,13 @@ import itertools
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 import optree
 
 from .errors import DtypeError, GraphError, Location, Place, at_user_line, format_location, user_location
-from .immutable import Immutable
+from .immutable import Immutable, cached_property
 from .symbolic import Dim, Shape, Symbol, format_shape, size_of, symbols
 from .tracebacks import boundary
 from .tracing import thread
@@ -327,8 +325,7 @@ class Graph:
     ----------
     inputs, outputs : tuple of Node
     names : tuple of str
-        One per input: the path to the leaf in the function's arguments. A function in its place is called when they
-        are needed.
+        One per input: the path to its leaf in the function's arguments; or a function that is called for them.
     out_names : tuple of str
     in_tree, out_tree : optree.PyTreeSpec or None
         The pytrees whose leaves are inputs and outputs: those of ``(args, kwargs)``, and of the result. None:
@@ -598,8 +595,7 @@ class Graph:
     def with_values(self, *values: PyTree) -> Graph:
         """Return this graph with the value of each node, which drawings and notebooks then show.
 
-        The values are kept as short texts, such as ``= 0.5`` or ``in -1 … 2``, not as arrays. A transform of the graph
-        has none.
+        The values are kept as short texts, such as ``= 0.5`` or ``in -1 … 2``. A transform of the graph has none.
 
         Parameters
         ----------

@@ -1,8 +1,18 @@
-"""Objects that are their own copies."""
+"""Objects that are their own copies, and properties that keep their value."""
 
 from __future__ import annotations
 
-from typing import Self
+import functools
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from functools import cached_property as cached_property
+else:
+    class cached_property(functools.cached_property):
+        """A property without the lock of Python 3.11, which all objects share and a forked child may inherit held."""
+
+        def __get__(self, instance, owner=None):
+            return self if instance is None else vars(instance).setdefault(self.attrname, self.func(instance))
 
 
 class Immutable:

@@ -220,8 +220,7 @@ def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[
 
 
 # The cotangents of a `where` are zero in the other branch. Rules multiply them by slopes, which may be infinite there.
-# So the mask is applied after the product: it accompanies the cotangent back through all operations that keep elements
-# apart.
+# So the mask is applied after the product: it goes with the cotangent through operations that keep elements apart.
 
 
 def _pull(node: Node, g: Any) -> Sequence[Node | None]:
@@ -305,8 +304,7 @@ def batch(outputs: Sequence[Node], shared: Mapping[Node, Node], mapped: Mapping[
     Returns
     -------
     list of (Node, bool)
-        The batched outputs, and whether each has the batch axis. Nodes that depend on no mapped input stay the same
-        objects, and run once.
+        The batched outputs, and whether each has the batch axis. Nodes without mapped inputs stay, and run once.
     """
     batched: dict[Node, Node] = {**shared, **mapped}
     has_axis = set(mapped)

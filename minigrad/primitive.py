@@ -111,8 +111,7 @@ class Combiner(NamedTuple):
 class Window(NamedTuple):
     """The positions of a view's elements in its operand.
 
-    Along axis a of the operand the position is ``start[a] + step[a] * index[axes[a]]``. The view repeats along the
-    axes that `axes` leaves out.
+    On axis a of the operand, the position is ``start[a] + step[a] * index[axes[a]]``; axes not in `axes` repeat it.
     """
 
     axes: tuple[int, ...]
@@ -159,8 +158,7 @@ class Primitive:
     vjp : callable
         ``vjp(g, out, *inputs, **params)`` returns one cotangent (or None) per input.
     jvp : callable
-        ``jvp(tangents, out, *inputs, **params)`` returns the tangent of `out`; tangents that are zero
-        come as None.
+        ``jvp(tangents, out, *inputs, **params)`` returns the tangent of `out`; tangents that are zero come as None.
     batch : callable
         ``batch(size, mapped, *inputs, **params)``: the inputs marked in `mapped` have one more axis, of
         `size`, in front; so must the result. The axis rule implies it, where it has a `placed`.
@@ -208,8 +206,7 @@ class Primitive:
     symbol : str
         The sign or word for the operation in a drawing; its name by default.
     printed : callable or None
-        ``printed(node, operands, value)`` returns the printed call, given the operands' names; ``value(param)`` spells
-        a static parameter.
+        ``printed(node, operands, value)`` returns the call; ``value(param)`` spells a static parameter.
     drawn : callable or None
         ``drawn(node, value)`` returns the words for the operation and its parameters in a drawing.
     raises : str

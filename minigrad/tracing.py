@@ -173,8 +173,7 @@ def number(n: int | Dim) -> int:
 def guard_equal(a: int | Dim, b: int | Dim) -> bool:
     """Return whether two sizes are equal, at least in the traced example.
 
-    A guard records sizes that are equal in the example alone, and the function is traced again: with one symbol in
-    place of two, or with the number.
+    A guard records sizes equal in the example alone; the function is traced again, with one symbol or with the number.
     """
     if a is b or a == b:
         return True

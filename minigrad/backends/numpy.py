@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from ..debugging import explain
 from ..errors import printable
 from ..graph import Graph
+from ..immutable import cached_property
 from ..ops.constants import const, full
 from ..passes.fuse_index_checks import fuse_index_checks
 from ..passes.record import Stage

@@ -19,6 +19,7 @@ from ..argument_sizes import argument_sizes
 from ..compiler import Entry
 from ..errors import BatchError, MinigradError, ShapeError, at_user_line, format_location
 from ..graph import ArrayType, Graph, InAxes, Node, PyTree, held_graphs, reachable
+from ..immutable import cached_property
 from ..ops.accumulators import Chains, accumulator
 from ..ops.constants import proj
 from ..ops.control import chunked, section_of
@@ -177,29 +178,29 @@ class Divided:
     direct: dict[int, int]
     positions: Positions
 
-    @functools.cached_property
+    @cached_property
     def body(self) -> bytes:
         """The pickled program of a part, for other processes."""
         return pickled(self.graph, self.here, self.caller)
 
-    @functools.cached_property
+    @cached_property
     def key(self) -> str:
         """The name of the program of a part."""
         return blake2b(self.body).hexdigest()
 
-    @functools.cached_property
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of the whole program, its constants included: processes that agree on it compute the same."""
         graph = self.graph.replace(in_tree=None, out_tree=None)
         return blake2b(pickled(graph, (graph, self.numbers), self.caller)).hexdigest()
 
-    @functools.cached_property
+    @cached_property
     def own(self) -> dict[int, int]:
         """The operands of a part that are leaves of the arguments."""
         leaves = {n: k for k, n in enumerate(self.graph.inputs)}
         return {i: leaves[n] for i, n in enumerate(self.node.inputs) if n in leaves}
 
-    @functools.cached_property
+    @cached_property
     def derived(self) -> dict[int, Derivation]:
         """The operands that workers derive from the rows of their examples."""
         counts, products = self.positions.counts, self.positions.products
@@ -209,7 +210,7 @@ class Divided:
         return found | {counts[s]: Derivation(Kind.ROWS, tuple(counts[factor] for factor in factors))
                         for s, factors in products.items() if s in counts and rows.keys() >= {*factors}}
 
-    @functools.cached_property
+    @cached_property
     def here(self) -> PartProgram:
         """The program of a part, for this process."""
         return PartProgram.of(self.node)
@@ -234,7 +235,7 @@ class Divided:
         return [np.asarray(leaves[leaf], dtype) if leaf is not None else next(computed)
                 for leaf, dtype, of_all in self._sources if of_all]
 
-    @functools.cached_property
+    @cached_property
     def _sources(self) -> list[tuple[int | None, np.dtype, bool]]:
         """The leaf that each operand is, None if it is computed; its dtype; and whether all parts share it."""
         return [(self.own.get(i), n.dtype, axis is None)
@@ -254,7 +255,7 @@ class Divided:
         begin, end = span
         return range(begin[self._example], end[self._example])
 
-    @functools.cached_property
+    @cached_property
     def _example(self) -> Symbol:
         """The symbol of the number of examples of a part."""
         return symbol_of(self.node.params["dim"])
@@ -266,7 +267,7 @@ class Divided:
             out[i] = out[i][along(axis, section_of(span, size))]
         return out
 
-    @functools.cached_property
+    @cached_property
     def _cut(self) -> list[tuple[int, int, Dim]]:
         """The operands that are cut, the axis of each, and its size in a part."""
         p = self.node.params
@@ -299,13 +300,13 @@ class Divided:
         computed = self._after_alone([*leaves, *results], sizes) if self._computed else ()
         return self.result({**direct, **dict(zip(self._computed, computed, strict=True))}, {})
 
-    @functools.cached_property
+    @cached_property
     def _computed(self) -> list[int]:
         """The outputs that are no results of the parts, or the same one as another output."""
         kept = {i: k for k, i in reversed(self.direct.items())}
         return [k for k in range(len(self.numbers)) if k not in kept.values()]
 
-    @functools.cached_property
+    @cached_property
     def _after_alone(self) -> Program:
         return self.after.of(self._computed)
 

@@ -5,7 +5,6 @@ One rule is enough: a derivative is linear, and the other mode is its transpose.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
@@ -14,6 +13,7 @@ import numpy as np
 from .. import interpreters
 from ..errors import DtypeError, GradError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, Params, TupleType, dtype_of, zeros_like
+from ..immutable import cached_property
 from ..primitive import ArrayNamespace, Primitive, Sample, on_host, placeholder
 from ..symbolic import Dim, Shape
 from .control import parts
@@ -60,7 +60,7 @@ class Later:
     def __init__(self, name: str, make: Callable[[], Graph] | None = None):
         self.name, self._make = name, make
 
-    @functools.cached_property
+    @cached_property
     def graph(self) -> Graph:
         if self._make is None:
             raise GradError(f"the derivative rule of {self.name} calls {self.name} itself, and is not known here. Take "

@@ -10,13 +10,13 @@ import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
 from ..errors import BatchError, ShapeError, at_user_line
 from ..graph import ArrayType, short_dtype
+from ..immutable import cached_property
 from ..tracebacks import boundary
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ import inspect
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, ClassVar, TypeVar, get_origin
 
 import numpy as np
@@ -15,7 +14,7 @@ import optree
 
 from ..errors import BatchError, DtypeError, ShapeError, at_user_line, user_frame
 from ..graph import dtype_of
-from ..immutable import Immutable
+from ..immutable import Immutable, cached_property
 from ..sizes import shown, unwrap
 from ..tracebacks import boundary
 from .axes import Axis, FieldType, as_field

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +12,7 @@ import optree
 from .. import interpreters
 from ..errors import CheckError, MinigradError
 from ..graph import ArrayType, Graph, InAxes, Node, PyTree, TupleType
+from ..immutable import cached_property
 from ..ops.constants import proj
 from ..ops.subgraph import batched_on
 from ..primitive import placeholder
@@ -123,7 +123,7 @@ class Examples(ExampleArguments, abc.ABC):
     staged: Staged
     agreement: ClassVar[str]  # the relation that holds where no node is wrong
 
-    @functools.cached_property
+    @cached_property
     def graph(self) -> Graph:
         """The graph for one example."""
         return self.staged.graph

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from .. import interpreters
 from ..errors import CheckError, DtypeError, GradError, ShapeError, at_user_line
 from ..graph import Graph, Node, PyTree, TupleType, zeros_like
+from ..immutable import cached_property
 from ..ops.constants import constant
 from ..ops.control import parts
 from ..ops.elementwise import stop_gradient

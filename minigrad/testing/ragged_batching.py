@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import optree
 from .. import interpreters
 from ..errors import MinigradError
 from ..graph import Graph, InAxes, Node, PyTree, TupleType, reachable
+from ..immutable import cached_property
 from ..primitive import input_
 from ..ragged.batch import Batch, is_batch
 from ..ragged.rules import Batching
@@ -50,11 +50,11 @@ class PackedExamples(Examples):
         super().__init__(args, in_axes, is_batch)
         self.f = f
 
-    @functools.cached_property
+    @cached_property
     def _batch(self) -> StagedBatch:
         return stage_batch(Call(self.f, self.args), self.in_axes)
 
-    @functools.cached_property
+    @cached_property
     def staged(self) -> Staged:  # type: ignore[override]  # an attribute, traced on first use
         return self._batch.staged
 

@@ -110,8 +110,7 @@ def prefix(axes: InAxes, tree: PyTreeSpec, label: str) -> list[int | None]:
     return out
 
 
-def leaf_axes(in_axes: InAxes, args: PyTreeSpec, kwargs: PyTreeSpec, parameters: Names, name: str
-              ) -> list[int | None]:
+def leaf_axes(in_axes: InAxes, args: PyTreeSpec, kwargs: PyTreeSpec, parameters: Names, name: str) -> list[int | None]:
     """Return the axis of each leaf of the pytrees of the positional arguments, and of those by keyword: 0, or named."""
     label = f"in_axes of {name}"
     if isinstance(in_axes, list):

@@ -12,6 +12,7 @@ from operator import attrgetter
 
 from ..errors import MinigradError, at_user_line
 from ..graph import PyTree
+from ..immutable import cached_property
 from .pickling import is_named
 
 
@@ -57,7 +58,7 @@ class Remembered:
     def __call__(self, *args: PyTree, **kwargs: PyTree) -> PyTree:
         return self._function(*args, **kwargs)
 
-    @functools.cached_property
+    @cached_property
     def _function(self) -> Callable[..., PyTree]:
         function: Callable[..., PyTree]
         why = (f"{self.__name__}: this compiled function comes from a pickle, which holds its programs and not the "

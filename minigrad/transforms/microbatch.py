@@ -7,7 +7,6 @@ whole batch, so the result does not depend on the size of the chunks.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -19,6 +18,7 @@ from ..budgets import Budget, bytes_of
 from ..defined_sizes import definitions, symbols_of_node
 from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Graph, InAxes, Node, PyTree, full, reachable
+from ..immutable import cached_property
 from ..ops.accumulators import accumulator
 from ..ops.broadcast import broadcast_along
 from ..ops.constants import size_scalar
@@ -319,7 +319,7 @@ class _Passes:
 
     # -- indices: counted from the first row of the batch outside, and of the part inside ------------------------
 
-    @functools.cached_property
+    @cached_property
     def _starts(self) -> dict[Symbol, tuple[Node, Node]]:
         """The rows before each example of a part, and the rows before the part."""
         each = {s: placeholder(ArrayType((self.parts.cut.dim,), _INT)) for s in self.parts.starts}

@@ -18,6 +18,7 @@ import optree
 
 from ..errors import BatchError, at_user_line
 from ..graph import CALLS, ArrayType, Graph, InAxes, Node, PyTree, full
+from ..immutable import cached_property
 from ..ops.constants import iota
 from ..ops.elementwise import cast_to, eq, where
 from ..ops.results import waiting
@@ -228,13 +229,13 @@ class Argument:
         assert isinstance(self.value, Batch)
         return self.value
 
-    @functools.cached_property
+    @cached_property
     def nodes(self) -> dict[str, Node]:
         """The input of each array of a batch, by its name in `Schema.leaf_types`."""
         present = (n for n, v in self.batch.leaves().items() if v is not None)
         return dict(zip(present, (node for _, node in self.leaves), strict=True))
 
-    @functools.cached_property
+    @cached_property
     def stacked(self) -> dict[str, Node]:
         """The inputs of a batch that have the examples along axis 0."""
         types = self.batch.schema.leaf_types

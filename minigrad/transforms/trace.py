@@ -21,6 +21,7 @@ import optree
 from .. import interpreters
 from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format_location
 from ..graph import CALLS, ArrayType, Graph, Node, PyTree, dtype_of, moment, reachable
+from ..immutable import cached_property
 from ..primitive import adopt, fresh_inputs, placeholder
 from ..traced_array import Array, as_array, number_dtype
 from ..tracing import LOOP_NODES, Guards, Trace, new_trace, tracing
@@ -187,11 +188,11 @@ class Call:
         """Return the names of the parameters that take positional arguments."""
         return parameter_names(self.f)
 
-    @functools.cached_property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         return argument_names(self.f, self.args, self.kwargs)
 
-    @functools.cached_property
+    @cached_property
     def inputs(self) -> list[Node]:
         """An input for each leaf; a traced leaf of an outer trace is its own input."""
         return [x._node if tracing() and isinstance(x, Array) else placeholder(t)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 
 from ...collector import uncollected
 from ...debugging import explain
 from ...graph import Graph, Node
+from ...immutable import cached_property
 from ...locks import Lock, importing
 from ...ops.block_einsum import block_einsum
 from ...ops.constants import const, full, size_

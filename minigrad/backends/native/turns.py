@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from ...graph import Node
+from ...immutable import cached_property
 from ...symbolic import Symbol, size_of, value
 from ..arena import Arena
 from ..pools import Bounded

@@ -17,6 +17,7 @@ from dask.delayed import Delayed
 
 from ...errors import BatchError, MinigradError, at_user_line
 from ...graph import InAxes, PyTree
+from ...immutable import cached_property
 from ...ragged.batch import Batch, is_batch
 from ...symbolic import Symbol
 from ...transforms.graph_forms import leaf_axes
@@ -207,7 +208,7 @@ class _Chunked:
 
         return [n for n, in self._calls.counts(("length", source.name), count)]
 
-    @functools.cached_property
+    @cached_property
     def _chunks(self) -> list[tuple[PyTree, ...]]:
         """The chunk of each argument, for each part."""
         return list(zip(*(s.chunks(self._sizes) for s in self._sources), strict=True))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ....graph import ArrayType, Graph, Node
+from ....immutable import cached_property
 from ....ops.constants import full, iota
 from ....passes.fuse import Group, Roles
 from ....passes.schedule import Plan, Step

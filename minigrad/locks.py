@@ -85,7 +85,7 @@ def hold_at_forks(guard: Callable[[], AbstractContextManager[object]], after_imp
 def _before_fork() -> None:
     """Enter all guards, those of a module too that another thread imported meanwhile: they come before `importing`.
 
-    Python forks whatever is raised here, as by Ctrl-C, so that the wait begins again, and the error is raised after it.
+    Python forks after any error here, such as that of Ctrl-C: the wait begins again, and the error is raised after it.
     """
     global _held
     interrupts: list[BaseException] = []

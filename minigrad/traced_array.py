@@ -41,6 +41,7 @@ class Hooks:
     at: Callable[[Array], minigrad.numpy.updates.At[Array]]
     formatted: Callable[[Array, str], str]  # the text of a known array in a format, or raises; "": or its type
     converted: Callable[[object], Array | np.ndarray]  # from a list, or an array of another library
+    foreign: Callable[[np.ufunc, Array, object], Array | None]  # an operator's value with no array
     function: Callable[..., object]  # __array_function__
     getitem: Callable[[Array, object], Array]
     missing: Callable[[Array, str], NoReturn]  # raises for an attribute that traced arrays do not have
@@ -63,9 +64,8 @@ def _binary(ufunc: np.ufunc, flipped: bool = False) -> Callable[[Array, ArrayLik
     """Return an operator's method that applies a ufunc."""
 
     def method(self: Array, other: ArrayLike) -> Array:
-        if other is None or isinstance(other, str) or (ufunc is np.multiply and isinstance(other, (list, tuple))
-                                                       and not self.ndim and self.dtype.kind in "iu"):
-            return NotImplemented  # type: ignore[no-any-return]  # Python asks the other operand: a list repeats
+        if not isinstance(other, _NUMBERS) and (answer := hooks.foreign(ufunc, self, other)) is not None:
+            return answer
         xs = (as_array(other), self) if flipped else (self, as_array(other))
         out = TABLE[ufunc](*xs)
         return hooks.python_number(ufunc, out, xs) if xs[0]._weak and xs[1]._weak else out
@@ -244,8 +244,7 @@ class Array(Immutable):
     __lt__, __le__ = _binary(np.less), _binary(np.less_equal)
     __gt__, __ge__ = _binary(np.greater), _binary(np.greater_equal)
     __neg__, __pos__, __abs__ = _unary(np.negative), _unary(np.positive), _unary(np.absolute)
-    __invert__ = _unary(np.invert)
-    __round__ = _method(np.round)
+    __invert__, __round__ = _unary(np.invert), _method(np.round)
 
     def __hash__(self) -> int:
         return object.__hash__(self) if self.ndim else hash(hooks.value(self, "__hash__").item())
@@ -332,4 +331,5 @@ def as_array(x: object) -> Array:
     return Array(known[id(x)][1])
 
 
+_NUMBERS = Array, Size, float, int, np.ndarray, np.number, np.bool_
 Size.lift, Size.__array_function__ = as_array, Array.__array_function__  # type: ignore[attr-defined]

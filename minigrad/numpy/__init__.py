@@ -16,7 +16,7 @@ import sys
 import numpy as _numpy
 
 from ..traced_array import Array, hooks
-from . import elementwise, joining, products, protocols, python_numbers, reductions
+from . import elementwise, foreign_operands, joining, products, protocols, python_numbers, reductions
 from .dispatch import NAMES
 from .dispatch import namespace as _namespace
 

@@ -22,6 +22,8 @@ class ArraySpec:
     f32[784, 10] bool[]
     """
 
+    __array_ufunc__ = None  # an ndarray is not equal to it, and has no sum with it
+
     def __init__(self, dtype: Any):
         self.dtype = np.dtype(dtype)
 

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import os
 import pickle
 import subprocess
 import sys
@@ -120,7 +121,8 @@ import pickle, pathlib, tests.transforms.test_pickling
 some = pickle.loads(pathlib.Path('in').read_bytes())
 pathlib.Path('out').write_bytes(pickle.dumps([f(*args) for f, *args in some]))
 """
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                   check=True)  # with the variables that choose the kernels of BLAS
     for found, (f, *args) in zip(pickle.loads((tmp_path / "out").read_bytes()), TRANSFORMED.values(), strict=True):
         same(found, f(*args))
 
@@ -173,7 +175,7 @@ def elsewhere(folder, f, *calls):
     """Call a function in a process that has minigrad, and none of this file."""
     (folder / "in").write_bytes(pickle.dumps((f, calls)))
     subprocess.run([sys.executable, "-P", "-c", ELSEWHERE], cwd=folder, check=True,
-                   env={"PYTHONPATH": str(folder / "package")})
+                   env=os.environ | {"PYTHONPATH": str(folder / "package")})
     return pickle.loads((folder / "out").read_bytes())
 
 
@@ -371,7 +373,7 @@ def test_classes_of_a_script_in_workers(tmp_path):
     pytest.importorskip("joblib")
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True,
-                          env={"PYTHONPATH": str(ROOT), "PATH": ""})
+                          env=os.environ | {"PYTHONPATH": str(ROOT), "PATH": ""})
     assert done.stdout == "done\n", done.stderr[-3000:]
 
 

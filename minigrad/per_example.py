@@ -18,6 +18,8 @@ array([1., 4.])
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 from collections.abc import Callable
 
 import numpy as np
@@ -96,8 +98,7 @@ def squared_norms(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxe
     def squared_norms(*args: PyTree, **kwargs: PyTree) -> PyTree:
         return _squares(gradients(*args, **kwargs))
 
-    vars(squared_norms).update(in_axes=in_axes)  # the default of `microbatch`
-    return squared_norms
+    return _of_examples(squared_norms, f, in_axes)
 
 
 def _squares(gradients: PyTree) -> PyTree:
@@ -136,8 +137,7 @@ def norms(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes = 0) -
     def norms(*args: PyTree, **kwargs: PyTree) -> PyTree:
         return np.sqrt(squares(*args, **kwargs))
 
-    vars(norms).update(in_axes=in_axes)  # the default of `microbatch`
-    return norms
+    return _of_examples(norms, f, in_axes)
 
 
 @picklable
@@ -185,8 +185,7 @@ def clipped_mean(f: Callable[..., PyTree], bound: float | Array, argnums: Argnum
         factor = 1 / np.maximum(1, np.sqrt(_squares(each)) / bound)
         return optree.tree_map(lambda g: (g * factor.reshape(-1, *(1,) * (g.ndim - 1))).mean(axis=0), each)
 
-    vars(clipped_mean).update(in_axes=in_axes)  # the default of `microbatch`
-    return clipped_mean
+    return _of_examples(clipped_mean, f, in_axes)
 
 
 @picklable
@@ -220,11 +219,11 @@ def gram(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes = 0) ->
     """
     gradients = per_example_grad(f, argnums, in_axes)
 
-    def compute(*args: PyTree, **kwargs: PyTree) -> PyTree:
+    def gram(*args: PyTree, **kwargs: PyTree) -> PyTree:
         rows = [g.reshape(g.shape[0], -1) for g in optree.tree_leaves(gradients(*args, **kwargs))]
         return sum(r @ r.T for r in rows)
 
-    return compute
+    return _with_arguments(gram, f)
 
 
 @picklable
@@ -263,7 +262,7 @@ def noise_scale(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes 
     """
     gradients = per_example_grad(f, argnums, in_axes)
 
-    def compute(*args: PyTree, **kwargs: PyTree) -> PyTree:
+    def noise_scale(*args: PyTree, **kwargs: PyTree) -> PyTree:
         own = gradients(*args, **kwargs)
         each = _squares(own)
         n = each.size
@@ -273,7 +272,20 @@ def noise_scale(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes 
         trace = (each.mean() - of_mean) * (n / (n - 1.0))
         return trace / (of_mean - trace / n)
 
-    return compute
+    return _with_arguments(noise_scale, f)
+
+
+def _of_examples(statistic: Callable[..., PyTree], f: Callable[..., PyTree], in_axes: InAxes) -> Callable[..., PyTree]:
+    """Give a statistic with a row, or a mean, of the examples of a loss its axes, the default of `microbatch`."""
+    vars(statistic).update(in_axes=in_axes)
+    return _with_arguments(statistic, f)
+
+
+def _with_arguments(statistic: Callable[..., PyTree], f: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """Give a statistic the signature of its loss: graphs and errors have the names of the arguments."""
+    with contextlib.suppress(TypeError, ValueError):  # a loss without a signature
+        vars(statistic).update(__signature__=inspect.signature(f))
+    return statistic
 
 
 def __dir__() -> list[str]:

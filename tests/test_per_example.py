@@ -135,3 +135,19 @@ def test_effects_of_a_loss_happen_once_per_example(statistic, capsys):
 def test_clipping_to_a_norm_that_is_not_positive_is_refused(bound):
     with pytest.raises(mg.BatchError, match=r"clipped_mean\(dot\): bound must be positive, got"):
         mg.per_example.clipped_mean(np.dot, bound)
+
+
+@pytest.mark.parametrize("name", ["squared_norms", "norms", "gram", "noise_scale"])
+def test_statistics_have_the_names_of_the_arguments(name):
+    def loss(p, x, *, y):
+        return (p["w"] @ x - y) ** 2
+
+    statistic = getattr(mg.per_example, name)(loss, in_axes=(None, 0))
+    graph = mg.trace(statistic)({"w": np.ones(3)}, np.ones((4, 3)), y=np.ones(4))
+    assert (graph.name, graph.names) == (name, ("p['w']", "x", "y"))
+
+
+def test_clipped_mean_has_the_names_of_the_arguments():
+    clipped = mg.per_example.clipped_mean(lambda w, x: w @ x, 1.0, in_axes=(None, 0))
+    graph = mg.trace(clipped)(np.ones(3), np.ones((4, 3)))
+    assert (graph.name, graph.names) == ("clipped_mean", ("w", "x"))

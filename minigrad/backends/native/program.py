@@ -36,7 +36,7 @@ from ..protocol import Executable, Ready
 from ..subgraph import KINDS, NodePrograms, has_budget, is_new
 from .bound_program import BoundProgram, Empty
 from .codegen.kernel import Kernel, kernel, rows, unable, written
-from .codegen.kernel_key import KernelKey, kernel_key
+from .codegen.kernel_key import KernelKey, Signature, kernel_key
 from .codegen.loop_groups import space_of
 from .kernels import gemm, steps, straight_scan
 from .kernels import packed_scan as packed_step
@@ -127,6 +127,8 @@ class Program:
         self.ways = [self._way(k, step) for k, step in enumerate(self.plan.steps)]
         self._keys = [kernel_key(self.plan, step) if way == "kernel" else None
                       for step, way in zip(self.plan.steps, self.ways, strict=True)]
+        forms: dict[tuple[Signature, tuple[Symbol, ...]], KernelKey] = {}
+        self._firsts = [key and forms.setdefault((key.signature, key.symbols), key) for key in self._keys]
         self._optimizing, self._quick = Lock(), list[QuickModule]()  # the modules whose code is quick code
         self._libraries: list[Library] = []  # as long as the program lives
         self.kernels, self._addresses = self._compiled(quick and self._hinted_work() <= QUICK)
@@ -188,8 +190,7 @@ class Program:
         new = [d for d in sorted(dtypes, key=str) if not gemm.loaded(d)]
         shared = [module for module in (threads, runner) if not module.loaded()]  # short ones: LLVM begins with others
         codes = iter(object_codes([*(request for d in new for request in gemm.code_requests(d)), *(
-            generated(f"kernel {signature}", partial(written, key))._replace(later=later)
-            for signature, key in keys.items()),
+            generated(f"kernel {key.text}", partial(written, key))._replace(later=later) for key in keys.values()),
             *scans.values(), *(module.code_request() for module in shared)]))
         products = {d: [next(codes)[1] for _ in gemm.code_requests(d)] for d in new}
         own = dict(zip([*keys, *scans], codes, strict=False))
@@ -197,10 +198,9 @@ class Program:
             module.add(code)
         for dtype, parts in products.items():
             gemm.add(dtype, parts)
-        forms = {(key.text, key.symbols): key for key in self._keys if key is not None}
-        known = {form: kernel(key, own[key.text][0]) for form, key in forms.items()}
-        kernels = [None if key is None else known[key.text, key.symbols] for key in self._keys]
-        objects = {k.name: own[text][1] for (text, _), k in known.items()} | {name: own[name][1] for name in scans}
+        known = {key: kernel(key, own[key.signature][0]) for key in dict.fromkeys(self._firsts) if key is not None}
+        kernels = [None if key is None else known[key] for key in self._firsts]
+        objects = {k.name: own[key.signature][1] for key, k in known.items()} | {name: own[name][1] for name in scans}
         addresses = self._loaded(objects) if objects else {}
         return kernels, addresses | {n: addresses[name] for n, (name, _) in self._straight.items()}
 
@@ -218,9 +218,9 @@ class Program:
                 self._quick = []
                 self._release()
 
-    def _distinct_keys(self) -> dict[str, KernelKey]:
+    def _distinct_keys(self) -> dict[Signature, KernelKey]:
         """Return one kernel key of each signature."""
-        return {key.text: key for key in self._keys if key is not None}
+        return {key.signature: key for key in dict.fromkeys(self._firsts) if key is not None}
 
     @property
     def native(self) -> bool:

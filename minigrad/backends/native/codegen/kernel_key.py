@@ -23,13 +23,14 @@ from ....symbolic import Dim, Symbol, polynomial
 from .strides import is_view
 
 SizeCode: TypeAlias = "int | tuple[tuple[tuple[int, ...], int], ...]"  # a number, or a polynomial's terms
-Entry: TypeAlias = ("tuple[tuple[str | None, ...], tuple[int, ...], tuple[tuple[str, object], ...], str, "
+Entry: TypeAlias = ("tuple[tuple[str | None, ...], tuple[int, ...], tuple[tuple[str, object], ...], np.dtype, "
                     "tuple[SizeCode, ...], int | None, bool]")  # a node in a signature
+Signature: TypeAlias = tuple[bool, tuple[int, ...], tuple[Entry, ...]]
 _KNOWN = (full, iota)  # leaves whose parameters code depends on; of others just the type matters
 _symbols: list[Symbol] = []  # the sizes of all signatures, by number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KernelKey:
     """A group's signature, and the nodes and sizes that its numbers stand for.
 
@@ -38,57 +39,71 @@ class KernelKey:
     signature : tuple
         Whether the group has rows, its statements' numbers, and all nodes in order. Each is its primitive's name,
         kernel and kind, its inputs, parameters, dtype and shape, its memory, and whether it is written over an operand.
-        Nodes, sizes and memories are numbers.
+        Nodes, sizes and memories are numbers. Equal signatures have equal code.
     nodes : tuple of Node
     symbols : tuple of Symbol
     """
 
-    signature: tuple[bool, tuple[int, ...], tuple[Entry, ...]]
+    signature: Signature
     nodes: tuple[Node, ...]
     symbols: tuple[Symbol, ...]
 
     @cached_property
     def text(self) -> str:
-        """The signature as text, which tells signatures apart where ``==`` takes 0.0 for -0.0."""
+        """The signature as text, which names the code in the cache."""
         return repr(self.signature)
 
 
 def kernel_key(plan: Plan, step: Step) -> KernelKey:
     """Return the key of a group's kernel: nodes, sizes and memories are numbered in the order of a traversal."""
-    members, roles = set(step.group.nodes), plan.roles
-    number: dict[Node, int] = {}
-    entries: list[Entry] = []
-    symbols: dict[Symbol, int] = {}
-    places: dict[int, int] = {}
+    traversal = _Traversal(plan, step.group.nodes)
+    group = tuple([traversal.number(n) for n in step.group.nodes])
+    signature = step.group.rows is not None, group, tuple(traversal.entries)
+    return KernelKey(signature, tuple(traversal.numbers), tuple(traversal.symbols))
 
-    def param(v: object) -> object:
-        if isinstance(v, tuple):
-            return "tuple", tuple([param(x) for x in v])
-        return ("size", coded(v, symbols)) if isinstance(v, Dim) else v
 
-    def numbered(n: Node) -> int:
-        known = number.get(n)
-        if known is not None:
-            return known
-        prim, place = n.prim, plan.place.get(n)
+class _Traversal:
+    """Numbers the nodes of a group and their operands. It is no function within a function: such hold themselves."""
+
+    def __init__(self, plan: Plan, group: Sequence[Node]):
+        self.roles, self.place, self.takes, self.members = plan.roles, plan.place, plan.takes, set(group)
+        self.numbers: dict[Node, int] = {}
+        self.entries: list[Entry] = []
+        self.symbols: dict[Symbol, int] = {}
+        self.places: dict[int, int] = {}
+
+    def number(self, n: Node) -> int:
+        """Return the number of a node, whose operands have smaller ones."""
+        numbers, prim, place = self.numbers, n.prim, self.place.get(n)
+        if n in numbers:
+            return numbers[n]
         inputs: tuple[int, ...] = ()
-        view = is_view(n, roles)
-        if view or n in members:
-            inputs = tuple([numbered(i) for i in (n.inputs[:1] if view else n.inputs)])  # a barrier orders
+        view = prim.view is not None and is_view(n, self.roles)
+        if view or n in self.members:
+            operands = n.inputs[:1] if view else n.inputs  # a barrier orders
+            inputs = tuple([numbers[i] if i in numbers else self.number(i) for i in operands])
         elif prim not in _KNOWN:
             prim = input_
-        named = prim is not input_ and prim.kind != "elementwise"  # the parameters of those are in their kernel
-        params = tuple([(k, param(v)) for k, v in n.params.items()]) if named else ()
+        operation: tuple[str | None, ...] = (prim.name,)
+        params: tuple[tuple[str, object], ...] = ()
+        if prim is not input_:
+            operation = prim.name, prim.kernel, prim.kind
+            if prim.kind != "elementwise":  # the parameters of those are in their kernel
+                params = tuple([(k, self._param(v)) for k, v in n.params.items()])
         if place is not None:
-            place = places.setdefault(place, len(places))
-        operation = (prim.name, prim.kernel, prim.kind) if prim is not input_ else (prim.name,)
-        shape = tuple([coded(d, symbols) if isinstance(d, Dim) else d for d in n.shape])
-        entries.append((operation, inputs, params, n.dtype.str, shape, place, n in plan.takes))
-        number[n] = new = len(number)
+            place = self.places.setdefault(place, len(self.places))
+        shape: tuple[SizeCode, ...] = tuple([coded(d, self.symbols) if isinstance(d, Dim) else d for d in n.shape])
+        self.entries.append((operation, inputs, params, n.dtype, shape, place, n in self.takes))
+        numbers[n] = new = len(numbers)
         return new
 
-    group = tuple([numbered(n) for n in step.group.nodes])
-    return KernelKey((step.group.rows is not None, group, tuple(entries)), tuple(number), tuple(symbols))
+    def _param(self, v: object) -> object:
+        """Return a parameter with numbers for its symbols, and floats that are equal only if their bits are."""
+        if isinstance(v, tuple):
+            return "tuple", tuple([self._param(x) for x in v])
+        if isinstance(v, float):
+            return "float", v.hex()
+        return ("size", coded(v, self.symbols)) if isinstance(v, Dim) else v
 
 
 def coded(d: int | Dim, symbols: dict[Symbol, int]) -> SizeCode:
@@ -122,9 +137,12 @@ def plan_of(key: KernelKey) -> tuple[Plan, Step, list[Node], list[Symbol]]:
         return decoded(code, _symbols)
 
     def param(v: Any) -> Any:
-        if isinstance(v, tuple):
-            return tuple(map(param, v[1])) if v[0] == "tuple" else size(v[1])
-        return v
+        if not isinstance(v, tuple):
+            return v
+        kind, code = v
+        if kind == "float":
+            return float.fromhex(code)
+        return tuple([param(x) for x in code]) if kind == "tuple" else size(code)
 
     for k, ((name, *_), inputs, params, dtype, shape, memory, over) in enumerate(entries):
         prim = input_ if name == input_.name else key.nodes[k].prim

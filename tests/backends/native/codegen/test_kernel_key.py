@@ -27,7 +27,7 @@ def groups(program):
 
 
 def signatures(f, *args):
-    return {repr(g.signature) for g in groups(build(f, *args))}
+    return {g.signature for g in groups(build(f, *args))}
 
 
 def test_equal_layers_share_a_kernel():

@@ -6,8 +6,10 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
+import minigrad as mg
 from minigrad.collector import uncollected
 
 
@@ -66,3 +68,21 @@ def test_a_child_that_is_forked_in_a_pause_collects():
         if child == 0:
             os._exit(0 if gc.isenabled() else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_compiled_layer_leaves_no_cycles_behind():
+    def garbage(layers):
+        def loss(ws, x):
+            for w in ws:
+                x = np.tanh(x @ w)
+            return np.sum(x)
+
+        step = mg.compile(mg.value_and_grad(loss), backend="native")
+        gc.collect()
+        with uncollected():
+            step.build([mg.f32[3, 3]] * layers, mg.f32[5, 3])
+            return gc.collect()
+
+    for layers in (4, 9):
+        garbage(layers)  # with that of code, which further programs share
+    assert garbage(4) == garbage(9)

@@ -156,7 +156,7 @@ def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], RowCount] = rows_
         other single numbers; None for the others.
     """
     rows = {n: rows_of(n) for n in graph.nodes if roles.is_statement(n)}
-    near = {n: [fusible(n, i, roles, rows) for i in n.inputs] for n in rows}
+    near = {n: [r is not None and fusible(n, i, roles, rows) for i in n.inputs] for n, r in rows.items()}
     level = _levels(graph, roles, rows, near)
     _sink(graph, roles, rows, near, level)
     parent: dict[Node, Node] = {}
@@ -187,9 +187,9 @@ def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], RowCount] = rows_
 
 
 def fusible(node: Node, operand: Node, roles: Roles, rows: Mapping[Node, RowCount]) -> bool:
-    """Return whether the edge from `operand` to `node` may stay in one group."""
+    """Return whether the edge from `operand` to `node`, which has rows, may stay in one group."""
     r, source = rows[node], roles.root[operand]
-    return (r is not None and rows.get(source) == r and not terminal(source) and by_rows(operand, roles)
+    return (rows.get(source) == r and not terminal(source) and by_rows(operand, roles)
             and reads_rows(node, operand))
 
 
@@ -206,19 +206,15 @@ def by_rows(operand: Node, roles: Roles) -> bool:
 def _levels(graph: Graph, roles: Roles, rows: Mapping[Node, RowCount], near: Mapping[Node, list[bool]]
             ) -> dict[Node, int]:
     level: dict[Node, int] = {}
-
-    def after(i: Node) -> int:
-        """Return the lowest level of a reader of `i` in another group."""
-        return level[i] + (rows.get(roles.root[i]) is not None)
-
+    root = roles.root
     for n in graph.nodes:
-        if n in rows:
-            level[n] = max([level[i] if fits else after(i) for i, fits in zip(n.inputs, near[n], strict=True)],
-                           default=0)
-        elif roles.root[n] is not n:
+        if n in rows:  # a reader in another group is a level later
+            level[n] = max([level[i] + (not fits and rows.get(root[i]) is not None)
+                            for i, fits in zip(n.inputs, near[n], strict=True)], default=0)
+        elif root[n] is not n:
             level[n] = level[n.inputs[0]]
             if n.prim is barrier:
-                level[n] = max(level[n], after(n.inputs[1]))
+                level[n] = max(level[n], level[n.inputs[1]] + (rows.get(root[n.inputs[1]]) is not None))
         else:
             level[n] = 0
     return level
@@ -232,40 +228,51 @@ def _sink(graph: Graph, roles: Roles, rows: dict[Node, RowCount], near: Mapping[
     """
     readers = _readers(roles, near)
     kept = {roles.root[n] for n in graph.outputs}
-    weight = functools.cache(_weight)
+    memory = _Memory(roles, rows, level, readers, kept, functools.cache(_weight))
+    for n in reversed(rows):
+        if rows[n] is None or n in kept or not readers[n]:
+            continue
+        target = min([level[c] - (not fits) for c, fits in readers[n]])
+        if target > level[n] and not terminal(n):
+            joins = any(fits and level[c] == target for c, fits in readers[n])
+            if memory.until(n, target, frozenset((n,)), _DEPTH) < memory.weight(n) + joins:
+                level[n] = target
 
-    def limit(n: Node, moved: set[Node], target: int) -> int:
-        return min((level[c] - (not near) if c not in moved else target for c, near in readers[n]), default=-1)
 
-    def extra(n: Node, target: int, moved: set[Node], depth: int) -> int:
-        """Return the bytes in memory until `target` if `n` is computed there."""
-        total = 0
-        for d in roles.behind[n]:
-            if any(level[c] >= target and c not in moved for c, _ in reversed(readers[d])) or d in kept:
+@dataclass(eq=False, repr=False)
+class _Memory:
+    """The memory of values that statements at later levels read."""
+
+    roles: Roles
+    rows: Mapping[Node, RowCount]
+    level: Mapping[Node, int]
+    readers: Mapping[Node, list[tuple[Node, bool]]]
+    kept: set[Node]
+    weight: Callable[[Node], int]
+
+    def until(self, n: Node, target: int, moved: frozenset[Node], depth: int) -> int:
+        """Return the bytes in memory until level `target` if `n` is computed there, with what has `moved` there."""
+        total, level = 0, self.level
+        for d in self.roles.behind[n]:
+            if d in self.kept or any(level[c] >= target and c not in moved for c, _ in reversed(self.readers[d])):
                 continue
-            cost = weight(d)
-            if depth and rows[d] is not None and limit(d, moved, target) >= target:
-                cost = min(cost, extra(d, target, moved | {d}, depth - 1))
+            cost = self.weight(d)
+            if depth and self.rows[d] is not None and all(c in moved or level[c] - (not fits) >= target
+                                                          for c, fits in self.readers[d]):
+                cost = min(cost, self.until(d, target, moved | {d}, depth - 1))
             total += cost
         return total
-
-    for n in reversed(rows):
-        if rows[n] is None or n in kept or not readers[n] or terminal(n):
-            continue
-        target = limit(n, set(), 0)
-        if target > level[n]:
-            joins = any(near and level[c] == target for c, near in readers[n])
-            if extra(n, target, {n}, _DEPTH) < weight(n) + joins:
-                level[n] = target
 
 
 def _readers(roles: Roles, near: Mapping[Node, list[bool]]) -> dict[Node, list[tuple[Node, bool]]]:
     """Return the readers of each statement, and whether they may share a group."""
     readers: dict[Node, list[tuple[Node, bool]]] = {n: [] for n in near}
     for c, fitting in near.items():
-        roots = [(roles.root[i], fits) for i, fits in zip(c.inputs, fitting, strict=True)]
-        joined = {r for r, fits in roots if fits}
-        joined -= {r for r, fits in roots if not fits}  # x and x[::-1]: needs all rows
+        joined: set[Node] = set()
+        if True in fitting:
+            roots = [(roles.root[i], fits) for i, fits in zip(c.inputs, fitting, strict=True)]
+            joined.update([r for r, fits in roots if fits])
+            joined.difference_update([r for r, fits in roots if not fits])  # x and x[::-1]: needs all rows
         for d in roles.behind[c]:
             readers[d].append((c, d in joined and not _waits(c, d, roles)))
     return readers

@@ -75,9 +75,8 @@ def unable(node: Node) -> str | None:
 
 def rows(node: Node) -> int | Dim | None:
     """Return the number of rows that a statement works on one by one in a kernel, or `SINGLE`; None for others."""
-    if unable(node) is not None:
-        return None
-    return SINGLE if node.prim.kind == "elementwise" and not node.ndim else rows_of(node)
+    own = SINGLE if node.prim.kind == "elementwise" and not node.ndim else rows_of(node)
+    return None if own is None or unable(node) is not None else own
 
 
 class Writer(KernelEmitter):

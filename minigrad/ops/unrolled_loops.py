@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from .shape import concatenate, flip, reshape, section, slice_
 STEPS = 16  # a loop of fewer steps stays written out
 _CANDIDATES = 8  # periods that are tried
 _FEW = 4  # nodes in a row that tell a place in a step from others
+_STRETCH = LOOP_NODES // 4  # nodes of the last steps, which read nothing from before the loop that others do not
 _ATTEMPTS = 3  # starts of a loop that are tried: the first steps may read values from before it
 _FIXED = frozenset(("barrier", "callback", "label"))  # operations that stay where they are
 
@@ -47,7 +48,7 @@ def rolled(outputs: Sequence[Node], since: int) -> list[Node]:
     roots = list(outputs)
     if max((n.serial for n in roots), default=since) - since < LOOP_NODES - 1:  # fewer nodes were made
         return roots
-    while len(nodes := _as_read(roots, since)) >= LOOP_NODES:
+    while len(nodes := _as_read(roots, since)) >= LOOP_NODES and _undivided(nodes) >= _STRETCH:
         found = _longest(nodes)
         if found is None:
             break
@@ -85,6 +86,21 @@ def _as_read(roots: Sequence[Node], since: int) -> list[Node]:
                 if owners:
                     order.append(owners.pop())
     return order
+
+
+def _undivided(nodes: Sequence[Node]) -> int:
+    """Return the most nodes in a row that read no input of their own, as layers read their weights.
+
+    Results that no node reads do not count: the gradients of such weights are next to each other.
+    """
+    readers = Counter(chain.from_iterable([n.inputs for n in nodes]))
+    own = {x for x, count in readers.items() if x.prim is input_ and count < STEPS}
+    longest = length = 0
+    for n in nodes if own else ():
+        length = length + (n in readers) if own.isdisjoint(n.inputs) else 0
+        if length > longest:
+            longest = length
+    return longest if own else len(nodes)
 
 
 def _longest(nodes: Sequence[Node]) -> tuple[Sequence[Node], int] | None:

@@ -231,3 +231,24 @@ def test_steps_with_inputs_of_their_own_are_left_at_first_sight(monkeypatch):
     monkeypatch.setattr(unrolled_loops._Loop, "_operand", seldom)
     graph = traced(lambda ws, x: sum(np.sum(np.tanh(x * w) * w) for w in ws), list(rng.normal(size=(40, 3))), P)
     assert graph.count("tanh") == 40
+
+
+def layers(ws, x):
+    for w, b in ws:
+        x = np.tanh(x @ w + b)
+    return x
+
+
+WEIGHTS = [(w, rng.normal(size=3)) for w in rng.normal(size=(40, 3, 3))]
+
+
+def test_layers_with_weights_of_their_own_are_told_from_loops_before_nodes_are_compared(monkeypatch):
+    monkeypatch.setattr(unrolled_loops, "_longest", None)
+    graph = traced(mg.grad(lambda ws, x: np.sum(layers(ws, x))), WEIGHTS, P)
+    assert graph.count("tanh") == 40
+
+
+def test_a_loop_behind_layers_is_a_scan():
+    graph = traced(lambda ws, p, x: garch(layers(ws, p), x), WEIGHTS, P, TABLE)
+    assert graph.count("scan") == 1
+    assert graph.count("tanh") == 40

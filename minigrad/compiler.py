@@ -152,7 +152,7 @@ class Entry:
     def differences(self) -> tuple[Dim, ...]:
         """The sizes that may be negative, of those that arguments give."""
         given = set(self.graph.symbols)
-        return tuple({d: None for n in self.graph.nodes for d in getattr(n.type, "shape", ())
+        return () if not given else tuple({d: None for n in self.graph.nodes for d in getattr(n.type, "shape", ())
                       if isinstance(d, Dim) and d.symbols <= given and any(factor < 0 for _, factor in d.terms)})
 
 

@@ -338,8 +338,9 @@ def symbols_of(graph: Graph) -> set[Symbol]:
     for n in graph.nodes:
         if n in unread:
             continue
-        if sizes := [d for t in n.types for d in t.shape if isinstance(d, Dim)]:
-            used.update(symbols(sizes))
+        for shape in (n.type.shape,) if isinstance(n.type, ArrayType) else [t.shape for t in n.types]:
+            if Dim in map(type, shape):
+                used.update(symbols(shape))
         if not n.params:
             continue
         if sizes := [d for p in n.params.values() if isinstance(p, (tuple, Dim)) for d in _sizes_in(p)]:

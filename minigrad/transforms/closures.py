@@ -20,7 +20,7 @@ def outer_values(staged: Staged) -> list[Node]:
         If the function uses a value of a trace that is over, and no outer trace is running.
     """
     if not tracing():
-        refuse_foreign(staged.inputs, staged.outputs)
+        refuse_foreign(staged.inputs, reachable(staged.outputs))
         return []
     inside = reachable(staged.outputs, staged.since)
     used = [i for n in inside for i in n.inputs] + staged.outputs

@@ -9,7 +9,7 @@ import numpy as np
 import optree
 
 from ..errors import ShapeError, TraceError, at_user_line, format_structure
-from ..graph import ArrayType, Graph, Node, PyTree
+from ..graph import ArrayType, Graph, Node, PyTree, reachable
 from ..numpy.arguments import checked_cast, of_several_axes
 from ..numpy.creation import arange
 from ..ops import branches as branching
@@ -147,7 +147,7 @@ def _only(branch: Callable[..., PyTree], operands: Sequence[PyTree]) -> PyTree:
     """Return the result of the branch that a plain number chooses."""
     result = branch(*operands)
     if not tracing():
-        refuse_foreign((), [x._node for x in optree.tree_leaves(result) if isinstance(x, Array)])
+        refuse_foreign((), reachable([x._node for x in optree.tree_leaves(result) if isinstance(x, Array)]))
     return result
 
 

@@ -185,9 +185,10 @@ def _trace_sizes(call: Call, needed: dict[int, tuple[str, int] | None]) -> tuple
         if failure is not None and not again:
             raise failure
         groups = _merge([*by_symbol.values(), *pairs])
+    graph = staged.graph.replace(names=call.names, notes=tuple(notes))
     if not tracing():
-        refuse_foreign(staged.inputs, staged.outputs)
-    return staged.graph.replace(names=call.names, notes=tuple(notes)), staged.scalars
+        refuse_foreign(graph.inputs, graph.nodes)
+    return graph, staged.scalars
 
 
 def _symbolic_sizes(groups: Sequence[tuple[Origin, ...]], names: Mapping[Origin, str], types: Sequence[ArrayType]

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import inspect
 import operator
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -332,7 +332,7 @@ def run(graph: Graph, leaves: Sequence[object]) -> PyTree:
         new = {i: n for i, x in zip(graph.inputs, leaves, strict=True) if (n := as_array(x)._node) is not i}
         values: list[PyTree] = [Array(n) for n in interpreters.substitute(graph.outputs, new)]
     else:
-        refuse_foreign(graph.inputs, [*graph.outputs, *(x._node for x in leaves if isinstance(x, Array))])
+        refuse_foreign(graph.inputs, [*graph.nodes, *reachable(x._node for x in leaves if isinstance(x, Array))])
         if types := [x for x in leaves if isinstance(x, ArrayType)]:
             raise TraceError(at_user_line(f"a type ({types[0]}) where an array is needed: only mg.trace(f)(...) and "
                                           "mg.compile(f).build(...) take types"))
@@ -345,10 +345,10 @@ def run(graph: Graph, leaves: Sequence[object]) -> PyTree:
     return optree.tree_unflatten(graph.out_tree, values[:graph.out_tree.num_leaves])
 
 
-def refuse_foreign(inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
-    """Raise `TraceError` if `outputs` depend on an input of a trace that is over."""
+def refuse_foreign(inputs: Sequence[Node], nodes: Iterable[Node]) -> None:
+    """Raise `TraceError` if `nodes`, all that a value depends on, have an input of a trace that is over."""
     mine = set(inputs)
-    for node in reachable(outputs):
+    for node in nodes:
         if node.prim.name == "input" and node not in mine:
             raise TraceError(at_user_line(
                 f"a traced value ({node.type}) is used outside the function that it was traced in. Return it from that "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from numbers import Number
-from typing import Any
 
 import numpy as np
 
@@ -15,19 +14,20 @@ from .manipulation import broadcast_arrays
 _ARRAYS = ("__array__", "__array_interface__", "__array_struct__", "__cuda_array_interface__", "__dlpack__", "tocoo")
 
 
-def foreign(ufunc: np.ufunc, array: Array, other: Any) -> Array | None:
+def foreign(ufunc: np.ufunc, array: Array, other: object) -> Array | None:
     """Return an operator's value, NotImplemented where Python asks the other operand, or None of an array-like.
 
     As in NumPy, a class without ufuncs decides itself, and no element equals an object that is not a number.
     """
-    listed, compares = isinstance(other, (list, tuple)), ufunc in (np.equal, np.not_equal)
+    compares = ufunc in (np.equal, np.not_equal)
     if (getattr(type(other), "__array_ufunc__", ufunc) is None
             or (not compares and (other is None or isinstance(other, str)))
-            or (ufunc is np.multiply and listed and not array.ndim and array.dtype.kind in "iu")):  # a list repeats
+            or (ufunc is np.multiply and isinstance(other, (list, tuple)) and not array.ndim
+                and array.dtype.kind in "iu")):  # a list repeats
         return NotImplemented  # type: ignore[no-any-return]
     if not compares:
         return None
-    if any(hasattr(other, name) for name in _ARRAYS) or (listed and any_traced(other)):
+    if any(hasattr(other, name) for name in _ARRAYS) or (isinstance(other, (list, tuple)) and any_traced(other)):
         return None
     try:
         values = np.asarray(other)

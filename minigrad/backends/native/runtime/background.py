@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ....locks import Lock
-from .jit import building
+from .jit import building, turn
 
 
 class Builder:
@@ -49,13 +49,17 @@ class Builder:
 
     def _work(self) -> None:
         while True:
-            with building:
+            with turn:
+                building.acquire()
+            try:
                 with self._lock:
                     if not self._jobs:
                         self._thread = None
                         return
                     job = self._jobs.popleft()
                 job()
+            finally:
+                building.release()
 
 
 class Unfinished(Protocol):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 lock = threading.RLock()  # held while LLVM links, so that no fork happens then
 building = threading.RLock()  # the same for the thread that builds programs in the background; taken before `lock`
+turn = threading.RLock()  # held while a thread waits for `building`, so that a fork comes before the next program
 _names = itertools.count()
 
 _PASSES = ("always_inliner", "sroa", "simplify_cfg", "instruction_combine")  # more makes no shorter code of kernels
@@ -446,7 +447,7 @@ def _at_rest() -> Iterator[None]:
     At the end of the interpreter the thread in the background waits for `lock`, for good, and its build never ends.
     """
     with contextlib.ExitStack() as held:
-        for each in (lock,) if _ending else (building, lock):
+        for each in (lock,) if _ending else (turn, building, lock):
             held.enter_context(each)
         _compiling.close()
         held.callback(_compiling.open)

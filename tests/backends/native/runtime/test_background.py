@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 pytest.importorskip("llvmlite")
 
+from minigrad.backends.native.runtime import jit
 from minigrad.backends.native.runtime.background import Builder
 
 
@@ -21,6 +23,31 @@ def test_jobs_run_in_order_on_one_thread():
     assert last.wait(60)
     assert done == list(range(5))
     assert threading.main_thread() not in threads
+
+
+def test_a_fork_waits_for_one_job():
+    builder, done, begun, go = Builder(), [], threading.Event(), threading.Event()
+
+    def work(k):
+        begun.set()
+        go.wait()
+        done.append(k)
+
+    def start():
+        while jit.turn.acquire(blocking=False):  # until the other thread waits
+            jit.turn.release()
+            time.sleep(0.001)
+        go.set()
+
+    for k in range(20):
+        builder.add(lambda k=k: work(k))
+    assert begun.wait(60)
+    thread = builder._thread
+    threading.Thread(target=start).start()
+    with jit._at_rest():
+        assert done == [0]
+    thread.join()
+    assert done == list(range(20))
 
 
 SETUP = """

@@ -218,8 +218,13 @@ class Case:
     @classmethod
     def of(cls, title: str, unit: str, reference: str, values: Mapping[str, list[float]],
            absent: Mapping[str, str] | None = None) -> Case:
-        """Make the case of `values`: for each contestant one number per round."""
-        base = np.asarray(values[reference])
+        """Make the case of `values`: for each contestant one number per round.
+
+        Where the reference has none, the ratios are to the first contestant that has.
+        """
+        if reference not in values:
+            reference = next(iter(values), reference)
+        base = np.asarray(values.get(reference, ()))
         rows = {name: {**spread(v), "ratio": spread(np.asarray(v) / base), "rounds": len(v)}
                 for name, v in values.items()}
         if isinstance(values, Times):

@@ -121,7 +121,7 @@ def run(quick: bool) -> harness.Result:
     calls, absent = harness.gather({
         "one mean gradient": lambda: lambda: mean(*args),
         "norms": lambda: lambda: fast(*args),
-        "norms without factorize": lambda: lambda: literal(*args),
+        "norms without factorize and split_sums": lambda: lambda: literal(*args),
         "JAX jit": lambda: with_jax(*args),
         "torch.func": lambda: with_torch_func(*args),
         "Opacus ghost norms": lambda: with_opacus(*args),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from benchmarks import counters, gpu, graphs, harness, page, pause, scale, sharing
+from benchmarks import compile_curves, counters, gpu, graphs, harness, page, pause, scale, sharing
 from benchmarks.book import optimizer_steps, record, when_it_pays
 from benchmarks.peers import cold, contestants, epoch, limits, mlp, norms, table
 
@@ -374,3 +374,21 @@ def test_two_threads_add_to_numbers_on_any_lines():
     pytest.importorskip("llvmlite")
     for distance in (8, 4096):
         assert sharing.additions(distance) > 0
+
+
+def test_a_curve_whose_reference_takes_too_long(monkeypatch):
+    def compiled(program, size, contestant):
+        if contestant == "minigrad native" and size > 30:
+            return "more than 20 s"
+        return {"minigrad native": 1.0, "minigrad numpy": 2.0, "JAX jit": 8.0}[contestant], 1000
+
+    monkeypatch.setattr(compile_curves, "compiled", compiled)
+    curve = {size: compile_curves.measure(str(size), "network, layers", size, {}, 1) for size in (30, 1000)}
+    assert curve[30].ratio("JAX jit") == 8
+    assert curve[1000].absent == {"minigrad native": "more than 20 s"}
+    assert (curve[1000].reference, curve[1000].ratio("JAX jit")) == ("minigrad numpy", 4)
+    assert "more than 20 s" in str(curve[1000])
+    for name in compile_curves.LOOPS:
+        assert compile_curves.goals(name, curve)[0].met is None
+    monkeypatch.setattr(compile_curves, "compiled", lambda *args: "more than 20 s")
+    assert not compile_curves.measure("none", "network, layers", 30, {}, 1).rows

@@ -140,7 +140,13 @@ _ufunc("cosm1", 1, lambda x: -2.0 * np.sin(0.5 * x) ** 2)
 
 @_named
 def polygamma(n: int, x: ArrayLike) -> Array:
-    """Return the n-th derivative of the digamma function, for a known integer `n`."""
+    """Return the n-th derivative of the digamma function, for a known integer `n`.
+
+    Examples
+    --------
+    >>> mg.special.polygamma(1, 1.0).round(4), round(np.pi**2 / 6, 4)
+    (np.float64(1.6449), 1.6449)
+    """
     if any_traced([n]) or np.ndim(n):
         raise TraceError(at_user_line("special.polygamma: n must be an ordinary int"))
     (x,) = _operands("polygamma", x)
@@ -149,7 +155,13 @@ def polygamma(n: int, x: ArrayLike) -> Array:
 
 @_named
 def multigammaln(a: ArrayLike, d: int) -> Array:
-    """Return the logarithm of the multivariate gamma function of known dimension `d`."""
+    """Return the logarithm of the multivariate gamma function of known dimension `d`.
+
+    Examples
+    --------
+    >>> np.exp(mg.special.multigammaln(3.0, 1)).round(4)  # with d = 1, the gamma function
+    np.float64(2.0)
+    """
     (a,) = _operands("multigammaln", a)
     ln = _lifted(ops.gammaln)
     return sum((ln(a - 0.5 * j) for j in range(1, int(d))), ln(a)) + 0.25 * d * (d - 1) * math.log(math.pi)
@@ -157,7 +169,13 @@ def multigammaln(a: ArrayLike, d: int) -> Array:
 
 @_named
 def softplus(x: ArrayLike) -> Array:
-    """Return ``log(1 + exp(x))``."""
+    """Return ``log(1 + exp(x))``.
+
+    Examples
+    --------
+    >>> mg.special.softplus(np.array([-1000.0, 0.0, 1000.0])).round(4)
+    array([0.000e+00, 6.931e-01, 1.000e+03])
+    """
     (x,) = _operands("softplus", x)
     return TABLE[np.logaddexp](x, 0.0)
 
@@ -169,6 +187,11 @@ def logsumexp(a: ArrayLike, axis: Axes = None, b: ArrayLike | None = None, keepd
     """Return the logarithm of the sum of exponentials, with factors `b`: -inf for a sum without terms.
 
     Equal infinities share the gradient.
+
+    Examples
+    --------
+    >>> mg.special.logsumexp(np.array([1000.0, 1000.0])) - np.log(2.0)
+    np.float64(1000.0)
     """
     x = as_array(a)
     x = x if x.dtype.kind == "f" else x.astype(float)
@@ -194,7 +217,13 @@ def logsumexp(a: ArrayLike, axis: Axes = None, b: ArrayLike | None = None, keepd
 @_named
 @accumulates
 def softmax(x: ArrayLike, axis: Axes = None) -> Array:
-    """Return exponentials divided by their sum."""
+    """Return exponentials divided by their sum.
+
+    Examples
+    --------
+    >>> mg.special.softmax(np.array([0.0, 0.0, np.log(2.0)]))
+    array([0.25, 0.25, 0.5 ])
+    """
     x = as_array(x)
     x = x if x.dtype.kind == "f" else x.astype(float)
     return Array(ops.softmax(x._node, as_axes(axis, x.ndim, "special.softmax")))
@@ -203,7 +232,13 @@ def softmax(x: ArrayLike, axis: Axes = None) -> Array:
 @_named
 @accumulates
 def log_softmax(x: ArrayLike, axis: Axes = None) -> Array:
-    """Return the logarithm of the softmax."""
+    """Return the logarithm of the softmax.
+
+    Examples
+    --------
+    >>> np.exp(mg.special.log_softmax(np.array([1000.0, 1000.0])))
+    array([0.5, 0.5])
+    """
     x = as_array(x)
     return x - cast("Array", logsumexp(x, axis=axis, keepdims=True))
 

@@ -410,7 +410,7 @@ class Graph:
         return new
 
     def count(self, *prims: str) -> int:
-        """Return the number of nodes made by the named primitives (by any, where none is named)."""
+        """Return the number of nodes, constants among them, of the named primitives (of all, where none is named)."""
         return sum(n.prim.name in prims for n in self.nodes) if prims else len(self.nodes) - len(set(self.inputs))
 
     # -- values, and other graphs ------------------------------------------------------------------

@@ -145,7 +145,7 @@ class CheckError(MinigradError, AssertionError):
 
 _LIBRARIES = ("minigrad.", "numpy.", "optree.", "functools", "contextlib", "scipy.")
 _COMMAND_LINE = "minigrad.cli"
-_internal: dict[object, bool] = {}  # code object -> is it library code?
+_internal: dict[int, tuple[bool, object]] = {}  # id of a code object -> is it library code? (codes hash slowly)
 
 
 def is_library(module: str) -> bool:
@@ -159,14 +159,14 @@ def is_internal(frame: FrameType) -> bool:
     Modules of minigrad that play the user (the digits model of `compare`) define ``__user_code__ = True``.
     """
     code = frame.f_code
-    known = _internal.get(code)
+    known, _ = _internal.get(id(code), (None, code))
     if known is None:
         module = frame.f_globals.get("__name__") or ""
         known = is_library(module) or code.co_filename.startswith("<__array_function__")
         known = known and not frame.f_globals.get("__user_code__", False)
         known = known or code.co_qualname.startswith("__create_fn__.")  # methods that `dataclass` generates
         if module != _COMMAND_LINE:  # `user_frame` stops there, and asks the cache alone
-            _internal[code] = known
+            _internal[id(code)] = known, code
     return known
 
 
@@ -182,7 +182,7 @@ def user_frame() -> FrameType | None:
     """Return the innermost frame outside minigrad and NumPy."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if not _internal.get(frame.f_code):  # hot: each new node gets its line here
+        if not _internal.get(id(frame.f_code), (False,))[0]:  # hot: each new node gets its line here
             if frame.f_globals.get("__name__") == _COMMAND_LINE:  # its caller is not the user's code
                 return None
             if not is_internal(frame):

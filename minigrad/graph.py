@@ -305,13 +305,10 @@ def reachable(outputs: Iterable[Node], since: int = -1, end: Iterable[Node] = ()
     and the nodes that only they depend on.
     """
     seen = set(end)
-    stack = [n for n in set(outputs) if n.serial >= since and n not in seen]
-    seen.update(stack)
-    while stack:
-        for n in stack.pop().inputs:
-            if n.serial >= since and n not in seen:
-                seen.add(n)
-                stack.append(n)
+    new = {n for n in outputs if n.serial >= since} - seen
+    while new:
+        seen |= new
+        new = {i for n in new for i in n.inputs if i.serial >= since} - seen
     return sorted(seen.difference(end) if end else seen, key=_by_serial)
 
 

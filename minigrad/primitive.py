@@ -262,7 +262,7 @@ class Primitive:
 
     def __call__(self, *inputs: Node, **params: object) -> Node:
         """Make a node, after the type rule has accepted the inputs."""
-        return Node(self, inputs, params, self.type(*(i.type for i in inputs), **params))
+        return Node(self, inputs, params, self.type(*[i.type for i in inputs], **params))
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"

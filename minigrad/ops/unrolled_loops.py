@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, groupby
+from itertools import chain, groupby, pairwise
 
 import numpy as np
 
@@ -71,20 +71,14 @@ def _as_read(roots: Sequence[Node], since: int) -> list[Node]:
     """
     order: list[Node] = []
     seen: set[Node] = set()
-    for root in roots:
-        path = [iter((root,))]
-        owners: list[Node] = []
-        while path:
-            for n in path[-1]:
-                if n.serial >= since and n not in seen:
-                    seen.add(n)
-                    owners.append(n)
-                    path.append(iter(n.inputs))
-                    break
-            else:
-                path.pop()
-                if owners:
-                    order.append(owners.pop())
+    stack: list[Node | None] = [*reversed(roots)]
+    while stack:
+        n = stack.pop()
+        if n is None:  # the operands of the next node are in order
+            order.append(stack.pop())  # type: ignore[arg-type]
+        elif n.serial >= since and n not in seen:
+            seen.add(n)
+            stack += (n, None, *n.inputs[::-1])
     return order
 
 
@@ -95,12 +89,9 @@ def _undivided(nodes: Sequence[Node]) -> int:
     """
     readers = Counter(chain.from_iterable([n.inputs for n in nodes]))
     own = {x for x, count in readers.items() if x.prim is input_ and count < STEPS}
-    longest = length = 0
-    for n in nodes if own else ():
-        length = length + (n in readers) if own.isdisjoint(n.inputs) else 0
-        if length > longest:
-            longest = length
-    return longest if own else len(nodes)
+    read = [n.inputs for n in nodes if n in readers]
+    ends = [k for k, inputs in enumerate(read) if not own.isdisjoint(inputs)]
+    return max(end - begin for begin, end in pairwise([-1, *ends, len(read)])) - 1
 
 
 def _longest(nodes: Sequence[Node]) -> tuple[Sequence[Node], int] | None:

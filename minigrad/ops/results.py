@@ -28,6 +28,8 @@ def drop_unused_results(graph: Graph, checks: bool = True) -> Graph:
 
     With `checks`, the program keeps its checks of indices.
     """
+    if not graph.holders:
+        return graph
     graph = merge_scans(graph)
     live = set(graph.outputs)
     used: dict[Node, set[int]] = {}

@@ -69,9 +69,10 @@ class Rewrite:
             else:
                 self.like = node
                 # From the first change on all nodes are made anew, so that serials keep the program's order.
-                keep = node if inputs == node.inputs and not self._changed else None
+                keep = None if self._changed or inputs != node.inputs else node
                 new[node] = replacement = self._make(node.prim, inputs, node.params, node.type, keep)
-                self._changed = self._changed or replacement is not node
+                if replacement is not node:
+                    self._changed = True
 
     def __call__(self, name: str, *inputs: Node, **params: Any) -> Node:
         """Make a node of the primitive called `name`, simplified."""

@@ -63,7 +63,7 @@ def kernel_key(plan: Plan, step: Step) -> KernelKey:
 
 
 class _Traversal:
-    """Numbers the nodes of a group and their operands. It is no function within a function: such hold themselves."""
+    """Numbers the nodes of a group and their operands; a recursive function in its place would be in a cycle."""
 
     def __init__(self, plan: Plan, group: Sequence[Node]):
         self.roles, self.place, self.takes, self.members = plan.roles, plan.place, plan.takes, set(group)
@@ -92,7 +92,9 @@ class _Traversal:
                 params = tuple([(k, self._param(v)) for k, v in n.params.items()])
         if place is not None:
             place = self.places.setdefault(place, len(self.places))
-        shape: tuple[SizeCode, ...] = tuple([coded(d, self.symbols) if isinstance(d, Dim) else d for d in n.shape])
+        shape: tuple[SizeCode, ...] = n.shape  # type: ignore[assignment]  # without symbolic sizes
+        if Dim in map(type, shape):
+            shape = tuple([coded(d, self.symbols) for d in n.shape])
         self.entries.append((operation, inputs, params, n.dtype, shape, place, n in self.takes))
         numbers[n] = new = len(numbers)
         return new

@@ -155,8 +155,10 @@ def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], RowCount] = rows_
         The number of rows of a statement that the backend can run row by row, `SINGLE` for one that it can run with
         other single numbers; None for the others.
     """
-    rows = {n: rows_of(n) for n in graph.nodes if roles.is_statement(n)}
-    near = {n: [r is not None and fusible(n, i, roles, rows) for i in n.inputs] for n, r in rows.items()}
+    root = roles.root
+    rows = {n: rows_of(n) for n in graph.nodes if root[n] is n and n.prim.kind != "leaf"}
+    near = {n: [r is not None and rows.get(root[i]) == r and fusible(n, i, roles) for i in n.inputs]
+            for n, r in rows.items()}
     level = _levels(graph, roles, rows, near)
     _sink(graph, roles, rows, near, level)
     parent: dict[Node, Node] = {}
@@ -172,12 +174,12 @@ def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], RowCount] = rows_
         if r is None:
             continue
         for i, fits in zip(n.inputs, near[n], strict=True):
-            source = roles.root[i]
-            if fits and level[source] == level[n]:
-                parent[find(n)] = find(source)
-            elif constant_of(source) is None and i.ndim and i.shape[0] == r:
-                # Two readers of one large value read it once.
+            other = source = root[i]
+            if not fits or level[source] != level[n]:  # two readers of one large value read it once
+                if i.shape[:1] != (r,) or constant_of(source) is not None:
+                    continue
                 other = readers.setdefault((level[n], r, source), n)
+            if other is not n:
                 parent[find(n)] = find(other)
     members: dict[Node, list[Node]] = {}
     for n in rows:
@@ -186,11 +188,9 @@ def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], RowCount] = rows_
             for nodes in members.values() for i in range(0, len(nodes), LONGEST)]
 
 
-def fusible(node: Node, operand: Node, roles: Roles, rows: Mapping[Node, RowCount]) -> bool:
-    """Return whether the edge from `operand` to `node`, which has rows, may stay in one group."""
-    r, source = rows[node], roles.root[operand]
-    return (rows.get(source) == r and not terminal(source) and by_rows(operand, roles)
-            and reads_rows(node, operand))
+def fusible(node: Node, operand: Node, roles: Roles) -> bool:
+    """Return whether the edge from `operand` to `node`, which have as many rows, may stay in one group."""
+    return not terminal(roles.root[operand]) and by_rows(operand, roles) and reads_rows(node, operand)
 
 
 def by_rows(operand: Node, roles: Roles) -> bool:
@@ -251,7 +251,7 @@ class _Memory:
     weight: Callable[[Node], int]
 
     def until(self, n: Node, target: int, moved: frozenset[Node], depth: int) -> int:
-        """Return the bytes in memory until level `target` if `n` is computed there, with what has `moved` there."""
+        """Return the bytes in memory until level `target` if `n` and the nodes that have `moved` are computed there."""
         total, level = 0, self.level
         for d in self.roles.behind[n]:
             if d in self.kept or any(level[c] >= target and c not in moved for c, _ in reversed(self.readers[d])):
@@ -267,14 +267,12 @@ class _Memory:
 def _readers(roles: Roles, near: Mapping[Node, list[bool]]) -> dict[Node, list[tuple[Node, bool]]]:
     """Return the readers of each statement, and whether they may share a group."""
     readers: dict[Node, list[tuple[Node, bool]]] = {n: [] for n in near}
+    root = roles.root
     for c, fitting in near.items():
-        joined: set[Node] = set()
-        if True in fitting:
-            roots = [(roles.root[i], fits) for i, fits in zip(c.inputs, fitting, strict=True)]
-            joined.update([r for r, fits in roots if fits])
-            joined.difference_update([r for r, fits in roots if not fits])  # x and x[::-1]: needs all rows
-        for d in roles.behind[c]:
-            readers[d].append((c, d in joined and not _waits(c, d, roles)))
+        roots = [root[i] for i in c.inputs] if True in fitting else ()
+        for d in roles.behind[c]:  # x and x[::-1]: needs all rows
+            joined = d in roots and (d, False) not in zip(roots, fitting, strict=True)
+            readers[d].append((c, joined and not _waits(c, d, roles)))
     return readers
 
 

@@ -132,7 +132,7 @@ def schedule(graph: Graph, managed: Callable[[Node], bool] = lambda node: False,
         As of `fuse`.
     """
     roles = Roles.of(graph)
-    groups = _order(graph, roles, fuse(graph, roles, rows_of))
+    groups = _order(roles, fuse(graph, roles, rows_of))
     step_of = {n: k for k, g in enumerate(groups) for n in g.nodes}
     last_use = dict(step_of)
     leaving: set[Node] = set()
@@ -142,13 +142,14 @@ def schedule(graph: Graph, managed: Callable[[Node], bool] = lambda node: False,
             for d in roles.behind[n]:
                 if step_of[d] != k:
                     leaving.add(d)
-                    last_use[d] = max(last_use[d], k)
+                    last_use[d] = k
+            if terminal(n) or (g.rows is None and len(g.nodes) == 1):
+                leaving.add(n)
     for n in graph.outputs:
         source = roles.root[n]
         if source in step_of:
             leaving.add(source)
             last_use[source] = end
-    leaving.update(n for g in groups for n in g.nodes if (g.rows is None and len(g.nodes) == 1) or terminal(n))
     has_buffer = {n for g in groups for n in g.nodes
                   if n in leaving and (g.rows is not None or n.prim.kind == "elementwise" or managed(n))}
     outputs = _claim_outputs(graph, roles, has_buffer)
@@ -171,13 +172,11 @@ def _claim_outputs(graph: Graph, roles: Roles, has_buffer: set[Node]) -> dict[No
     return claimed
 
 
-def _order(graph: Graph, roles: Roles, groups: list[Group]) -> list[Group]:
+def _order(roles: Roles, groups: list[Group]) -> list[Group]:
     """Order the groups by their operands, and otherwise as in the program."""
-    position = {n: i for i, n in enumerate(graph.nodes)}
     group_of = {n: k for k, g in enumerate(groups) for n in g.nodes}
     before = {k: {group_of[d] for n in g.nodes for d in roles.behind[n]} - {k} for k, g in enumerate(groups)}
-    rank = [max(position[n] for n in g.nodes) for g in groups]
-    order = [groups[k] for (k,) in in_order(before, lambda k: k, rank.__getitem__)]
+    order = [groups[k] for (k,) in in_order(before, lambda k: k, lambda k: groups[k].nodes[-1].serial)]
     assert len(order) == len(groups), "groups wait for each other"
     return order
 
@@ -189,7 +188,7 @@ def _place(plan: Plan, k: int, group: Group, leaving: set[Node], has_buffer: set
     roles, nodes = plan.roles, group.nodes
     position = {n: i for i, n in enumerate(nodes)}
     last = dict(position)  # a node of this group or a buffered operand -> its last reader
-    whole: set[Node] = set()  # operands with rows that other blocks read
+    taken: set[Node] = set()
     takers = {n for n in nodes if n.prim.kind == "elementwise" and n in has_buffer and n not in plan.outputs}
     inside = [n for n in nodes if n not in leaving]
     for i, n in enumerate(nodes) if takers or inside else ():
@@ -197,13 +196,11 @@ def _place(plan: Plan, k: int, group: Group, leaving: set[Node], has_buffer: set
             source = roles.root[operand]
             if source in position or source in plan.place:
                 last[source] = i
-                if takers and not (by_rows(operand, roles) and reads_rows(n, operand)):
-                    whole.add(source)
     chain, start = _chains(group, position, last, leaving) if inside else ({}, position)
     for n in nodes:
         if n not in has_buffer:
             continue
-        place = _take_over(plan, k, group, n, start[n], last, whole, position) if n in takers else None
+        place = _take_over(plan, k, group, n, start[n], last, taken, position) if n in takers else None
         if place is None:
             place = len(plan.buffers)
             plan.buffers.append(Buffer(nbytes(n), k, k, plan.outputs.get(n)))
@@ -265,10 +262,17 @@ def _take_over(plan: Plan, k: int, group: Group, n: Node, first_write: int, last
                 writer.prim.kind == "elementwise" and operand in _in_place(writer)
                 and all(i is operand or plan.roles.root[i] is not operand for i in writer.inputs)):
             continue
+        if not _read_by_rows(group, operand, plan.roles):
+            continue
         taken.add(operand)
         plan.takes[n] = operand
         return place
     return None
+
+
+def _read_by_rows(group: Group, source: Node, roles: Roles) -> bool:
+    """Return whether no block of rows reads rows of an operand that belong to other blocks."""
+    return all(by_rows(i, roles) and reads_rows(n, i) for n in group.nodes for i in n.inputs if roles.root[i] is source)
 
 
 def _slots(nodes: list[Node], chain: dict[Node, Node], position: dict[Node, int], last: dict[Node, int],

@@ -153,7 +153,7 @@ class _Gemm(Emitter):
         self.heights, self.fused = heights(machine), has_fma(machine)
         self.scalar, self.lanes = scalar_type(dtype), lanes(dtype)
         self.vector = vector_type(dtype, self.lanes)
-        self.sizes = [(r, c) for r in self.heights for c in sorted({1, tile(machine, r)})]
+        self.sizes = [(r, c) for r in self.heights for c in range(1, tile(machine, r) + 1)]
         self.largest = self.heights[0], tile(machine, self.heights[0])
 
     # -- tiles
@@ -347,20 +347,20 @@ class _Gemm(Emitter):
 
     def pack_lines(self, source: ir.Value, row: ir.Value, depth: ir.Value, width: ir.Value, to: ir.Value,
                    line: ir.Value) -> None:
-        """Copy contiguous lines."""
+        """Copy contiguous lines, and then what they have beyond whole vectors."""
         b = self.b
+        whole = b.and_(width, I64(-self.lanes))
 
-        def copies(masked: bool) -> None:
-            with self.counting(I64(0), depth) as i, self.counting(I64(0), line, I64(self.lanes)) as j:
-                mask = self.first(b.sub(width, j)) if masked else None
-                value = self.load_vector(self.at(source, b.add(b.mul(i, row), j)), mask)
-                self.store(value, self.dtype, self.at(to, b.add(b.mul(i, line), j)))
+        def copy(i: ir.Value, j: ir.Value, mask: ir.Value | None) -> None:
+            value = self.load_vector(self.at(source, b.add(b.mul(i, row), j)), mask)
+            self.store(value, self.dtype, self.at(to, b.add(b.mul(i, line), j)))
 
-        with b.if_else(b.icmp_signed("==", width, line)) as (whole, part):
-            with whole:
-                copies(False)
-            with part:
-                copies(True)
+        with self.counting(I64(0), depth) as i, self.counting(I64(0), whole, I64(self.lanes)) as j:
+            copy(i, j, None)
+        with b.if_then(b.icmp_signed("<", whole, line)):
+            mask = self.first(b.sub(width, whole))
+            with self.counting(I64(0), depth) as i:
+                copy(i, whole, mask)
 
     def pack_turned(self, source: ir.Value, col: ir.Value, depth: ir.Value, width: ir.Value, to: ir.Value,
                     line: ir.Value) -> None:
@@ -635,13 +635,13 @@ class _Gemm(Emitter):
         return height
 
     def widest(self, rows: ir.Value, vectors: ir.Value) -> ir.Value:
-        """Return the vectors of the next tile, given its rows and the remaining vectors: its full width, or 1."""
+        """Return the vectors of the next tile, given its rows and the remaining vectors."""
         b, usual = self.b, tile(self.machine, self.heights[0])
         width: ir.Value = I64(usual)
         for r in self.heights:
             if tile(self.machine, r) != usual:
                 width = b.select(b.icmp_signed("==", rows, I64(r)), I64(tile(self.machine, r)), width)
-        return b.select(b.icmp_signed(">=", vectors, width), width, ONE)
+        return least(b, vectors, width)
 
     def at(self, pointer: ir.Value, index: ir.Value) -> ir.Value:
         """Return the address of an element."""

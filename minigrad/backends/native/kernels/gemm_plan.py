@@ -32,7 +32,8 @@ WIDE = 2  # vectors of columns that are copied at a time; more of them where the
 HIGH = 12  # rows of the highest tiles
 _READ, _COPIED = (256, 128), (192, 512)  # the least sides of pieces, without and with a transposed left operand
 _UNIT = 4  # rows of pieces are multiples of it: lower tiles are slower
-_TRANSPOSED = 3  # the cost of an element of a transposed result, over that of a vector's multiplications
+# The costs of a vector's multiplications, of 4 bytes that are copied across, and of an element of a transposed result.
+_MULTIPLIED, _CROSSED, _TRANSPOSED = 2, 1, 2
 _SMALL = 1 << 10  # multiplications that take less time than a call of BLAS
 _DOT = 32  # terms from which BLAS computes a stack of few rows with transposed matrices
 _PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
@@ -213,9 +214,9 @@ def most(x: Number, y: int) -> Number:
 
 def _cost(m: Number, n: Number, k: Number, stride: Number, lanes: int) -> Number:
     """Return the approximate cycles of a product whose right operand has `stride` from column to column."""
-    work = (n + (lanes - 1)) // lanes * k * most(m, 4)
-    copied = stride != 1
-    return work + (select(copied, n * k, 0) if isinstance(copied, Lanes) else copied * n * k)
+    work = (n + (lanes - 1)) // lanes * k * most(m, 4) * _MULTIPLIED
+    copied, copies = stride != 1, n * k * (_CROSSED * 16 // lanes)
+    return work + (select(copied, copies, 0) if isinstance(copied, Lanes) else copied * copies)
 
 
 # -- numbers of the host alone -------------------------------------------------------------------------------
@@ -234,7 +235,7 @@ def _method(p: Product, stack: int, lanes: int, resources: Resources) -> int:
     cuts = resources.choice.cuts[Kind(64 // lanes, min(p.m, p.n) < NARROW, left[0] == TRANSPOSE, right[0] == TRANSPOSE)]
     if stack == 1 and _SMALL < work <= cuts.small:
         return MATRIX
-    if stack > 1 and p.m < 4 and p.k >= _DOT and p.flip_pays(lanes):  # most of each vector would be empty
+    if stack > 1 and p.m < 4 and p.k >= _DOT and p.b_col != 1 and cuts.small:  # few rows would read the operand's copy
         return MATRIX
     rows, cols = _blas_blocks(p, MATRIX)
     shared = stack * -(-p.m // rows) * -(-p.n // cols) >= _FEW

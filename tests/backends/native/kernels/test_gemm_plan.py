@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("llvmlite")
 
 from minigrad.backends.native.codegen.strides import View
-from minigrad.backends.native.kernels.gemm_choice import AVX512, OTHERS, Cuts, uniform
+from minigrad.backends.native.kernels.gemm_choice import AVX512, AVX512_ALONE, OTHERS, Cuts, uniform
 from minigrad.backends.native.kernels.gemm_plan import (
     AXES,
     BATCH,
@@ -79,10 +79,10 @@ def test_small_products_use_blas_but_stacks_of_them_do_not():
     assert plan(*tiny)[METHOD] == GENERATED
 
 
-def test_stacks_of_few_rows_with_long_sums_use_blas():
-    for terms, method in ((8, GENERATED), (64, MATRIX)):
+def test_stacks_of_few_rows_with_long_sums_use_blas_that_is_fast_at_small_products():
+    for terms, choice, method in ((8, AVX512, GENERATED), (64, AVX512, MATRIX), (64, AVX512_ALONE, GENERATED)):
         turned = View(1, 0, (9, terms, 64), (4 * 64 * terms, 4, 4 * terms))
-        args = plan(contiguous(0, 9, 2, terms), turned, contiguous(2, 9, 2, 64), "aij,ajk->aik", choice=AVX512)
+        args = plan(contiguous(0, 9, 2, terms), turned, contiguous(2, 9, 2, 64), "aij,ajk->aik", choice=choice)
         assert args[METHOD] == method
 
 
@@ -101,7 +101,7 @@ def test_each_thread_has_several_pieces_of_a_large_product():
 def test_rows_are_cut_before_columns_unless_few_would_be_left():
     for (m, k, n), turned, pieces in (((1024, 784, 512), False, (4, 1)), ((784, 1024, 512), True, (4, 1)),
                                       ((128, 784, 512), False, (1, 4)), ((512, 784, 512), False, (2, 2)),
-                                      ((8, 4000, 512), False, (1, 4)), ((3000, 200, 20), False, (12, 1)),
+                                      ((8, 4000, 512), False, (1, 4)), ((3000, 200, 40), False, (12, 1)),
                                       ((64, 10_000, 64), True, (1, 2)), ((512, 1024, 512), True, (2, 1))):
         x = transposed(contiguous(0, k, m)) if turned else contiguous(0, m, k)
         views = x, contiguous(1, k, n), contiguous(2, m, n)

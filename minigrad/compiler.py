@@ -237,7 +237,8 @@ class Compiled(Immutable):
 
     def _last(self) -> Entry:
         if self._latest is None:
-            raise MinigradError(f"{function_name(self._f)} has not been called yet: call it, or build(...) it, first")
+            raise MinigradError(at_user_line(f"{function_name(self._f)} has not been called yet: call it, or "
+                                             "build(...) it, first"))
         return self._latest
 
     @property

@@ -485,7 +485,7 @@ def test_program_attributes_need_a_first_call():
     compiled = mg.compile(losses)
     assert "losses" in repr(compiled)
     for name in ("graph", "stages", "source"):
-        with pytest.raises(mg.MinigradError, match="losses has not been called yet"):
+        with pytest.raises(mg.MinigradError, match=r"test_compiler.py:\d+: losses has not been called yet"):
             getattr(compiled, name)
     with pytest.raises(mg.MinigradError, match="no backend 'gpu'; there are"):
         mg.compile(losses, backend="gpu")

@@ -20,6 +20,7 @@ from ..tracebacks import boundary
 from ..transforms.arguments_by_name import positional_axes
 from ..transforms.example_arguments import ExampleArguments
 from ..transforms.in_axes import by_kind, mapped_axes
+from ..transforms.jacobian_products import require_tuples
 from ..transforms.static_arguments import bound_static
 from ..transforms.trace import Call, Staged, function_name
 from ..transforms.vmap import of_one, vmap
@@ -79,6 +80,7 @@ def check_batching(f: Callable[..., PyTree], args: Sequence[PyTree], in_axes: In
     >>> checked.comparisons, checked.largest < 1e-10
     (5, True)
     """
+    require_tuples("check_batching", f, args=args)
     checked: Checked = check_batch_of(args, f, in_axes, rtol, atol)
     return checked
 

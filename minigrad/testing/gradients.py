@@ -18,6 +18,7 @@ from ..ops.elementwise import stop_gradient
 from ..primitive import placeholder
 from ..tracebacks import boundary
 from ..transforms.graph_forms import Argnums, select
+from ..transforms.jacobian_products import require_tuples
 from ..transforms.static_arguments import bound_static
 from ..transforms.trace import Call, function_name
 from .common import Checked, at_element, describe, element, number, precision, stage_precisely
@@ -91,6 +92,7 @@ def check_grads(f: Callable[..., PyTree], args: Sequence[PyTree], order: int = 2
     >>> checked.comparisons, checked.largest < 1e-5
     (18, True)
     """
+    require_tuples("check_grads", f, args=args)
     if order not in (1, 2) or not modes or not set(modes) <= _MODES.keys():
         raise GradError(at_user_line(f"check_grads: order must be 1 or 2, and modes from {sorted(_MODES)}; got "
                                      f"{order!r}, {modes!r}"))

@@ -73,6 +73,9 @@ def count(n: int, name: str, word: str) -> int:
 
 
 def _value_and_grad(graph: Graph, wrt: Part | Iterable[Part], has_aux: bool) -> Graph:
+    if not isinstance(has_aux, bool):
+        raise GradError(at_user_line(f"grad of {graph.name}: has_aux is True or False, got {has_aux!r}. Names of "
+                                     "several arguments are a list: grad(['w', 'x'])"))
     return value_and_grad(graph, *_select(graph, wrt, "grad"), has_aux)
 
 

@@ -86,9 +86,9 @@ def mapped_axes(f: Callable[..., Any], args: tuple[PyTree, ...], kwargs: dict[st
         out.append(a)
         if mapped and not guard_equal(mapped[0][2], t.shape[a]):
             j, b, n = mapped[0]
-            raise BatchError(at_user_line(
-                f"{name}: batch sizes differ: {n} (axis {b} of {label(j)}) and {t.shape[a]} (axis {a} of "
-                f"{label(i)}){hint(args)}{_SHARED}"))
+            way = _SHARED if str(n) != str(t.shape[a]) else f". Make one symbol for both, {n} = mg.dim({str(n)!r})"
+            raise BatchError(at_user_line(f"{name}: batch sizes differ: {n} (axis {b} of {label(j)}) and {t.shape[a]} "
+                                          f"(axis {a} of {label(i)}){hint(args)}{way}"))
         mapped.append((i, a, t.shape[a]))
     if not mapped:
         every = "every argument is static" if not types else "every entry of in_axes is None"

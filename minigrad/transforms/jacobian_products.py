@@ -57,7 +57,7 @@ def _like(name: str, value: PyTree, tree: optree.PyTreeSpec, nodes: Sequence[Nod
 
 
 def require_tuples(operation: str, f: Callable[..., PyTree], **values: Sequence[PyTree]) -> None:
-    """Raise `TraceError` for primals or tangents that are one array in place of one entry for each argument."""
+    """Raise `TraceError` for values that are one array in place of a tuple with an entry for each argument."""
     for name, entries in values.items():
         if not isinstance(entries, (tuple, list)):
             raise TraceError(at_user_line(f"{operation} of {function_name(f)}: {name} must be a tuple with one entry "

@@ -108,3 +108,9 @@ def test_functions_that_depend_on_tracing_are_told_apart_from_wrong_rules():
 
     with pytest.raises(mg.CheckError, match="something else on plain arrays"):
         mg.check_batching(two_faced, (X,))
+
+
+@pytest.mark.parametrize("check", [mg.check_batching, mg.check_grads], ids=["batching", "grads"])
+def test_arguments_that_are_no_tuple_are_named(check):
+    with pytest.raises(mg.TraceError, match=r"of loss: args must be a tuple with one entry .*, got ndarray"):
+        check(loss, W, X)

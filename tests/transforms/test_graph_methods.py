@@ -191,6 +191,8 @@ ERRORS = {
     "position": (lambda: MEAN.grad(3), mg.GradError, "wrt 3, but there are 3 positional arguments"),
     "neither": (lambda: MEAN.grad(1.5), mg.GradError, r"names and positions \(ints\), got 1.5"),
     "vector": (lambda: ONE.vmap(AXES).grad("params"), mg.GradError, r"grad of loss: it returns f64\[B\]"),
+    "several names": (lambda: PAIR.grad("w", "x"), mg.GradError,
+                      r"has_aux is True or False, got 'x'.*grad\(\['w', 'x'\]\)"),
     "pair": (lambda: PAIR.grad("w"), mg.GradError, r"it returns 2 values.*has_aux=True"),
     "integers": (lambda: F.grad("n"), mg.GradError, r"argument n is i64\[\].*leave it out of wrt"),
     "no aux": (lambda: ONE.grad(has_aux=True), mg.GradError, r"must return \(loss, aux\)"),

@@ -37,3 +37,11 @@ def test_a_list_of_numbers_is_no_array():
         mg.mean_loss(loss, in_axes=(None, 0))(1.0, [1.0, 2.0])
     with pytest.raises(mg.BatchError, match=r"Say None in in_axes for what all examples share\.$"):
         mg.mean_loss(loss)(1.0, np.ones(2))
+
+
+def test_two_symbols_of_one_name_are_told_apart():
+    def loss(x, y):
+        return x * y
+
+    with pytest.raises(mg.BatchError, match=r"sizes differ: B .*x.* and B .*y.*Make one symbol for both, B = mg.dim"):
+        mg.trace(mg.mean_loss(loss))(mg.f64[mg.dim("B")], mg.f64[mg.dim("B")])

@@ -57,11 +57,11 @@ An expand broadcasts:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
 from .graph import Node, Params
+from .immutable import Record
 from .symbolic import Dim, Shape
 
 
@@ -79,7 +79,6 @@ class Kind(Enum):
 PARALLEL, REDUCE, ORDERED, PERMUTED, INDEXED, SEGMENTED = Kind
 
 
-@dataclass(eq=False, slots=True)  # not frozen: compiling makes thousands, and a frozen one takes twice as long
 class Factor:
     """One index of an axis rule.
 
@@ -90,8 +89,10 @@ class Factor:
         The combiner of a reduction, or the number of the operand that holds the index or names the segments.
     """
 
-    kind: Kind = PARALLEL
-    by: str | int = ""
+    __slots__ = ("by", "kind")
+
+    def __init__(self, kind: Kind = PARALLEL, by: str | int = ""):
+        self.kind, self.by = kind, by
 
 
 LETTERS = "ijklmnopqrstuvwxyzabcdefghABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -101,8 +102,7 @@ Order = Sequence["int | None"]
 Placed = Callable[[Params, Order, "int | Dim"], Params]
 
 
-@dataclass(slots=True)
-class AxisRule:
+class AxisRule(Record):
     """The axes of a node's operands and results, as factors."""
 
     operands: tuple[Axes, ...]
@@ -226,22 +226,3 @@ def along(param: str, kind: Kind, by: str = "", kept: bool = True) -> Declared:
                 order.index(chosen)}
 
     return Declared(rule, placed, lambda params, before, after: params[param] == ())
-
-
-def per_axis(**neutral: object) -> Declared:
-    """Declare an operation whose parameters have one entry per axis: `neutral` ones leave the axis as it is.
-
-    A neutral entry of None is the size of the operand's axis.
-    """
-    def rule(node: Node) -> AxisRule:
-        (x,) = node.inputs
-        still = [all(node.params[p][a] == (n if entry is None else entry) for p, entry in neutral.items())
-                 for a, n in enumerate(x.shape)]
-        axes = tuple((Factor(PARALLEL if s else PERMUTED),) for s in still)
-        return AxisRule((axes,), (axes,))
-
-    def placed(params: Params, order: Order, size: int | Dim) -> Params:
-        return {p: tuple(entries[a] if a is not None else size if neutral[p] is None else neutral[p] for a in order)
-                for p, entries in params.items()}
-
-    return Declared(rule, placed, lambda params, before, after: before == after)

@@ -12,11 +12,11 @@ import functools
 import importlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from threading import get_ident
 
 import numpy as np
 
+from .immutable import Frozen, Record
 from .locks import Lock
 
 # Prefix, suffix and the bits of an integer, the likelier first.
@@ -28,8 +28,7 @@ ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112
 UPPER, LOWER, NON_UNIT, LEFT, RIGHT = 121, 122, 131, 141, 142
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Blas:
+class Blas(Frozen, Record):
     """Addresses in the BLAS of this process.
 
     Attributes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
 import numpy as np
@@ -19,7 +18,7 @@ from .collector import uncollected
 from .debugging import debugging
 from .errors import BatchError, MinigradError, ShapeError, at_user_line
 from .graph import Graph, PyTree
-from .immutable import Immutable, cached_property
+from .immutable import Frozen, Immutable, Record, cached_property
 from .locks import Lock, importing
 from .passes.record import Stage, Stages
 from .symbolic import Dim, Symbol
@@ -40,8 +39,7 @@ Kinds: TypeAlias = tuple[str, optree.PyTreeSpec, *tuple[object, ...]]  # backend
 _REMEMBERED = 1024  # argument shapes whose sizes are kept
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Entry:
+class Entry(Frozen, Record):
     """A traced program for one structure, one set of dtypes and static shapes, and every batch size.
 
     It pickles as its graph; an unpickled entry builds its program on first use.
@@ -465,7 +463,8 @@ def _unpickled(f: Callable[..., PyTree], backend: str, without: tuple[str, ...],
     compiled._fixed.known.update(fixed)
     for entry, (_, tree, *kinds) in entries:
         here = entry.backend if entry.on_device else compiled._backend
-        compiled._enter(replace(entry, backend=here), (here, tree, *kinds))
+        own = Entry(entry.graph, entry.numbers, entry.host_inputs, here, entry.without, entry.options)
+        compiled._enter(own, (here, tree, *kinds))
     return compiled
 
 

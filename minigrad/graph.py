@@ -16,7 +16,7 @@ import numpy as np
 import optree
 
 from .errors import DtypeError, GraphError, Location, Place, at_user_line, format_location, user_location
-from .immutable import Immutable, cached_property
+from .immutable import Frozen, Immutable, cached_property
 from .symbolic import Dim, Shape, Symbol, format_shape, size_of, symbols
 from .tracebacks import boundary
 from .tracing import thread
@@ -125,7 +125,7 @@ class _Fields(Immutable):
     serial: int
 
 
-class Node(_Fields):
+class Node(Frozen, _Fields):
     """One value of a program.
 
     Attributes
@@ -173,12 +173,6 @@ class Node(_Fields):
             self.rules, self.source = (trace.rule,) if trace.rule else (), None
         self.__class__ = cls
         return self  # type: ignore[return-value]  # of the class by now
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError("a Node is frozen: make a new one")
-
-    def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError("a Node is frozen")
 
     def __reduce__(self) -> NoReturn:
         raise GraphError(at_user_line(f"{self!r} is part of a program and has no pickle of its own: pickle a Graph"))
@@ -312,7 +306,7 @@ def reachable(outputs: Iterable[Node], since: int = -1, end: Iterable[Node] = ()
     return sorted(seen.difference(end) if end else seen, key=_by_serial)
 
 
-class Graph:
+class Graph(Frozen):
     """A traced program: inputs, outputs, and the nodes between in topological order.
 
     A graph is a function of values (``graph(w, x)``), and each transform of it (`vmap`, `mean`, `grad`, ...) is a graph
@@ -357,12 +351,6 @@ class Graph:
                  out_tree: optree.PyTreeSpec | None = None, name: str = "graph", notes: tuple[str, ...] = ()):
         vars(self).update(inputs=inputs, outputs=outputs, _names=names, _out_names=out_names, in_tree=in_tree,
                           out_tree=out_tree, name=name, notes=notes)
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError("a Graph is frozen: graph.replace(...) makes a new one")
-
-    def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError("a Graph is frozen")
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, NoReturn, Protocol, overload
 
@@ -18,6 +17,7 @@ import numpy as np
 from .axes import Declared, Placed
 from .errors import GraphError, ShapeError, Unsupported, at_user_line
 from .graph import PRIMITIVES, ArrayType, Node, Number, Params, TupleType, constant_of, full
+from .immutable import Frozen, Record
 from .symbolic import Dim, Shape
 
 
@@ -144,8 +144,7 @@ PART = View(in_order=True)  # one array of a tuple
 FIRST = slice(0, 1)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Primitive:
+class Primitive(Frozen, Record):
     """An operation and all of its rules.
 
     Attributes
@@ -228,7 +227,7 @@ class Primitive:
     axes: Declared | None = None
     linear: Literal["", "jointly", "separately", "first"] = ""
     constant: bool = False
-    picks: slice = field(default_factory=lambda: slice(0))
+    picks: slice = slice(0)
     flops: Flops | None = None
     defines: str = ""
     combiner: Combiner | None = None
@@ -236,7 +235,7 @@ class Primitive:
     kind: str = "other"
     effect: bool = False
     kernel: str = ""
-    laws: Laws = field(default_factory=Laws)
+    laws: Laws = Laws()
     simplify: Rule | None = None
     raises: str = ""
     ufunc: np.ufunc | None = None

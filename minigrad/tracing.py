@@ -9,12 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from .errors import ShapeError, at_user_line, user_location
-from .immutable import Immutable
+from .immutable import Immutable, Record
 from .symbolic import Dim, Symbol
 
 if TYPE_CHECKING:
@@ -41,8 +40,7 @@ class Tagged(Immutable, int):
         return int, (int(self),)
 
 
-@dataclass(slots=True)
-class Guards:
+class Guards(Record):
     """The sizes that a trace maps, and those that its code relies on: numbers and equalities. None: not recorded."""
 
     # The axes of arguments that a `vmap` maps together, each as the origin of a `Tagged` size.

@@ -10,7 +10,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.errors import format_location
-from minigrad.tracing import Guards, thread, tracing
+from minigrad.tracing import thread, tracing
 
 W = np.ones(3)
 X = np.ones((5, 3))
@@ -213,7 +213,7 @@ def test_bad_input(wrong, error, says):
 
 def everything_is_as_before():
     assert not tracing()
-    assert thread.trace.guards == Guards()
+    assert not vars(thread.trace.guards)
     np.testing.assert_allclose(mg.grad(mg.mean_loss(loss, (None, 0)))(W, X), np.ones(3))
     compiled = mg.compile(mg.mean_loss(loss, (None, 0)))
     assert [compiled(W, X[:n]) for n in (5, 2)] == [3.0, 3.0]

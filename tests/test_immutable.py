@@ -1,7 +1,8 @@
-"""Copies of objects that never change are the objects themselves; properties keep their value."""
+"""Copies of objects that never change are the objects themselves; records have fields; properties keep their value."""
 
 import copy
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.immutable import Immutable, cached_property
+from minigrad.immutable import Frozen, Immutable, Record, cached_property
 from minigrad.sizes import shown
 from minigrad.tracing import Tagged
 
@@ -97,3 +98,53 @@ def test_every_cached_property_is_without_a_lock():
     files = [path for path in (ROOT / "minigrad").rglob("*.py") if path.name != "immutable.py"]
     assert not [path for path in files
                 if re.search(r"functools(\.| import .*)cached_property", path.read_text(encoding="utf-8"))]
+
+
+class Point(Record):
+    x: int
+    y: int = 0
+
+
+class Labelled(Frozen, Point):
+    label: str = "origin"
+
+    def __post_init__(self):
+        vars(self)["text"] = f"{self.label} at {self.x}, {self.y}"
+
+
+@pytest.mark.parametrize(("values", "named", "expected"), [
+    ((1,), {}, (1, 0)), ((1, 2), {}, (1, 2)), ((1,), {"y": 2}, (1, 2)), ((), {"y": 2, "x": 1}, (1, 2))])
+def test_fields_of_records_are_given_by_position_or_name(values, named, expected):
+    point = Point(*values, **named)
+    assert (point.x, point.y) == expected
+
+
+@pytest.mark.parametrize(("values", "named"), [
+    ((), {}), ((), {"y": 1}), ((1, 2, 3), {}), ((1,), {"x": 2}), ((1,), {"z": 2})])
+def test_records_refuse_missing_repeated_and_unknown_fields(values, named):
+    with pytest.raises(TypeError, match=r"^Point takes the fields x, y$"):
+        Point(*values, **named)
+
+
+def test_records_are_equal_to_themselves_alone():
+    point = Point(1)
+    assert point == point
+    assert point != Point(1)
+    assert len({point, Point(1)}) == 2
+
+
+def test_records_inherit_fields_and_keep_what_they_make_of_them():
+    here = Labelled(1, 2, label="here")
+    assert here.text == "here at 1, 2"
+    assert Labelled(3).text == "origin at 3, 0"
+    copied = pickle.loads(pickle.dumps(here))
+    assert vars(copied) == vars(here)
+
+
+def test_attributes_of_frozen_objects_stay():
+    here = Labelled(1)
+    with pytest.raises(AttributeError, match=r"^a Labelled is frozen: make a new one$"):
+        here.x = 2
+    with pytest.raises(AttributeError, match=r"^a Labelled is frozen$"):
+        del here.x
+    assert here.x == 1

@@ -45,10 +45,10 @@ def test_a_trace_ends_with_its_block_also_by_an_error():
 def test_each_thread_has_its_own_trace():
     seen = []
     with new_trace(Guards(insisted={}, merged=[])):
-        worker = threading.Thread(target=lambda: seen.append((tracing(), thread.trace.guards)))
+        worker = threading.Thread(target=lambda: seen.append((tracing(), vars(thread.trace.guards))))
         worker.start()
         worker.join()
-    assert seen == [(False, Guards())]
+    assert seen == [(False, {})]  # nothing is recorded
 
 
 def test_nested_traces_share_guards_and_large_constants_but_not_values():
@@ -111,10 +111,10 @@ def test_equal_sizes_of_an_example_are_guards():
     with new_trace(Guards(insisted={}, merged=[])) as trace:
         assert guard_equal(n, n)
         assert guard_equal(2, 2)
-        assert trace.guards == Guards(insisted={}, merged=[])
+        assert vars(trace.guards) == {"insisted": {}, "merged": []}
         assert not guard_equal(n, k)
         assert not guard_equal(n, Dim.new("unknown"))
-        assert trace.guards == Guards(insisted={}, merged=[])
+        assert vars(trace.guards) == {"insisted": {}, "merged": []}
         assert guard_equal_shapes((n, 2), (m, 2))
         assert (trace.guards.merged, trace.guards.insisted) == ([(n.symbol, m.symbol)], {})
         assert guard_equal(n, 3)

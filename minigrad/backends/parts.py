@@ -8,11 +8,11 @@ those; views and constants are computed again.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..defined_sizes import after_definitions, definitions, symbols_of_node
 from ..graph import Graph, Node, TupleType, reachable
+from ..immutable import Record
 from ..interpreters import rebuilt, rewrite, substitute
 from ..passes.record import Stage
 from ..primitive import PART, placeholder
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     Build = Callable[[Graph, Collection[int], Collection[int]], Executable]  # of a graph, its host inputs and outputs
 
 
-@dataclass(eq=False, repr=False)
-class Part:
+class Part(Record):
     """One part of a program.
 
     Attributes
@@ -36,9 +35,9 @@ class Part:
         The sizes that are known after it, each with the position of its number among the outputs.
     """
 
-    inputs: list[Node] = field(default_factory=list)
-    outputs: list[Node] = field(default_factory=list)
-    sizes: dict[Symbol, int] = field(default_factory=dict)
+    inputs: list[Node]
+    outputs: list[Node]
+    sizes: dict[Symbol, int]
 
     def graph(self, name: str) -> Graph:
         """Return the graph of the part."""
@@ -59,7 +58,7 @@ def parts_of(graph: Graph) -> list[Part]:
 
     plain = rewrite(graph, without_definitions)
     levels = sorted({stages[n] for n in counts.values()})
-    parts = [Part() for _ in (*levels, None)]
+    parts = [Part([], [], {}) for _ in (*levels, None)]
     for s, count in counts.items():
         part = parts[levels.index(stages[count])]
         part.sizes[s] = len(part.outputs)

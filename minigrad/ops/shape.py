@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..axes import PERMUTED, AxisRule, Declared, along, parallel, per_axis
+from ..axes import PARALLEL, PERMUTED, AxisRule, Declared, Factor, Order, along, parallel
 from ..errors import DtypeError, at_user_line
 from ..families import linear
 from ..graph import PRIMITIVES, ArrayType, Node, Params, constant_of
@@ -109,6 +109,25 @@ transpose: Primitive = linear(
 # -- slice ⇄ pad ---------------------------------------------------------------------------------------
 
 
+def _per_axis(**neutral: object) -> Declared:
+    """Declare an operation whose parameters have one entry per axis: `neutral` ones leave the axis as it is.
+
+    A neutral entry of None is the size of the operand's axis.
+    """
+    def rule(node: Node) -> AxisRule:
+        (x,) = node.inputs
+        still = [all(node.params[p][a] == (n if entry is None else entry) for p, entry in neutral.items())
+                 for a, n in enumerate(x.shape)]
+        axes = tuple((Factor(PARALLEL if s else PERMUTED),) for s in still)
+        return AxisRule((axes,), (axes,))
+
+    def placed(params: Params, order: Order, size: int | Dim) -> Params:
+        return {p: tuple(entries[a] if a is not None else size if neutral[p] is None else neutral[p] for a in order)
+                for p, entries in params.items()}
+
+    return Declared(rule, placed, lambda params, before, after: before == after)
+
+
 def _extent(n: int, gap: int) -> int:
     """Return the length of `n` elements with `gap` places between neighbours."""
     return n + max(n - 1, 0) * gap
@@ -145,7 +164,7 @@ def _brackets(node: Node, value: Callable[[object], str]) -> str:
 slice_ = linear(
     "slice", _slice_type,
     lambda xp, x, *, start, stop, step: x[tuple(map(slice, start, stop, step))] if start else x,
-    _slice_transpose, axes=per_axis(start=0, stop=None, step=1),
+    _slice_transpose, axes=_per_axis(start=0, stop=None, step=1),
     view=along_each(lambda shape, *, start, stop, step: (start, step)),
     printed=lambda node, operands, value: operands[0] + _brackets(node, value), drawn=_brackets,
     samples=lambda: [Sample((_x(5, 4),), {"start": (1, 0), "stop": (5, 4), "step": (2, 1)}),
@@ -175,7 +194,7 @@ def _pad_transpose(g: Node, x: Node, *, low: Axes, high: Axes, interior: Axes) -
 
 
 pad = linear(
-    "pad", _pad_type, _pad_eval, _pad_transpose, axes=per_axis(low=0, high=0, interior=0),
+    "pad", _pad_type, _pad_eval, _pad_transpose, axes=_per_axis(low=0, high=0, interior=0),
     simplify=lambda s, t, xs, p: s.full(0, t.shape, t.dtype) if constant_of(xs[0]) == 0 else None,
     samples=lambda: [Sample((_x(3, 2),), {"low": (1, 0), "high": (2, 0), "interior": (1, 0)}),
                      Sample((_x(0),), {"low": (1,), "high": (2,), "interior": (1,)})])

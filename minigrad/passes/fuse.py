@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from math import prod
 from typing import NamedTuple
 
 from ..axes import INDEXED, PARALLEL, POINTWISE, axis_rule
 from ..graph import Graph, Node, constant_of
+from ..immutable import Record
 from ..ops.control import barrier
 from ..ops.index import gather, scatter_add
 from ..ops.reduce import argmax, argmin
@@ -50,8 +50,7 @@ class Group(NamedTuple):
     rows: RowCount
 
 
-@dataclass(eq=False, repr=False)
-class Roles:
+class Roles(Record):
     """The role of each node in a program: leaf, view, or statement.
 
     Attributes
@@ -64,9 +63,9 @@ class Roles:
         The statements that must have run before a node may read its operands.
     """
 
-    root: dict[Node, Node] = field(default_factory=dict)
-    plain: dict[Node, bool] = field(default_factory=dict)
-    behind: dict[Node, tuple[Node, ...]] = field(default_factory=dict)
+    root: dict[Node, Node]
+    plain: dict[Node, bool]
+    behind: dict[Node, tuple[Node, ...]]
 
     @classmethod
     def of(cls, graph: Graph) -> Roles:
@@ -76,7 +75,7 @@ class Roles:
 
     @classmethod
     def _found(cls, graph: Graph) -> Roles:
-        roles = cls()
+        roles = cls({}, {}, {})
         root, plain, behind = roles.root, roles.plain, roles.behind
         for n in graph.nodes:
             before: dict[Node, None] = {}
@@ -239,8 +238,7 @@ def _sink(graph: Graph, roles: Roles, rows: dict[Node, RowCount], near: Mapping[
                 level[n] = target
 
 
-@dataclass(eq=False, repr=False)
-class _Memory:
+class _Memory(Record):
     """The memory of values that statements at later levels read."""
 
     roles: Roles

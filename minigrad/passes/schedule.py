@@ -8,9 +8,9 @@ take the memory of an operand whose last reader it is (in place).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ..graph import Graph, Node
+from ..immutable import Record
 from ..symbolic import Dim, size_of
 from ..views import is_whole
 from .fuse import Group, Roles, RowCount, by_rows, fuse, reads_rows, rows_of, terminal
@@ -18,8 +18,7 @@ from .record import Stage
 from .topological import in_order
 
 
-@dataclass(eq=False, repr=False)
-class Buffer:
+class Buffer(Record):
     """A piece of memory.
 
     Attributes
@@ -37,15 +36,13 @@ class Buffer:
     output: int | None = None
 
 
-@dataclass(eq=False, repr=False)
-class Slot:
+class Slot(Record):
     """Scratch memory for one block of rows, of `row` bytes each."""
 
     row: int | Dim
 
 
-@dataclass(eq=False, repr=False)
-class Step:
+class Step(Record):
     """One group with its memory.
 
     Attributes
@@ -64,8 +61,7 @@ class Step:
     heads: dict[Node, Node]
 
 
-@dataclass(eq=False, repr=False)
-class Plan:
+class Plan(Record):
     """The program of a graph, before a backend prints it.
 
     Attributes

@@ -12,7 +12,6 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ import optree
 from .. import interpreters
 from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format_location
 from ..graph import CALLS, ArrayType, Graph, Node, PyTree, dtype_of, moment, reachable
-from ..immutable import cached_property
+from ..immutable import Record, cached_property
 from ..primitive import adopt, fresh_inputs, placeholder
 from ..traced_array import Array, as_array, number_dtype
 from ..tracing import LOOP_NODES, Guards, Trace, new_trace, tracing
@@ -240,8 +239,7 @@ class Call:
             running.integers = {**running.integers, **known}
 
 
-@dataclass(eq=False, repr=False)
-class Staged:
+class Staged(Record):
     """A function, traced on fresh inputs."""
 
     call: Call

@@ -8,13 +8,12 @@ disk is found without being generated again. The signature is complete, because 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ....graph import ArrayType, Graph, Node
-from ....immutable import cached_property
+from ....immutable import Frozen, Record, cached_property
 from ....ops.constants import full, iota
 from ....passes.fuse import Group, Roles
 from ....passes.schedule import Plan, Step
@@ -30,8 +29,7 @@ _KNOWN = (full, iota)  # leaves whose parameters code depends on; of others just
 _symbols: list[Symbol] = []  # the sizes of all signatures, by number
 
 
-@dataclass(frozen=True, eq=False)
-class KernelKey:
+class KernelKey(Frozen, Record):
     """A group's signature, and the nodes and sizes that its numbers stand for.
 
     Attributes

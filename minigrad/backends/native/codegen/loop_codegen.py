@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ....combiners import ADD
 from ....graph import Node
+from ....immutable import Record
 from ....ops.accumulators import RUN
 from ....ops.constants import full
 from ....ops.index import gather, lockstep, scatter_add
@@ -35,8 +35,7 @@ REGISTERS = 8  # vectors of results that the accumulators of a loop fill at most
 MATRIX = 16  # the same of loops that add matrices up
 
 
-@dataclass(eq=False, repr=False)
-class Reference:
+class Reference(Record):
     """An operand or a result in memory, by the axes of the loop's space."""
 
     memory: Memory
@@ -48,8 +47,7 @@ class Reference:
     by_rows: bool = True  # whether axis 0 counts rows of the whole and not of the block
 
 
-@dataclass(eq=False, repr=False)
-class Axis:
+class Axis(Record):
     """One loop of the nest: axes of the space along which every operand and result is contiguous."""
 
     axes: tuple[int, ...]

@@ -7,9 +7,8 @@ way (broadcast, reduced, reshaped) needs a later loop, and the value lies in mem
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from ....graph import Node
+from ....immutable import Record
 from ....ops.index import INDEXED_AXES
 from ....passes.fuse import Roles
 from ....passes.schedule import Plan, Step
@@ -17,13 +16,12 @@ from ....symbolic import Shape
 from ....views import SAME
 
 
-@dataclass(eq=False, repr=False)
-class Loop:
+class Loop(Record):
     """Statements that run together over one space, row by row."""
 
     space: Shape
     level: int
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[Node]
 
 
 def space_of(node: Node) -> Shape:
@@ -73,5 +71,5 @@ def loops(plan: Plan, step: Step) -> list[Loop]:
     by_level: dict[tuple[int, Shape], Loop] = {}
     for n in step.group.nodes:
         key = level[n], space_of(n)
-        by_level.setdefault(key, Loop(key[1], key[0])).nodes.append(n)
+        by_level.setdefault(key, Loop(key[1], key[0], [])).nodes.append(n)
     return sorted(by_level.values(), key=lambda loop: loop.level)  # stable: equal levels in the program's order

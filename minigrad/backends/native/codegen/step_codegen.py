@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from .... import blas
 from ....graph import Node
+from ....immutable import Record
 from ....symbolic import Symbol
 from ..llvm import ir
 from ..llvm.builder import ONE, least
@@ -35,8 +35,7 @@ def widths(dtype: np.dtype) -> tuple[int, ...]:
     return *(wide // n for n in (1, 4, 16) if wide > n), 1
 
 
-@dataclass(eq=False, repr=False)
-class StepCode:
+class StepCode(Record):
     """The code of a step. Once loaded, it stays in the process.
 
     Attributes
@@ -52,7 +51,7 @@ class StepCode:
 
     name: str
     write: Callable[[Emitter, list[ir.Value]], None]
-    symbols: Mapping[str, int] = field(default_factory=dict)
+    symbols: Mapping[str, int] = {}
     address: int = 0
 
     @property

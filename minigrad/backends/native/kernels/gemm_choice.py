@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from ....immutable import Frozen, Record
 
 NARROW = 8  # rows or columns below which a product is narrow
 _UNCOPIED = 10**6  # multiplications up to which OpenBLAS reads operands of small products where they are
@@ -53,8 +54,7 @@ class Gain(NamedTuple):
     large: float | None
 
 
-@dataclass(frozen=True, eq=False)
-class Choice:
+class Choice(Frozen, Record):
     """The cuts of each kind of product."""
 
     cuts: Mapping[Kind, Cuts]

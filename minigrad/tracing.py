@@ -89,7 +89,7 @@ class Trace:
 class _Thread(threading.local):
     def __init__(self) -> None:
         self.trace = Trace()
-        self.unequal: tuple[int | Dim, int | Dim] | None = None  # sizes without numbers: the latest that differ
+        self.unequal: tuple[int | Dim, int | Dim, Trace] | None = None  # the latest sizes without numbers that differ
 
 
 thread = _Thread()  # `thread.trace` is the current trace
@@ -177,7 +177,7 @@ def guard_equal(a: int | Dim, b: int | Dim) -> bool:
         return True
     hints = [n.hint if isinstance(n, Dim) else n for n in (a, b)]
     if hints == [None, None]:
-        thread.unequal = a, b
+        thread.unequal = a, b, thread.trace
     if (merged := thread.trace.guards.merged) is None or hints[0] is None or hints[0] != hints[1]:
         return False
     first, second = (n.symbol if isinstance(n, Dim) else None for n in (a, b))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -145,6 +145,21 @@ def _equal(a: Node, b: Node, known: dict[tuple[Node, Node], bool]) -> bool:
     return known[a, b]
 
 
+def differing_sizes(a: int | Dim, b: int | Dim, known: Mapping[Node, Sequence[Node]]) -> tuple[int | Dim, int | Dim]:
+    """Return two sizes, or two that differ in their counts where the program computes both from sizes alike."""
+    counts = {defined[0].params["size"]: count for count, defined in known.items() if "size" in defined[0].params}
+    pairs = [(counts[a], counts[b])] if a in counts and b in counts else []
+    apart: list[tuple[int | Dim, int | Dim]] = []
+    for x, y in pairs:
+        if x.prim is size_ is y.prim:
+            apart += [(x.params["size"], y.params["size"])] * (x.params["size"] != y.params["size"])
+        elif not _equal(x, y, {}):
+            if x.prim is not y.prim or len(x.inputs) != len(y.inputs) or key_of_any(x.params) != key_of_any(y.params):
+                return a, b
+            pairs += zip(x.inputs, y.inputs, strict=True)
+    return apart[0] if apart else (a, b)
+
+
 def _unraveled(flat: Node, mask: Node) -> list[Node]:
     """Return coordinates from positions in row-major order."""
     out: list[Node] = []
@@ -177,10 +192,24 @@ def _sized(count: Node) -> tuple[Dim, Node]:
 
 def range_between(first: Array, last: Array, step: int, within: int | Dim | None = None) -> Node:
     """Return ``range(first, last, step)`` of ends that the program computes; `within`: positions along such an axis."""
-    reach = last - first if step > 0 else first - last
+    reach = _difference(last, first) if step > 0 else _difference(first, last)
     count = TABLE[np.maximum]((reach + (abs(step) - 1)) // abs(step), 0)
     size, defined = _sized(ew.cast_to(count._node, _INT))
     return selection.steps(ew.cast_to(first._node, _INT), defined, size=size, step=step, within=within)
+
+
+def _difference(a: Array, b: Array) -> Array:
+    """Return a - b; of two sizes as one size, by which equal counts are known."""
+    sizes = [_size_of(x._node) for x in (a, b)]
+    if sizes[0] is None or sizes[1] is None:
+        return a - b
+    return as_array(shown(sizes[0] - sizes[1]))
+
+
+def _size_of(x: Node) -> int | Dim | None:
+    """Return the size that a scalar is, or None."""
+    size = x.params["size"] if x.prim is size_ else constant_of(x)
+    return size if isinstance(size, (int, Dim)) else None
 
 
 def slice_positions(low: Bound, high: Bound, step: int, n: int | Dim) -> Node:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..errors import MinigradError
+from ..numpy.selections import differing_sizes
 from ..symbolic import Dim, Symbol, symbols
 from ..tracing import thread
 
@@ -52,7 +53,10 @@ def with_common_axes(trace: Callable[[CommonAxes], T]) -> T:
         try:
             return trace(axes)
         except MinigradError:
-            if thread.unequal is None or not axes.equate(*thread.unequal):
+            if thread.unequal is None:
+                raise
+            a, b, inner = thread.unequal
+            if not axes.equate(*differing_sizes(a, b, inner.selections or {})):
                 raise
         for count in known.keys() - before:  # the next trace counts by nodes of its own
             del known[count]

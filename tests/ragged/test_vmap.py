@@ -273,9 +273,32 @@ def test_ragged_sizes_with_symbolic_factors():
 def test_slices_with_a_step_of_two_batches_have_a_way_out():
     rows = [mg.batch([k * np.arange(1.0 + n) for n in (4, 2)], mg.f64[mg.axis("row")]) for k in (1, 2)]
     with pytest.raises(mg.ShapeError, match=r"test_vmap.py:\d+: np.multiply: .*as in \(x \* y\)\[::2\]"):
-        mg.vmap(lambda x, y: x[::2] * y[::2], in_axes=(0, 0))(*rows)
+        mg.vmap(lambda x, y: x[::2] * y[::3], in_axes=(0, 0))(*rows)
     for have, n in zip(mg.vmap(lambda x, y: (x * y)[::2], in_axes=(0, 0))(*rows), (4, 2), strict=True):
         np.testing.assert_array_equal(have, 2 * np.arange(0, 1.0 + n, 2) ** 2)
+
+
+@pytest.mark.parametrize("f", [
+    lambda x, y: x[::2] * y[::2], lambda x, y: x[1::2] * y[1::2], lambda x, y: x[::-2] - y[::2],
+    lambda x, y: x[: x.shape[0] // 2] * y[: y.shape[0] // 2], lambda x, y: x[1:][::3] * x[1::3] + y[1::3],
+    lambda x, y: np.stack([x[::2], y[::2]]).T, lambda x, y: x[::2] * (x[::2] @ y[::2])])
+def test_slices_of_two_batches_have_equal_lengths_where_the_batches_have(f):
+    lengths = (4, 1, 7, 2)
+    rows = [mg.batch([np.cos(k * np.arange(1.0 + n)) for n in lengths], mg.f64[mg.axis("row")]) for k in (1, 2)]
+    want = [f(x, y) for x, y in zip(rows[0].unbatch(), rows[1].unbatch(), strict=True)]
+    for vmapped in (mg.vmap(f), mg.compile(mg.vmap(f))):
+        for have, w in zip(vmapped(*rows), want, strict=True):
+            np.testing.assert_allclose(have, w)
+
+    def loss(p, x, y):
+        return np.sum(f(p * x, y) ** 2)
+
+    slope = sum(mg.grad(loss)(2.0, x, y) for x, y in zip(rows[0].unbatch(), rows[1].unbatch(), strict=True))
+    for step in (mg.mean_loss(loss, in_axes=(None, 0, 0)), mg.microbatch(mg.mean_loss(loss, in_axes=(None, 0, 0)), 2)):
+        np.testing.assert_allclose(mg.compile(mg.grad(step))(2.0, *rows), slope / len(lengths))
+    other = mg.batch([np.ones(n) for n in (4, 1, 7, 3)], mg.f64[mg.axis("row")])
+    with pytest.raises(mg.MinigradError, match="lengths"):
+        mg.vmap(f)(rows[0], other)
 
 
 def test_axes_named_like_slices_are_no_slices():

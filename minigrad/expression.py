@@ -78,7 +78,7 @@ def value(frame: FrameType, node: ast.AST) -> object:
                 return names[node.id]
     if isinstance(node, ast.Attribute):
         owner = value(frame, node.value)
-        if isinstance(owner, (ModuleType, type, np.ufunc, np.random.Generator, np.random.RandomState)):
+        if isinstance(owner, (ModuleType, type, np.ufunc)) or type(owner).__module__.startswith("numpy.random"):
             return getattr(owner, node.attr, None)
     return None
 

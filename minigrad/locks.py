@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging  # noqa: F401  # registered for forks before this module is, so that a fork takes its lock after ours
 import os
 import threading
 import weakref

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from html import escape
 
 from .errors import notebook_shell
+from .locks import importing
 
 _PAUSE = 0.1  # seconds between two messages to the browser, at least
 
@@ -20,7 +21,8 @@ def in_notebook() -> bool:
 @contextmanager
 def notebook_bar(title: str, total: int, transient: bool = False) -> Iterator[Callable[[int, str], None]]:
     """Yield a function that shows the number of finished steps and a text; a transient bar disappears at the end."""
-    from IPython.display import HTML, display
+    with importing:
+        from IPython.display import HTML, display
 
     def html(done: int, text: str) -> HTML:
         return HTML(f'<progress max="{total}" value="{done}"></progress> <b>{escape(title)}</b> {done}/{total} '
@@ -66,7 +68,8 @@ def examples_bar(title: str, total: int) -> Iterator[Callable[[int, int], None]]
         with notebook_bar(title, total) as show:
             yield lambda steps, examples: show(steps, rate(examples))
         return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    with importing:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
                TextColumn("{task.fields[rate]}"))

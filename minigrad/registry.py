@@ -10,6 +10,7 @@ from typing import Any
 
 from . import size_queries, text
 from .graph import CALLS, FORMS, TEXTS, Table
+from .locks import importing
 from .numpy import (
     calculus,
     convolution,
@@ -72,7 +73,8 @@ from .transforms import effects as keepers
 
 
 def _draw(form: str, *args: object) -> Any:
-    from . import draw  # takes long to import, and most programs draw nothing
+    with importing:
+        from . import draw  # takes long to import, and most programs draw nothing
 
     return getattr(draw, form)(*args)
 

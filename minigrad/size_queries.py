@@ -53,7 +53,7 @@ def _for_call(function: object) -> str:
         return f"{_LOOPS} Functions along the axis, such as np.sum(x, axis=0), need no loop."
     if function in (builtins.max, builtins.min, builtins.float, builtins.int) or getattr(math, name, 0) is function:
         return _NUMBER
-    if isinstance(getattr(function, "__self__", None), (np.random.RandomState, np.random.Generator)):
+    if type(getattr(function, "__self__", None)).__module__.startswith("numpy.random"):
         return "mg.random draws arrays of such a size when the program runs, as in mg.random.normal(key, (n,))."
     if name.endswith(("median", "quantile", "percentile")):
         return ("Its elements are picked by a number that follows from the size. A whole batch has one: leave out the "

@@ -10,6 +10,7 @@ import optree
 
 from .errors import DtypeError, ShapeError, at_user_line
 from .graph import PyTree
+from .locks import importing
 from .ragged.schema import EVERYWHERE
 from .segment import segment_sum
 from .sizes import Size, shown, unwrap
@@ -63,7 +64,8 @@ class Sparse:
 
     def to_scipy(self) -> Any:
         """Return the matrix as a `scipy.sparse.coo_array`."""
-        from scipy.sparse import coo_array
+        with importing:
+            from scipy.sparse import coo_array
 
         return coo_array((self.data, (self.row, self.col)), shape=self.shape)
 

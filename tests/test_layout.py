@@ -37,6 +37,7 @@ LAZY = {**dict.fromkeys(("IPython", "array_api_compat", "cairosvg", "cuda", "cup
                          "scipy", "sklearn", "threadpoolctl", "torch", "torch_geometric"), _EXTRA),
         **dict.fromkeys(("hashlib", "minigrad.backends.numpy", "minigrad.backends.numpy_source",
                          "minigrad.batch_sizes", "minigrad.draw", "opt_einsum", "rich", "tempfile"), _SLOW)}
+NO_FORKS = {"array_api_compat", "cuda", "cupy", "cupyx"}  # a child cannot use the GPU of its parent
 CORE = {"numpy", "opt_einsum", "optree", "rich"}
 # What is wholly about an extra: its modules import that at once, and are themselves imported inside functions only,
 # but for those that need nothing of it.
@@ -268,6 +269,21 @@ def test_functions_import_only_optional_or_slow_modules(module):
         if inside:
             assert {name, name.split(".")[0]} & LAZY.keys() or about(name), (
                 f"{module}, line {line}: imports {name} inside a function")
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "minigrad.cli"])  # it has one thread
+def test_functions_hold_back_forks_while_they_import(module):
+    """A forked child would wait for ever for a module that another thread was importing."""
+    def unguarded(tree, inside=False):
+        for node in ast.iter_child_nodes(tree):
+            if isinstance(node, (ast.Import, ast.ImportFrom)) and inside:
+                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+                yield from (name for name in names if name.split(".")[0] not in NO_FORKS)
+            guarded = isinstance(node, ast.With) and any("importing" in ast.unparse(w) for w in node.items)
+            if not guarded:
+                yield from unguarded(node, inside or isinstance(node, (ast.FunctionDef, ast.Lambda)))
+
+    assert not [*unguarded(ast.parse(MODULES[module].read_text(encoding="utf-8")))]
 
 
 def test_every_lazy_module_is_imported_inside_a_function():

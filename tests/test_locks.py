@@ -52,6 +52,7 @@ class Slow:  # the first to be asked for a module, which Python has locked by th
 
 def use():
     x = np.ones((3, 3))
+    list(mg.DataLoader((x,), batch_size=2, shuffle=True))
     mg.compile(lambda x: np.einsum("ij,jk,kl->il", x, x, x) * mg.special.erfinv(x / 2))(x)
     mg.compare
 
@@ -72,7 +73,7 @@ assert os.waitpid(child, 0)[1] == 0
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 @pytest.mark.parametrize(("name", "needs"), [
     ("minigrad.backends.native.runtime.warmup", "llvmlite"), ("minigrad.backends.native.program", "llvmlite"),
-    ("opt_einsum", "opt_einsum"), ("scipy.special", "scipy"), ("minigrad.report", "numpy")])
+    ("opt_einsum", "opt_einsum"), ("scipy.special", "scipy"), ("numpy.random", "numpy"), ("minigrad.report", "numpy")])
 def test_forked_child_completes_import_begun_by_another_thread(name, needs):
     pytest.importorskip(needs)
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS, name], timeout=300, check=True,
@@ -109,6 +110,36 @@ assert os.waitpid(child, 0)[1] == 0
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_fork_enters_guards_of_a_module_that_another_thread_was_importing():
     subprocess.run([sys.executable, "-W", "ignore", "-c", GUARDS], timeout=300, check=True,
+                   env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
+
+
+LOGGING = """
+import os, threading, time
+import minigrad.locks
+import logging
+
+began = threading.Event()
+
+def imports():  # a module that makes a logger
+    with minigrad.locks.importing:
+        began.set()
+        time.sleep(0.5)  # the fork waits by now
+        logging.getLogger("its")
+
+thread = threading.Thread(target=imports)
+thread.start()
+assert began.wait(60)
+child = os.fork()
+if not child:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_fork_waits_for_imports_without_the_lock_of_logging():
+    subprocess.run([sys.executable, "-W", "ignore", "-c", LOGGING], timeout=60, check=True,
                    env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import optree
+from numpy.random import default_rng
 
 from ..errors import BatchError, GradError, MinigradError, at_user_line
 from ..graph import InAxes, PyTree
@@ -142,7 +143,7 @@ class _Session:
         self._advance = advance
         self._parameters = Parameters(params)
         self._examples = Examples(more, in_axes)
-        self._rng, self._seed = np.random.default_rng(seed), seed
+        self._rng, self._seed = default_rng(seed), seed
         self._per = "row" if isinstance(per, int) else per.name if isinstance(per, Axis) else per
         self._source: Source
         self._sizes = _checked(lengths or {}, self._examples.size)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 import optree
+from numpy.random import default_rng
 
 from ..compiler import compile
 from ..errors import GradError, at_user_line
@@ -306,7 +307,7 @@ def _rows_point(source: Source, params: PyTree, gradient: np.ndarray, extra: np.
         rows = np.vstack([*source.each(params), extra])
         return Rows(rows, gradient, np.linalg.norm(rows, axis=1), "all gradients")
     width = min(size, max(n + n // 4, 2_000))
-    rng = np.random.default_rng(seed)
+    rng = default_rng(seed)
     bucket, sign = rng.integers(0, width, size), rng.choice([-1.0, 1.0], size)
 
     def sketch(vector: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import default_rng
 
 from ..graph import PyTree
 from .examples import Examples, array_of
@@ -206,7 +207,7 @@ def _padding(call: Callable[[tuple[PyTree, ...]], np.ndarray], examples: Example
     """Return the change by other numbers in the padding of arguments whose padding the loss does not read."""
     if not examples.dense or not lengths:
         return None
-    rng = np.random.default_rng(0)
+    rng = default_rng(0)
     args = list(examples.args)
     for position, (arg, axis) in enumerate(zip(examples.args, examples.axes, strict=True)):
         dtype = str(getattr(arg, "dtype", ""))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import CheckError, MinigradError, at_user_line
+from ..locks import importing
 from ..report import formatting
 from ..report.report import rich_table
 from . import page
@@ -202,7 +203,8 @@ class Audit:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """Render the report with `rich`."""
-        from rich.markup import escape  # rich is for the command line only
+        with importing:
+            from rich.markup import escape  # rich is for the command line only
 
         yield f"[bold {'green' if self.right else 'red'}]{escape(self.verdict)}[/]"
         yield rich_table(columns(self), table_rows(self))

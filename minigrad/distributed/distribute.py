@@ -19,6 +19,7 @@ from ..backends.native.runtime.threads import get_num_threads
 from ..budgets import Budget, bytes_of
 from ..errors import BatchError, MinigradError, at_user_line
 from ..graph import InAxes, PyTree
+from ..locks import importing
 from ..ops.cuts import Span
 from ..progress import examples_bar, title_of
 from ..ragged.batch import is_batch
@@ -155,13 +156,15 @@ def _on_dask(tree: PyTree) -> bool:
     """Return whether an argument is a collection of Dask."""
     if "dask" not in sys.modules:
         return False
-    from .dask import is_collection
+    with importing:
+        from .dask import is_collection
 
     return any(map(is_collection, optree.tree_leaves(tree, is_leaf=is_batch)))
 
 
 def _collections(dividing: Dividing, in_axes: InAxes, timeout: float | None, bar: Callable[[int], Bar]) -> Collections:
-    from .dask import Collections
+    with importing:
+        from .dask import Collections
 
     return Collections(dividing, in_axes, timeout, bar)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import MinigradError, at_user_line
 from ..graph import ArrayType, Graph, PyTree
+from ..locks import importing
 from ..text import is_literal
 from .boxes import picture
 from .notebook import cell, folded_text, graph_text, image, stage_html
@@ -106,7 +107,8 @@ def _converted(graph: Graph, path: str) -> bytes:
     kind = os.path.splitext(path)[1][1:].lower()
     svg = graph_svg(graph).encode()
     if importlib.util.find_spec("cairosvg") is not None:
-        import cairosvg
+        with importing:
+            import cairosvg
 
         scaled = {"scale": 2, "background_color": "white"} if kind == "png" else {}
         data: bytes = getattr(cairosvg, f"svg2{kind}")(bytestring=svg, **scaled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..graph import Graph
+from ..locks import importing
 
 
 class Stage(NamedTuple):
@@ -28,7 +29,8 @@ class Stage(NamedTuple):
         return f"== {self.name}: {self.note}\n{self.after}"
 
     def _repr_html_(self) -> str:
-        from .. import draw
+        with importing:
+            from .. import draw
 
         return draw.stage_html(self.name, self.note, self.after)
 

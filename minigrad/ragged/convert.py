@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import BatchError, at_user_line
+from ..locks import importing
 from ..tracebacks import boundary
 from .axes import Axis, FieldType
 from .schema import Schema, schema_of
@@ -115,8 +116,9 @@ def to_pyg(example: object, paths: Mapping[str, Path] | None = None, ends: tuple
     tensor([[0, 1],
             [1, 2]])
     """
-    import torch
-    from torch_geometric.data import Data, HeteroData
+    with importing:
+        import torch
+        from torch_geometric.data import Data, HeteroData
 
     schema = _schema(type(example), "to_pyg")
     sizes = example_sizes(example)
@@ -243,7 +245,8 @@ def to_networkx(example: object, ends: tuple[str, str] = ("src", "dst"), create_
     >>> mg.to_networkx(Graph(np.ones(3), [0, 1], [1, 2])).edges  # doctest: +SKIP
     OutEdgeView([(0, 1), (1, 2)])
     """
-    import networkx
+    with importing:
+        import networkx
 
     schema = _schema(type(example), "to_networkx")
     node, edge = _graph_axes(schema, ends, "to_networkx")

@@ -21,7 +21,7 @@ import optree
 from ..budgets import bytes_of, bytes_text, longest
 from ..errors import BatchError, at_user_line
 from ..graph import PyTree
-from ..locks import Lock
+from ..locks import Lock, importing
 from ..progress import examples_bar, title_of
 from ..tracebacks import boundary, for_user
 from .axes import Axis
@@ -211,7 +211,8 @@ class DataLoader:
         return planned[1]
 
     def _plan(self, epoch: int) -> list[np.ndarray]:
-        rng = np.random.default_rng([self.seed, epoch]) if self.shuffle else None
+        with importing:  # NumPy's module
+            rng = np.random.default_rng([self.seed, epoch]) if self.shuffle else None
         examples = order(self._rows, rng, self.bucket)
         parts, full = self._cut(examples)
         if self.drop_last and not full:

@@ -9,8 +9,10 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import default_rng
 
 from ..errors import MinigradError
+from ..locks import importing
 
 __user_code__ = True
 
@@ -39,13 +41,14 @@ def load(seed: int = 0, held_out: float = 0.2) -> Digits:
         If scikit-learn, which contains the images, is not installed.
     """
     try:
-        from sklearn.datasets import load_digits
+        with importing:
+            from sklearn.datasets import load_digits
     except ImportError:
         raise MinigradError("the handwritten digits come with scikit-learn, which is not installed: "
                             "pip install 'minigrad[examples]'") from None
     images, labels = load_digits(return_X_y=True)
     images = (images / 16).astype(np.float32)
-    order = np.random.default_rng(seed).permutation(len(images))
+    order = default_rng(seed).permutation(len(images))
     cut = len(images) - round(held_out * len(images))
     train, test = order[:cut], order[cut:]
     return Digits((images[train], labels[train]), (images[test], labels[test]))
@@ -53,7 +56,7 @@ def load(seed: int = 0, held_out: float = 0.2) -> Digits:
 
 def init(seed: int = 0) -> dict[str, np.ndarray]:
     """Return the weights and biases of the network, float32."""
-    rng = np.random.default_rng(seed)
+    rng = default_rng(seed)
     params = {}
     for i, (n, m) in enumerate(itertools.pairwise(SIZES), 1):
         params[f"W{i}"] = rng.normal(0, np.sqrt(2 / n), (n, m)).astype(np.float32)

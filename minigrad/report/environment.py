@@ -9,6 +9,8 @@ import sys
 
 import numpy as np
 
+from ..locks import importing
+
 
 def environment() -> dict[str, str]:
     """Return versions and the machine, as text."""
@@ -24,7 +26,8 @@ def _blas_threads() -> str:
     """Return the number of threads of matrix products, if threadpoolctl is installed."""
     if importlib.util.find_spec("threadpoolctl") is None:
         return "as set"
-    import threadpoolctl
+    with importing:
+        import threadpoolctl
 
     pools = [p for p in threadpoolctl.threadpool_info() if p["user_api"] == "blas"]
     own = [p for p in pools if "numpy" in p["filepath"]] or pools  # other packages may contain a BLAS, too

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 
 from ..graph import Graph
+from ..locks import importing
 from . import formatting, html
 from .training import Training
 
@@ -202,8 +203,9 @@ def _titled(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], c
 
 def rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Return a table for a terminal: the first column bold and to the left, the others to the right."""
-    from rich import box  # rich is for the command line only
-    from rich.table import Table
+    with importing:
+        from rich import box  # rich is for the command line only
+        from rich.table import Table
 
     out = Table(box=box.SIMPLE_HEAD, header_style="bold cyan")
     for i, name in enumerate(columns):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.random import default_rng
 
 from .. import optim
 from ..compiler import compile
@@ -117,7 +118,7 @@ def train(loss: Callable[..., PyTree], scores: Callable[..., PyTree], params: Py
     runs = []
     for name, batch_size, rate in METHODS:
         batch = batch_size or len(x)
-        rng = np.random.default_rng(seed)
+        rng = default_rng(seed)
         current, spent = params, 0.0
         losses: list[float] = []
         accuracies: list[float] = []

@@ -18,6 +18,7 @@ from .. import backends
 from ..compiler import Compiled, compile
 from ..errors import TraceError, at_user_line
 from ..graph import Graph, InAxes, PyTree
+from ..locks import importing
 from ..primitive import on_host
 from ..progress import in_notebook, notebook_bar
 from ..symbolic import size_of, value
@@ -242,8 +243,9 @@ def progress_bar(enabled: bool, title: str, total: int) -> Iterator[Callable[[st
     if not enabled or not sys.stderr.isatty() or importlib.util.find_spec("rich") is None:
         yield lambda step: None
         return
-    from rich.console import Console  # slow to import
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    with importing:
+        from rich.console import Console  # slow to import
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("[bold]{task.fields[title]}"), BarColumn(), TextColumn("{task.description}"),
                TimeElapsedColumn())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.random import default_rng
 
 from .. import interpreters
 from ..errors import CheckError, DtypeError, GradError, ShapeError, at_user_line
@@ -136,7 +137,7 @@ class Slopes:
 
     def __init__(self, graph: Graph, arrays: Sequence[np.ndarray], wrt: Sequence[Node], seed: int, hold: bool = True):
         self.graph, self.arrays, self.wrt = graph, list(arrays), list(wrt)
-        self._rng = np.random.default_rng(seed)
+        self._rng = default_rng(seed)
         self._positions = [graph.inputs.index(w) for w in wrt]
         self.scalar = len(graph.outputs) == 1 and graph.outputs[0].shape == ()
         self._weights = [np.asarray(1 if self.scalar else self._rng.uniform(0.5, 1.5, _shape(n)), n.dtype)

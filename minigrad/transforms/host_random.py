@@ -78,7 +78,7 @@ def _unseeded() -> list[Any]:
     makers: list[Any] = []
     if (pythons := _pythons()) is not None:  # importing one of the two takes long
         makers = [pythons.Random]
-    if "numpy.random" in sys.modules:
+    if _has_numpys():
         makers += [np.random.default_rng, np.random.RandomState, *np.random.BitGenerator.__subclasses__()]
     return makers
 
@@ -87,6 +87,11 @@ def _pythons() -> Any:
     """Return Python's module `random`; None until it is imported, as another thread may be about to."""
     module = sys.modules.get("random")
     return module if hasattr(module, "_inst") else None
+
+
+def _has_numpys() -> bool:
+    """Return whether NumPy's module `random` is imported; `np.random` would import it, or wait for another thread."""
+    return "random" in vars(np)
 
 
 def _library(source: object) -> str:
@@ -102,7 +107,7 @@ def _generator(x: object) -> Any:
             return own
         if type(x) is pythons.Random:
             return x
-    if "numpy.random" not in sys.modules:
+    if not _has_numpys():
         return None
     if x is np.random:
         return np.random.mtrand._rand._bit_generator

@@ -131,3 +131,11 @@ def test_generators_wherever_they_are(name):
 def test_python_module_that_another_thread_is_importing(monkeypatch):
     monkeypatch.setitem(sys.modules, "random", types.ModuleType("random"))  # as it is at its first line
     assert mg.trace(lambda x: 2.0 * x)(1.0)(3.0) == 6.0
+
+
+def test_module_that_another_thread_imports_is_left_alone(monkeypatch):
+    """Python has entered it among its modules, and not yet in `numpy`, which would wait for it."""
+    monkeypatch.delattr(np, "random")
+    monkeypatch.setattr(np, "__getattr__", pytest.fail)
+    assert "numpy.random" in sys.modules
+    assert not host_random.draws(lambda x: x + RNG.normal())

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import default_rng
 
 from .... import blas
 from ... import code_cache
@@ -96,7 +97,7 @@ def timings(steps: Mapping[int, Callable[[int, int], None]], resources: Resource
     products : iterable of (int, int, int)
         Rows, terms and columns.
     """
-    values = np.random.default_rng(0).normal(size=_LARGEST_MATRIX)
+    values = default_rng(0).normal(size=_LARGEST_MATRIX)
     memory = {size: [values.astype(f"f{size}") for _ in range(3)] for size in steps}
     return [_timing(kind, product, memory[kind.itemsize], steps[kind.itemsize], resources)
             for product in products for kind in KINDS if kind.narrow == _is_narrow(product) and kind.itemsize in steps]

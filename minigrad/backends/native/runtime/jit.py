@@ -306,7 +306,8 @@ def _open_library() -> None:
 
 def toolchain() -> str:
     """Return the versions and options on which object code depends, beside its text and its target."""
-    import llvmlite
+    with importing:
+        import llvmlite
 
     return f"llvmlite {llvmlite.__version__}, LLVM {_llvm().llvm_version_info}, {_PASSES}, {_LEVEL}, {_CODE}"
 

@@ -14,6 +14,7 @@ import importlib.util
 import operator
 import os
 
+from ....locks import importing
 from .cache import CodeRequest, generated, object_code
 from .cpus import usable_cpus
 from .jit import host, load, lock
@@ -82,7 +83,8 @@ def symbols() -> dict[str, int]:
 def code_request() -> CodeRequest:
     """Return the request for the pool's code."""
     def make() -> tuple[str, None]:
-        from .pool import text
+        with importing:
+            from .pool import text
 
         return text(host()), None
 
@@ -134,7 +136,8 @@ def _tell_threadpoolctl() -> None:
     """
     if importlib.util.find_spec("threadpoolctl") is None:
         return
-    import threadpoolctl
+    with importing:
+        import threadpoolctl
 
     class Controller(threadpoolctl.LibController):  # type: ignore[misc]  # threadpoolctl has no types
         user_api = internal_api = "minigrad"

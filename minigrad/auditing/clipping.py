@@ -14,7 +14,10 @@ _ADDED = (0.0, 1e-6)  # to the norm that divides the bound of clipping: 1e-6 by 
 def read_clipping(found: Sequence[Evidence]) -> list[Reading]:
     """Return the readings as clipped gradients, from the weights at one or more values of the parameters."""
     for added in _ADDED:
-        if readings := [*_clipped(found, added), *_clipped_microbatches(found, added)]:
+        one_by_one, in_microbatches = [*_clipped(found, added)], [*_clipped_microbatches(found, added)]
+        if one_by_one and all(r.factor != 1 for r in in_microbatches):  # those that are not clipped look like one batch
+            return one_by_one
+        if readings := [*one_by_one, *in_microbatches]:
             return readings
     return []
 

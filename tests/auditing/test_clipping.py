@@ -22,3 +22,10 @@ def test_bound_does_not_rest_on_the_weight_of_a_small_gradient():
     weights[0] *= 1 + 1e-9
     (reading,) = read(evidence(weights, norms=norms))
     assert (reading.name, reading.bound) == ("clipped", pytest.approx(0.5, rel=1e-13))
+
+
+def test_clipped_gradients_with_a_factor_are_no_micro_batches():
+    """The four clipped examples, and a batch of the two others, would explain the weights by another factor."""
+    norms = np.array([0.1, 0.2, 0.6, 0.8, 2.0, 3.0])
+    (reading,) = read(evidence(1.25 * np.minimum(1, 0.5 / norms) / 6, norms=norms))
+    assert (reading.name, reading.bound, reading.factor) == ("clipped", pytest.approx(0.5), pytest.approx(1.25))

@@ -42,7 +42,7 @@ def converted(x: Any) -> Array | np.ndarray:
             return value
         # NumPy makes objects of sizes, in np.arange(x.shape[0]) or np.array(x.shape): they are numbers.
         listed = value.tolist()
-        return as_array(listed) if any_traced([listed]) else np.asarray(listed)
+        return Array(as_array(listed)._node) if any_traced([listed]) else np.asarray(listed)  # of NumPy's dtype
     except ValueError as error:
         raise ShapeError(at_user_line(f"a {type(x).__name__} that is not an array: {error}")) from None
 

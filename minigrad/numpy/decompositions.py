@@ -23,9 +23,8 @@ from .selections import sized
 
 
 def operands(name: str, *values: ArrayLike) -> list[Node]:
-    nodes = same_dtype([as_array(v) for v in values])
-    if nodes[0].dtype.kind != "f":
-        nodes = [as_array(Array(n).astype(float))._node for n in nodes]
+    xs = [as_array(v) for v in values]
+    nodes = same_dtype(xs if all(x.dtype.kind == "f" for x in xs) else [x.astype(float) for x in xs])
     if nodes[0].dtype == np.float16:
         raise DtypeError(at_user_line(f"np.linalg.{name} of float16: cast to float32 first, as in NumPy"))
     return nodes

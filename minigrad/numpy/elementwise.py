@@ -396,9 +396,11 @@ def nan_to_num(x: ArrayLike, copy: bool | None = True, nan: ArrayLike = 0.0, pos
     if x.dtype.kind != "f":
         return x
     info = np.finfo(x.dtype)
-    out = where(np.isnan(x), nan, x)
-    out = where(x == np.inf, float(info.max) if posinf is None else posinf, out)
-    return where(x == -np.inf, float(info.min) if neginf is None else neginf, out)
+    low, high = (float(end) if v is None else v for v, end in ((neginf, info.min), (posinf, info.max)))
+    out = x
+    for place, v in ((np.isnan(x), nan), (x == np.inf, high), (x == -np.inf, low)):
+        out = where(place, as_array(v).astype(x.dtype), out)  # NumPy writes them into a copy of x
+    return out
 
 
 @implements(np.sinc)
@@ -439,7 +441,7 @@ def imag(val: ArrayLike) -> Array:
 def angle(z: ArrayLike, deg: int = False) -> Array:
     """Return 0 for positive numbers, pi for negative ones."""
     x = as_array(z)
-    out = TABLE[np.arctan2](np.zeros_like(x), x)
+    out = TABLE[np.arctan2](0, x)
     return TABLE[np.degrees](out) if deg else out
 
 
@@ -462,6 +464,7 @@ def iscomplex(x: ArrayLike) -> Array:
 def isclose(a: ArrayLike, b: ArrayLike, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Array:
     """Return whether each pair of elements is close."""
     a, b = as_array(a), as_array(b)
+    b = b if b.dtype.kind == "f" else b * 1.0  # bools have no difference, and unsigned ones wrap around
     absolute = TABLE[np.absolute]
     near = (absolute(a - b) <= atol + rtol * absolute(b)) & TABLE[np.isfinite](b) | (a == b)
     return near | (np.isnan(a) & np.isnan(b)) if equal_nan else near

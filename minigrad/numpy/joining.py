@@ -135,7 +135,9 @@ class Brackets:
         if any(isinstance(x, str) for x in items):
             raise TraceError(at_user_line("np.r_ and np.c_ of traced values with a string: write np.concatenate with "
                                           "axis="))
-        parts = [at_least(1, self._numpys[x] if isinstance(x, slice) else x) for x in items]
+        arrays = [as_array(self._numpys[x] if isinstance(x, slice) else x) for x in items]
+        common = result_type(*arrays)  # the dtypes of Python's numbers give way
+        parts = [at_least(1, x.astype(common)) for x in arrays]
         if not self._columns:
             return concatenate(parts, 0)
         return concatenate([x[:, None] if x.ndim == 1 else x for x in parts], -1)

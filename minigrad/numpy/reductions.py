@@ -211,7 +211,6 @@ std = implements(np.std, doc="Return the standard deviation over axes; its gradi
 
 
 @implements(np.average)
-@accumulates
 def average(a: ArrayLike, axis: Axes = None, weights: ArrayLike | None = None, returned: bool = False, *,
             keepdims: bool = False) -> Array | tuple[Array, Array]:
     """Return the weighted mean over axes."""
@@ -220,7 +219,7 @@ def average(a: ArrayLike, axis: Axes = None, weights: ArrayLike | None = None, r
     else:
         x, w = as_array(a), as_array(weights)
         dtype = np.result_type(x.dtype, w.dtype, *([] if x.dtype.kind == "f" else [np.float64]))
-        x, w = x.astype(dtype), w.astype(dtype)
+        x, w = (v.astype(accumulator(dtype)) for v in (x, w))
         if x.ndim != w.ndim:
             if not isinstance(axis, int) or w.ndim != 1:
                 raise ShapeError(at_user_line("np.average: weights need the shape of a, or one axis and 1-d weights"))
@@ -228,7 +227,7 @@ def average(a: ArrayLike, axis: Axes = None, weights: ArrayLike | None = None, r
                 w._node.shape[0] if i == axis % x.ndim else 1 for i in range(x.ndim))))
             w = w * TABLE[np.ones_like](x)
         total = sum_(w, axis, keepdims=keepdims)
-        out = sum_(x * w, axis, keepdims=keepdims) / total
+        out, total = (sum_(x * w, axis, keepdims=keepdims) / total).astype(dtype), total.astype(dtype)
     if returned and total is None:
         total = TABLE[np.full_like](out, 1) * (TABLE[np.size](a) // TABLE[np.size](out))
     return out if total is None or not returned else (out, total)

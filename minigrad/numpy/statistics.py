@@ -115,7 +115,7 @@ def _quantile(name: str, a: ArrayLike, q: ArrayLike, axis: Axes, method: str, ke
     chosen = a.dtype.kind in "biu" and (method in ("lower", "higher", "nearest")
                                        or (method == "linear" and scale == 1 and q.dtype.kind != "f"))
     if not chosen and a.dtype.kind != "f":  # quantiles chosen among integers keep their dtype
-        a = a.astype(np.float64)
+        a = a.astype(np.float64 if q._weak or q.dtype.kind != "f" else np.result_type(a.dtype, q.dtype))
     rows, axes = _rows(a, axis, name)
     size = rows._node.shape[-1]
     n = as_array(shown(size)) if differs(size) else number(size)

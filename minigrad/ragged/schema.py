@@ -207,7 +207,7 @@ def example(cls: type[T]) -> type[T]:
             default = _Default.of(given[name], fields[name], f"{cls.__name__}.{name}: the default")
             type.__setattr__(cls, name, dataclasses.field(default_factory=default.copy))
     schema = Schema(cls.__name__, fields, frozenset(optional), defaults=frozenset(defaults))
-    type.__setattr__(cls, "__post_init__", _checks_of(cls))
+    type.__setattr__(cls, "__post_init__", boundary(_checks_of(cls)))
     try:
         cls = dataclass(frozen=True, eq=False, repr=False)(cls)
     except TypeError as error:  # a field without a default follows one with a default

@@ -158,7 +158,8 @@ _PRINTERS["numpy"] = _later(".backends", "numpy_program_source")
 _ELSEWHERE = {"jit": "mg.compile", "jacrev": "mg.jacobian", "jacfwd": "mg.jacobian", "make_jaxpr": "mg.trace",
               "eval_shape": "mg.trace", "pmap": "mg.distribute", "remat": "mg.checkpoint", "lax": "mg.scan, mg.cond",
               "pure_callback": "mg.callback", "tree": "optree", "tree_map": "optree.tree_map", "tree_util": "optree",
-              "backward": "mg.value_and_grad", "no_grad": "mg.stop_gradient", "detach": "mg.stop_gradient"}
+              "nn": "mg.special", "backward": "mg.value_and_grad", "no_grad": "mg.stop_gradient",
+              "detach": "mg.stop_gradient"}
 
 
 def __getattr__(name: str) -> object:

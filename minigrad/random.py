@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -379,6 +380,12 @@ def _permuted(key: ArrayLike, rows: ArrayLike) -> Array:
         raise ShapeError(at_user_line("random.permutation of one traced number: it must be a plain int"))
     n = x._node.shape[0]
     return getitem(x, np.argsort(_unit(key, (n if differs(n) else number(n),), np.dtype(np.float64))))
+
+
+def __getattr__(name: str) -> object:
+    instead = {"PRNGKey": ": write mg.random.key", "fold_in": ": write mg.random.split(key, n)[i]"}.get(name, "")
+    text = f"module {__name__!r} has no attribute {name!r}{instead}"
+    raise AttributeError(text, name=name, obj=sys.modules[__name__])
 
 
 def __dir__() -> list[str]:

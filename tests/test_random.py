@@ -120,3 +120,10 @@ def test_generators_of_numpy_are_no_keys(draw):
         words = rf"not a {type(rng).__name__} of NumPy. mg.random.key\(seed\) makes one"
         with pytest.raises(mg.DtypeError, match=words):
             draw(rng)
+
+
+def test_names_of_jax_lead_to_names_here():
+    for theirs, ours in ("PRNGKey", "mg.random.key"), ("fold_in", "mg.random.split"):
+        with pytest.raises(AttributeError, match=f"module 'minigrad.random' has no attribute '{theirs}': write {ours}"):
+            getattr(mg.random, theirs)
+    assert not hasattr(mg.random, "nomal")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
@@ -31,7 +31,13 @@ def for_user(error: Exception) -> Exception:
     if type(error) is ValueError and isinstance(cause, MinigradError):
         cause.__suppress_context__ = True
         error = cause.with_traceback(error.__traceback__)
-    steps = [] if show_all else list(_steps(error.__traceback__))
+    if type(error) is TypeError and "Array" in str(error) and "traced" not in str(getattr(error, "__notes__", "")):
+        error.add_note("An Array is a traced value: functions of NumPy, minigrad.numpy and minigrad.special take it.")
+    steps: list[TracebackType] = []
+    tb = None if show_all else error.__traceback__
+    while tb is not None:
+        steps.append(tb)
+        tb = tb.tb_next
     ours = isinstance(error, _OURS) and not isinstance(error, MinigradError) and _is_ours(steps[-1]) if steps else True
     if ours and len(steps) != 1:  # one step alone is the call, with arguments that do not fit
         return error
@@ -40,12 +46,6 @@ def for_user(error: Exception) -> Exception:
         if not is_internal(step.tb_frame):
             kept = TracebackType(kept, step.tb_frame, step.tb_lasti, step.tb_lineno)
     return error.with_traceback(kept)
-
-
-def _steps(tb: TracebackType | None) -> Iterator[TracebackType]:
-    while tb is not None:
-        yield tb
-        tb = tb.tb_next
 
 
 def _is_ours(step: TracebackType) -> bool:

@@ -108,8 +108,16 @@ class Broken:
         raise KeyError("mine")
 
 
+node = mg.axis("node")
+
+
+@mg.example
+class Graph:
+    x: mg.f64[node]
+
+
 OTHERS = {  # calls that fail, and the functions of this module in their tracebacks
-    "batch": lambda: mg.batch([]), "batch of numbers": lambda: mg.batch([1, "a"]),
+    "example": lambda: Graph([1j]), "batch": lambda: mg.batch([]), "batch of numbers": lambda: mg.batch([1, "a"]),
     "loader": lambda: mg.DataLoader([1, 2], batch_size=0), "dataset": lambda: mg.DataLoader([X, "a"], batch_size=2),
     "iteration": lambda: list(mg.DataLoader(Broken(), batch_size=2)),
     "iteration ahead": lambda: list(mg.DataLoader(Broken(), batch_size=2, prefetch=1)),
@@ -134,3 +142,14 @@ def test_other_calls_show_one_frame_of_ours(name):
     assert {m.split(".")[0] for m, _ in found} == {"minigrad", "tests"}
     assert [n for m, n in found if m == __name__ and n in ("__getitem__", "helper")] == (
         ["__getitem__"] if "iteration" in name else ["helper"] if name == "build" else [])
+
+
+def test_functions_of_other_libraries_leave_a_note_on_traced_values():
+    """PyTorch and JAX name the type of a traced value, which users never made."""
+    def theirs(x):
+        raise TypeError(f"sum(): argument 'input' (position 1) must be Tensor, not {type(x).__name__}")
+
+    with pytest.raises(TypeError, match="must be Tensor") as caught:
+        mg.grad(mg.mean_loss(theirs))(X)
+    (note,) = caught.value.__notes__
+    assert note == "An Array is a traced value: functions of NumPy, minigrad.numpy and minigrad.special take it."

@@ -44,7 +44,12 @@ def directory() -> Path | None:
     """
     chosen = os.environ.get("MINIGRAD_CACHE_DIR")
     if chosen is not None:
-        return Path(os.path.abspath(chosen)) if chosen.strip() else None
+        try:
+            return Path(os.path.abspath(chosen)) if chosen.strip() else None
+        except FileNotFoundError:
+            _warn(chosen, f"no machine code is kept: MINIGRAD_CACHE_DIR={chosen} is relative to the working directory, "
+                          "which was deleted")
+            return None
     base = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(base):  # the specification says to ignore relative paths
         return Path(base) / "minigrad"

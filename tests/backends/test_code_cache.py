@@ -72,6 +72,18 @@ def test_directory_follows_the_environment_and_the_platform(monkeypatch, tmp_pat
     assert code_cache.directory() is None
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a working directory cannot be deleted here")
+def test_a_deleted_working_directory_has_no_cache(monkeypatch, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", "cache")
+    monkeypatch.setattr(code_cache, "_warned", set())
+    with pytest.warns(RuntimeWarning, match="MINIGRAD_CACHE_DIR=cache is relative"):
+        assert code_cache.directory() is None
+
+
 def test_the_least_recently_used_entries_go(where):
     for k in range(6):
         code_cache.keep(where, key(k), None, CODE)

@@ -90,7 +90,9 @@ def object_codes(requests: Sequence[CodeRequest], target: Target | None = None) 
 
 @functools.cache
 def sources() -> str:
-    """Return a digest of the files on which generated code depends."""
+    """Return a digest of the files on which generated code depends, or of the archive that contains the package."""
+    if (archive := getattr(__spec__.loader, "archive", None)) is not None:
+        return code_cache.digest(Path(archive).read_bytes())
     package = Path(__file__).parents[1]
     files = [*sorted(package.rglob("*.py")), *(package.parents[1] / name for name in _BENEATH)]
     return code_cache.digest(*(path.read_bytes() for path in files))

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -352,3 +353,17 @@ def test_keys_cover_all_sources_of_generated_code():
                 if names and file not in cache._BENEATH:
                     missing.add((file, *names))
     assert not missing, "constants and functions of these files end up in generated code"
+
+
+def test_package_in_an_archive_has_the_digest_of_the_archive(tmp_path):
+    path = tmp_path / "minigrad.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in (ROOT / "minigrad").rglob("*.py"):
+            archive.write(file, file.relative_to(ROOT))
+    script = ("import numpy as np, minigrad as mg\n"
+              "from minigrad.backends.native.runtime.cache import sources\n"
+              "assert mg.compile(lambda x: np.sum(x * x), backend='native')(np.ones(3)) == 3\n"
+              "print(sources())")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True,
+                          env={**os.environ, "PYTHONPATH": str(path), "MINIGRAD_CACHE_DIR": ""}, cwd=tmp_path)
+    assert done.stdout.strip() == code_cache.digest(path.read_bytes())

@@ -15,7 +15,7 @@ from ... import code_cache
 from .jit import Target, compile_all, compile_then, host, quick, toolchain
 
 # The sources outside this package on which generated code depends.
-_BENEATH = ("axes.py", "blas.py", "combiners.py", "symbolic.py", "graph.py", "ops/accumulators.py",
+_BENEATH = ("axes.py", "blas.py", "combiners.py", "symbolic.py", "graph.py", "immutable.py", "ops/accumulators.py",
             "ops/broadcast.py", "ops/control.py", "ops/custom.py", "ops/cuts.py", "ops/einsum.py", "ops/index.py",
             "ops/packed_scan.py", "ops/packed_steps.py", "ops/random.py", "ops/reduce.py", "ops/scatter.py",
             "ops/shape.py", "ops/sort.py", "ops/strict_index.py", "ops/subgraph.py", "passes/fuse.py",

@@ -347,7 +347,7 @@ class _Gemm(Emitter):
 
     def pack_lines(self, source: ir.Value, row: ir.Value, depth: ir.Value, width: ir.Value, to: ir.Value,
                    line: ir.Value) -> None:
-        """Copy contiguous lines, and then what they have beyond whole vectors."""
+        """Copy contiguous lines: whole vectors, and then the rest of each line with a mask."""
         b = self.b
         whole = b.and_(width, I64(-self.lanes))
 

@@ -23,7 +23,7 @@ from ....passes.fuse import terminal
 from ....primitive import Primitive
 from ....symbolic import Dim, size_of
 from ..llvm import ir
-from ..llvm.builder import at
+from ..llvm.builder import at, least
 from ..llvm.values import I32, I64, constant, lane_numbers, splat, vector_type
 from . import expressions as ex
 from .chained_sums import InMemory, InRegisters, in_chains
@@ -33,6 +33,7 @@ from .strides import Access, access, whole
 
 REGISTERS = 8  # vectors of results that the accumulators of a loop fill at most
 MATRIX = 16  # the same of loops that add matrices up
+APART = 4  # elements from one to the next at most, of vectors that are loaded without a gather
 
 
 class Reference(Record):
@@ -44,6 +45,7 @@ class Reference(Record):
     axes: tuple[int | None, ...]  # per axis of the space: the view's axis, or None where it repeats
     linked: tuple[bool, ...]
     last: int | None  # the space's axis of the view's last one that does not repeat
+    step: int  # elements from one to the next along it, 0 if unknown
     by_rows: bool = True  # whether axis 0 counts rows of the whole and not of the block
 
 
@@ -138,7 +140,7 @@ class LoopWriter:
         reference = self.references.get(key)
         if reference is None:
             reference = self.references[key] = Reference(memory, view, view.dtype, own, linked, last_axis,
-                                                          not inside and parts is None)
+                                                          a.step, not inside and parts is None)
         return reference
 
     def _gather_operands(self, n: Node) -> None:
@@ -419,7 +421,33 @@ class LoopWriter:
             return splat(k.b, k.load(r.dtype, address), self.lanes)
         if r.last == inner and r.linked[inner]:
             return k.load(r.dtype, address, self.lanes, self.mask)
+        if r.last == inner and 1 < r.step <= min(APART, self.lanes) and r.dtype.itemsize >= 4:
+            return self._apart(r, address)
         return k.gather(r.dtype, address, self._steps(self._stride(r, inner)), self.lanes, self.mask)
+
+    def _apart(self, r: Reference, address: ir.Value) -> ir.Value:
+        """Return elements that lie a few apart: whole vectors up to the last one, and a choice of their lanes."""
+        k, b, lanes, step = self.k, self.k.b, self.lanes, r.step
+        starts = [v * lanes for v in range(step)]
+        masks: list[ir.Value | None] = [None] * step
+        if self.mask is None:
+            starts[-1] = (lanes - 1) * step + 1 - lanes  # no element behind the last one is read
+        else:
+            assert self.axis is not None
+            left = b.trunc(least(b, b.sub(self.axis.count, self.i), I64(lanes)), I32)
+            end = splat(b, b.sub(b.mul(left, I32(step)), I32(step - 1)), lanes)
+            masks[:] = (b.icmp_signed("<", lane_numbers(I32, lanes, start), end) for start in starts)
+        pieces = [k.load(r.dtype, at(b, address, start * r.dtype.itemsize), lanes, mask)
+                  for start, mask in zip(starts, masks, strict=True)]
+        places, x = [lane * step for lane in range(lanes)], pieces[0]
+        known = places  # where `x` has the element of each lane
+        for v in range(1, step):
+            start, before = starts[v], starts[v - 1] + lanes
+            choice = [known[lane] if place < before else lanes + place - start if place < start + lanes else 0
+                      for lane, place in enumerate(places)]
+            x = b.shuffle_vector(x, pieces[v], ir.Constant(ir.VectorType(I32, lanes), choice))
+            known = list(range(lanes))
+        return x
 
     def _steps(self, stride: ir.Value) -> ir.Value:
         """Return the distance of each lane from the first, in bytes."""

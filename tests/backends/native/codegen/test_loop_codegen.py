@@ -1,5 +1,8 @@
 """Loops of one space: the axes that share a loop, the lanes, and the results on every number of elements."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -132,3 +135,41 @@ def test_every_number_of_indices(n):
     x, index = np.arange(100.0) ** 2, np.arange(n) * 3
     result = mg.compile(lambda x, i: x[i] + 1, backend="native")(x, index)
     assert result.tolist() == [9 * k * k + 1 for k in range(n)]
+
+
+@COMPILED
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4"])
+@pytest.mark.parametrize("step", [2, 3, 4, 5])
+def test_elements_a_few_apart(step, dtype):
+    for n in LENGTHS:
+        x = np.arange(3 * step * n).reshape(3, step * n).astype(dtype)
+        double, total = mg.compile(lambda x: (2 * x[:, 1::step], x[:, step - 1::step].sum(0)), backend="native")(x)
+        assert double.tolist() == [[2 * (r * step * n + 1 + k * step) for k in range(n)] for r in range(3)]
+        assert total.tolist() == [3 * (step * n + step - 1 + k * step) for k in range(n)]
+
+
+@COMPILED
+@pytest.mark.skipif(sys.platform == "win32", reason="pages are protected by mprotect")
+def test_no_element_behind_the_last_one_is_read():
+    """The last element ends a page, and a load from the next page ends the process."""
+    code = """
+import ctypes, mmap
+import numpy as np
+import minigrad as mg
+page = mmap.PAGESIZE
+memory = mmap.mmap(-1, 2 * page)
+start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+assert not ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + page), ctypes.c_size_t(page), 0)
+for step in (2, 3, 4):
+    f = mg.compile(lambda x: x[::step] * 2, backend="native")
+    g = mg.compile(lambda x: x[:, ::step] * 2, backend="native")
+    for n in (1, 2, 7, 8, 9, 15, 16, 17, 32, 33, 100):
+        size = step * (n - 1) + 1
+        x = np.frombuffer(memory, np.float32, size, page - 4 * size)
+        y = np.frombuffer(memory, np.float32, 2 * size, page - 8 * size).reshape(2, size)
+        assert f(x).tolist() == [0] * n
+        assert g(y).tolist() == [[0] * n] * 2
+print("done")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "done\n", done.stderr

@@ -24,6 +24,7 @@ from . import cublas_on_numpy, cupy_on_numpy
 from .recorded import Ranges, Recorded, Recording
 
 COMPILER = shutil.which("g++")
+_FLAGS = ("-std=c++17", "-O1", "-w", "-fPIC", "-shared", "-ffp-contract=off", f"-I{Path(__file__).parent}")
 _KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(')
 # What a kernel whose threads wait for each other calls.
 _TOGETHER = ("__syncthreads", "team_reduce<", "block_reduce<", "finish<", "finish_pieces<", "in_order(", "scan<")
@@ -40,6 +41,13 @@ class Function:
         if self._address is None:
             self._address = self.host.resolve(self.symbol)
         return self._address
+
+
+def _run_compiler(source: Path, target: Path) -> None:
+    assert COMPILER
+    done = subprocess.run([COMPILER, *_FLAGS, str(source), "-o", str(target)], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"the stand-in's compiler refuses a kernel:\n{done.stderr[:4000]}")
 
 
 def _frozen(x: Any) -> Any:
@@ -121,7 +129,11 @@ class Host(Device):
         return getattr(library, symbol), ctypes.c_int.in_dll(library, "shim_order")
 
     def _compile(self) -> None:
-        parts = ['#include "shim.h"', PRELUDE]
+        header = self._folder / "kernels.h"
+        if not header.exists():  # compiled once: reading it costs half of a small kernel's compilation
+            header.write_text(f'#include "shim.h"\n{PRELUDE}')
+            _run_compiler(header, header.with_suffix(".h.gch"))
+        parts = ['#include "kernels.h"']
         for space, text in self._pending.items():
             own = text.replace(PRELUDE, "")
             parts.append("namespace {} {{\n{}\n}}".format(space, own.replace('extern "C"', "static")))
@@ -130,11 +142,7 @@ class Host(Device):
         source = self._folder / f"kernels{len(self._libraries)}.cpp"
         source.write_text("\n".join(parts))
         target = source.with_suffix(".so")
-        done = subprocess.run([COMPILER, "-std=c++17", "-O1", "-w", "-fPIC", "-shared", "-ffp-contract=off",
-                               f"-I{Path(__file__).parent}", str(source), "-o", str(target)],
-                              capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"the stand-in's compiler refuses a kernel:\n{done.stderr[:4000]}")
+        _run_compiler(source, target)
         self._libraries.append(ctypes.CDLL(str(target)))
         self._pending.clear()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,16 +140,24 @@ def calls() -> tuple[tuple[str, str], ...]:
     shapes = ((3, 3), (3,), (2, 3), (), (2, 2, 3))
     floats = [rng.uniform(0.2, 0.9, s) for s in shapes]
     arrays = {"f": floats, "i": [rng.integers(0, 2, s) for s in shapes], "b": [x > 0.5 for x in floats]}
+    trials = {name: list(_trials(way, [[arrays[k][s] for k in way.operands] for s in range(len(shapes))]))
+              for name, way in WAYS.items()}
     found = []
     for function in TABLE:
         path = path_of(function)
         if not path or function.__name__ in EXCLUDED:
             continue
         for name, way in WAYS.items():
-            trials = ((n, [arrays[k][s] for k in way.operands]) for s in range(len(shapes)) for n in range(3))
-            if _meaningful(function, name) and any(_accepted(function, way, operands, n) for n, operands in trials):
+            if _meaningful(function, name) and any(_accepted(function, way, *trial) for trial in trials[name]):
                 found.append((path, name))
     return tuple(sorted(found))
+
+
+def _trials(way: Way, lists: list[list[np.ndarray]]) -> Iterator[tuple[list[np.ndarray], Any]]:
+    """Yield lists of operands, each with the different parameters among three draws."""
+    for operands in lists:
+        drawn = [way.draw(Choices(n), operands[0]) for n in range(3)]
+        yield from ((operands, param) for param in {repr(param): param for param in drawn}.values())
 
 
 def _meaningful(function: Callable[..., Any], way: str) -> bool:
@@ -162,8 +170,7 @@ def _meaningful(function: Callable[..., Any], way: str) -> bool:
     return not ((name.endswith(("quantile", "percentile")) and way == "i, i") or (name == "reciprocal" and way == "i"))
 
 
-def _accepted(function: Callable[..., Any], way: Way, operands: list[np.ndarray], seed: int) -> bool:
-    param = way.draw(Choices(seed), operands[0])
+def _accepted(function: Callable[..., Any], way: Way, operands: list[np.ndarray], param: Any) -> bool:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:

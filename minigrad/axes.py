@@ -58,7 +58,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import NamedTuple
 
 from .graph import Node, Params
 from .immutable import Record
@@ -121,7 +120,7 @@ class AxisRule(Record):
         return f"{side(self.operands)} -> {side(self.results)}".lstrip()
 
 
-class Declared(NamedTuple):
+class Declared(Record):
     """The declaration of a primitive's axis rule.
 
     Attributes

@@ -29,8 +29,8 @@ FMAX = Combiner("fmax", lambda dtype: math.nan, "FMax", np.fmax, "{0} >= {1} || 
 FMIN = Combiner("fmin", lambda dtype: math.nan, "FMin", np.fmin, "{0} <= {1} || isnan({1}) ? {0} : {1}")
 ANY = Combiner("any", lambda dtype: False, "Any", np.logical_or, "{0} | {1}")
 ALL = Combiner("all", lambda dtype: True, "All", np.logical_and, "{0} & {1}")
-ARGMAX = MAX._replace(name="argmax", functor="ArgMax", position=True)
-ARGMIN = MIN._replace(name="argmin", functor="ArgMin", position=True)
+ARGMAX = Combiner("argmax", MAX.identity, "ArgMax", MAX.ufunc, MAX.kernel, position=True)
+ARGMIN = Combiner("argmin", MIN.identity, "ArgMin", MIN.ufunc, MIN.kernel, position=True)
 
 
 def combiner_of(node: Node) -> Combiner:

@@ -39,7 +39,7 @@ class ArrayNamespace(Protocol):
     def nonzero(self) -> Callable[..., tuple[np.ndarray, ...]]: ...
 
 
-class Sample(NamedTuple):
+class Sample(Record):
     """Inputs on which a primitive is tested.
 
     Attributes
@@ -84,7 +84,7 @@ Flops = Callable[[Node, Callable[..., int], Callable[..., float]], float]
 Rule = Callable[["Rewriter", ArrayType, tuple[Node, ...], Params], "Node | None"]
 
 
-class Laws(NamedTuple):
+class Laws(Record):
     """Algebraic laws of an operation that hold exactly, NaN and infinity included."""
 
     commutative: bool = False  # f(x, y) = f(y, x)
@@ -97,7 +97,7 @@ class Laws(NamedTuple):
 Size = int | Dim
 
 
-class Combiner(NamedTuple):
+class Combiner(Record):
     """An associative operation of two values."""
 
     name: str  # in axis rules
@@ -128,7 +128,7 @@ class Window(NamedTuple):
         return any(self.start) or any(s != 1 for s in self.step)
 
 
-class View(NamedTuple):
+class View(Record):
     """The declaration of a view."""
 
     # The node's window; None: the elements keep their row-major order, or are a part of a tuple.

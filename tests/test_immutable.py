@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +149,21 @@ def test_attributes_of_frozen_objects_stay():
     with pytest.raises(AttributeError, match=r"^a Labelled is frozen$"):
         del here.x
     assert here.x == 1
+
+
+def functions_among_defaults(cls):
+    return [name for name in cls._fields if isinstance(getattr(cls, name, None), types.FunctionType)]
+
+
+def test_defaults_of_records_are_no_functions():
+    """A function that a class has for an attribute is a method."""
+    class Wrong(Record):
+        size: object = lambda node: 0
+
+    assert functions_among_defaults(Wrong) == ["size"]
+    code = ("import minigrad.compiler, minigrad.registry, minigrad.backends.native.program\n"
+            "from minigrad.immutable import Record\nfrom tests.test_immutable import functions_among_defaults\n"
+            "classes = Record.__subclasses__()\n"
+            "assert len(classes) > 20\n"
+            "for cls in classes:\n    classes += cls.__subclasses__()\n    assert not functions_among_defaults(cls)")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -18,8 +18,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
+from ..immutable import Record
 from ..locks import importing
 from . import trusted_files
 
@@ -187,7 +188,7 @@ def keep_record(where: Path, name: str, text: str) -> None:
 # -- entries -----------------------------------------------------------------------------------------------
 
 
-class Entry(NamedTuple):
+class Entry(Record):
     """A file of the cache, its bytes, and the time of its last use."""
 
     path: Path

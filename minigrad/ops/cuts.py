@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from types import EllipsisType
-from typing import NamedTuple
 
 import numpy as np
 
 from ..budgets import longest
 from ..errors import BatchError, at_user_line
 from ..graph import Params
+from ..immutable import Record
 from ..primitive import on_host
 from ..symbolic import Dim, Symbol
 from .accumulators import waiting
@@ -60,7 +60,7 @@ def by_number(total: int, size: int) -> list[int]:
     return [*range(0, total, size), total]
 
 
-class Limit(NamedTuple):
+class Limit(Record):
     """A budget of memory.
 
     Attributes

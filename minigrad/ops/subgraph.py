@@ -14,6 +14,7 @@ import numpy as np
 from .. import interpreters
 from ..defined_sizes import definitions
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, Params, has_effect, held_graphs, zeros_like
+from ..immutable import Record
 from ..primitive import fail, placeholder
 from ..symbolic import Dim, Symbol, symbols
 
@@ -182,7 +183,7 @@ def batch_graph(graph: Graph, mapped: Sequence[bool], size: int | Dim, out: Sequ
     return graph.replace(inputs=tuple(inputs), outputs=outputs), flags
 
 
-class Held(NamedTuple):
+class Held(Record):
     """The names of the static parameters by which a primitive holds graphs.
 
     Attributes

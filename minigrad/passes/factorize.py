@@ -18,11 +18,11 @@ import itertools
 import operator
 from collections.abc import Iterable, Sequence
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 
 from ..graph import PRIMITIVES, Graph, Node, TupleType, full, moment, reachable
+from ..immutable import Record
 from ..interpreters import rebuilt, rewrite
 from ..locks import importing
 from ..ops.broadcast import expand
@@ -88,7 +88,7 @@ def _is_large(node: Node) -> bool:
     return True
 
 
-class _Rewritten(NamedTuple):
+class _Rewritten(Record):
     """A rewritten sum, the nodes that its form opens, and the new nodes."""
 
     root: Node

@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import NamedTuple
 
 from ..axes import INDEXED, PARALLEL, POINTWISE, axis_rule
 from ..graph import Graph, Node, constant_of
@@ -35,7 +34,7 @@ RowCount = int | Dim | None  # the number of rows of a row-local statement
 SINGLE = -1  # in its place for single numbers, where a backend runs several of them at once
 
 
-class Group(NamedTuple):
+class Group(Record):
     """Statements that run together.
 
     Attributes

@@ -12,10 +12,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from ..combiners import ADD
 from ..graph import ArrayType, Graph, Node, Params
+from ..immutable import Record
 from ..ops.accumulators import accumulator
 from ..ops.einsum import LETTERS, contract, einsum, parse, split_subscripts
 from ..primitive import Primitive
@@ -147,7 +148,7 @@ def _matmul(s: Rewrite, xs: Sequence[Node], terms: list[str], out: str) -> Node:
 Views: TypeAlias = "list[tuple[str, dict[str, Any]]]"  # names and parameters of views, one of the other
 
 
-class _Plan(NamedTuple):
+class _Plan(Record):
     """A contraction as a matrix product: whether the operands swap, the views of all three, and the subscripts."""
 
     swaps: bool

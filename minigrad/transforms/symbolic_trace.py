@@ -6,12 +6,13 @@ import functools
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from ..errors import MinigradError, format_location, is_internal
 from ..graph import ArrayType, Graph, PyTree
+from ..immutable import Record
 from ..symbolic import Dim
 from ..tracing import Guards, Tagged, number, thread, tracing
 from .pickling import picklable
@@ -69,7 +70,7 @@ def _written_out() -> Iterator[None]:
         trace.literal = before
 
 
-class SymbolicTrace(NamedTuple):
+class SymbolicTrace(Record):
     """A function as a graph for all sizes that it maps.
 
     Attributes

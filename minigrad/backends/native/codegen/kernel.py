@@ -8,9 +8,10 @@ threads. Sums are taken in short runs that are added up in a tree, as error boun
 from __future__ import annotations
 
 import hashlib
-from typing import Any, NamedTuple
+from typing import Any
 
 from ....graph import ArrayType, Node
+from ....immutable import Record
 from ....ops.index import gather, lockstep, scatter_add
 from ....passes.fuse import SINGLE, rows_of, terminal
 from ....passes.schedule import Plan, Step
@@ -27,7 +28,7 @@ from .loop_groups import loops
 _UNNAMED = "kernel"  # the function's name while it is written
 
 
-class Kernel(NamedTuple):
+class Kernel(Record):
     """The code of groups with one signature and the same sizes, and the contents of their argument blocks.
 
     Attributes

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -64,7 +63,7 @@ Step = tuple[StepCode, list[int]]  # a step, and its arguments
 Place = tuple[int, int]  # a base, and bytes from there
 
 
-class Request(NamedTuple):
+class Request(Record):
     """A request for the steps of a statement.
 
     Attributes

@@ -13,9 +13,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from ....graph import Node
+from ....immutable import Record
 from ....ops.cuts import symbol_of
 from ....ops.packed_scan import rows_of
 from ....ops.packed_steps import Size, inside, of_batch, of_steps
@@ -43,7 +43,7 @@ Token = int | tuple[str | Node | int, ...]  # a formula, or the key of a place i
 FLOATS = {"float32": 4, "float64": 8}
 
 
-class Layout(NamedTuple):
+class Layout(Record):
     """A packed scan before sizes are known.
 
     Attributes
@@ -160,7 +160,7 @@ def step() -> int:
     return load([object_code(code_request())], runner.symbols(), keep=True).address("mg_packed_scan")
 
 
-class _Kind(NamedTuple):
+class _Kind(Record):
     """The rows of a kind: where those of each example begin.
 
     Attributes

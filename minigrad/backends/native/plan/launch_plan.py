@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ....graph import ArrayType, Node
+from ....immutable import Record
 from ....ops.accumulators import waiting
 from ....ops.loops import scan
 from ....ops.subgraph import signature
@@ -44,7 +45,7 @@ class ViewForm(NamedTuple):
     strides: tuple[int, ...]
 
 
-class Partition(NamedTuple):
+class Partition(Record):
     """The blocks of rows of each kernel. They depend on sizes alone, so that results are the same on any machine.
 
     Attributes
@@ -69,7 +70,7 @@ class Partition(NamedTuple):
     inside: list[int]
 
 
-class ArenaLayout(NamedTuple):
+class ArenaLayout(Record):
     """Sizes and offsets of the pieces of the arena; a piece may be larger than its contents."""
 
     sizes: np.ndarray
@@ -77,7 +78,7 @@ class ArenaLayout(NamedTuple):
     total: int
 
 
-class _Block(NamedTuple):
+class _Block(Record):
     """The argument block of a kernel.
 
     Attributes

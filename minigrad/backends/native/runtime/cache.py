@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ....immutable import Record
 from ... import code_cache
 from .jit import Target, compile_all, compile_then, host, quick, toolchain
 
@@ -40,7 +41,7 @@ class CodeRequest(NamedTuple):
     later: "Callable[[QuickModule], None] | None" = None
 
 
-class QuickModule(NamedTuple):
+class QuickModule(Record):
     """A module that has quick code: its key in the cache, its note, and its text."""
 
     key: str

@@ -17,7 +17,6 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.polynomial import Polynomial
 
 from ..errors import MinigradError
 from ..families import elementwise, uniform
@@ -357,11 +356,12 @@ def _gammaln_near_roots(x: np.ndarray) -> np.ndarray:
 
 def _reflected_polygamma(x: np.ndarray, n: int = 0) -> np.ndarray:
     """Return the n-th derivative of digamma at negative x, by that at 1 - x and the cotangent's (DLMF 5.5.4)."""
-    derivative = Polynomial([0, 1])
+    derivative = [1, 0]  # of the cotangent, a polynomial of it, highest power first
     for _ in range(n):
-        derivative = Polynomial([-1, 0, -1]) * derivative.deriv()  # of one sign
+        slope = [c * k for k, c in zip(range(len(derivative) - 1, 0, -1), derivative, strict=False)]
+        derivative = [-a - b for a, b in zip([*slope, 0, 0], [0, 0, *slope], strict=True)]  # of one sign
     cotangent = 1 / np.tan(np.pi * (x - np.rint(x)))
-    out: np.ndarray = (-1) ** n * _polygamma(1 - x, n) - np.pi ** (n + 1) * derivative(cotangent)
+    out: np.ndarray = (-1) ** n * _polygamma(1 - x, n) - np.pi ** (n + 1) * np.polyval(derivative, cotangent)
     return out
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -125,9 +124,12 @@ def trace_symbolic(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: d
 
 def _raised_at(error: Exception) -> tuple[str, int] | None:
     """Return the ``(file, line)`` of the user's innermost frame in an error's traceback."""
-    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)
-              if not is_internal(frame)]
-    return frames[-1] if frames else None
+    place, tb = None, error.__traceback__
+    while tb is not None:
+        if not is_internal(tb.tb_frame):
+            place = tb.tb_frame.f_code.co_filename, tb.tb_lineno
+        tb = tb.tb_next
+    return place
 
 
 def _preventing(whole: Call, fixed: Sequence[int], own: Sequence[int]) -> list[int]:

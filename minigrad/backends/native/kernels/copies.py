@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ....graph import Node
 from ....symbolic import value
 from ..codegen.emit import Emitter
 from ..codegen.step_codegen import HEAD, Place, Request, Step, step, step_code
@@ -29,6 +30,11 @@ _RUN = 64  # bytes of a row from which on it is copied by the C library
 _TO, _FROM, _MORE, _N, _N_TO, _N_FROM, _ROW_TO, _ROW_FROM, _BYTES, _AXES = (
     HEAD + i for i in (0, 2, 4, 6, 7, 8, 9, 10, 11, 12))
 _SIZES = _AXES + 1
+
+
+def unable(node: Node) -> str | None:
+    """Return why a statement that moves elements cannot be a step; None if it can."""
+    return None if node.dtype.itemsize in UNITS else f"{node.prim.name} of {node.dtype}"
 
 
 def copy(to: View, source: View, itemsize: int, team: int, more: Place | None = None) -> list[Step]:

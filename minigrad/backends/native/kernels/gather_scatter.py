@@ -133,6 +133,11 @@ def _behind(place: Place, nbytes: int) -> Place:
     return place[0], place[1] + nbytes
 
 
+def positions_room(node: Node) -> int | Dim:
+    """Return the bytes of the positions that `take` needs."""
+    return size_of(node.inputs[1].shape) * POSITION
+
+
 def room(node: Node) -> int | Dim:
     """Return the bytes that `scatter` needs beside operands and result.
 

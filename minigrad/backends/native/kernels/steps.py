@@ -1,9 +1,14 @@
-"""The table of steps for any sizes: the primitives, their memory, and the functions that make the steps."""
+"""The table of steps for any sizes: the primitives, their memory, and the functions that make the steps.
+
+Those functions are imported with the first program that calls one: most programs need few of the modules.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from ....graph import ArrayType, Node
 from ....ops.block_einsum import block_einsum
@@ -31,12 +36,12 @@ from ....ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
 from ....ops.tree_scan import tree_heights
 from ....ops.weighted_sum import weighted_sum
 from ....primitive import Primitive
-from ....symbolic import Dim, size_of
+from ....symbolic import Dim
 from ..codegen import expressions
-from ..codegen.step_codegen import Request, Step
-from . import axis_kernels, blas_calls, copies, gather_scatter, matrices, philox, segments, trees, triangular
-from . import block_einsum as block_kernels
-from . import cholesky as factors
+from ..runtime.on_demand import function
+
+if TYPE_CHECKING:
+    from ..codegen.step_codegen import Request, Step
 
 
 class Kind(NamedTuple):
@@ -90,10 +95,6 @@ def _dtypes(node: Node) -> str | None:
     return None if bad is None else f"{node.prim.name} of {bad.type}"
 
 
-def _moved(node: Node) -> str | None:
-    return None if node.dtype.itemsize in copies.UNITS else f"{node.prim.name} of {node.dtype}"
-
-
 def _single(node: Node) -> str | None:
     return "gather of many rows" if node.inputs[1].ndim else None
 
@@ -105,7 +106,7 @@ def _sent(node: Node) -> str | None:
 def _counted(operands: slice = slice(None)) -> Callable[[Node], str | None]:
     """Return the test of a statement whose `operands` are lengths or indices."""
     def why(node: Node) -> str | None:
-        if any(i.dtype != segments.INT for i in node.inputs[operands]):
+        if any(i.dtype != np.int64 for i in node.inputs[operands]):
             return f"{node.prim.name} of lengths or indices that are not int64"
         return _dtypes(node)
 
@@ -127,24 +128,42 @@ def _at(node: Node) -> str | None:
 # -- steps of each primitive ---------------------------------------------------------------------------------
 
 
+def _steps(path: str) -> Callable[[Request], list[Step]]:
+    """Return a function of a module of this package; a call imports the module."""
+    return lambda request: function(f"kernels.{path}")(request)
+
+
+def _why(module: str) -> Callable[[Node], str | None]:
+    return lambda node: function(f"kernels.{module}.unable")(node)
+
+
+def _room(path: str) -> Callable[[Node], int | Dim]:
+    return lambda node: function(f"kernels.{path}")(node)
+
+
 STEPS: dict[Primitive, Kind] = {
-    concatenate: Kind(copies.concatenate, _moved, whole=False),
-    pad: Kind(copies.pad, _moved, whole=False),
-    gather: Kind(gather_scatter.take, _single, whole=False,
-                 room=lambda node: size_of(node.inputs[1].shape) * gather_scatter.POSITION),
-    **dict.fromkeys((scatter_add, scatter_max, scatter_min, gather_sum, weighted_sum), Kind(
-        gather_scatter.scatter, _sent, room=gather_scatter.room)),
-    **dict.fromkeys((cumsum, cummax, cummin, cumfmax, cumfmin, argmax, argmin), Kind(axis_kernels.along, _dtypes)),
-    segment_ids: Kind(segments.ids, _counted()), flatnonzero: Kind(segments.kept, _dtypes),
-    **dict.fromkeys((nonempty, checked_index, in_range), Kind(segments.checked, _counted())),
+    concatenate: Kind(_steps("copies.concatenate"), _why("copies"), whole=False),
+    pad: Kind(_steps("copies.pad"), _why("copies"), whole=False),
+    gather: Kind(_steps("gather_scatter.take"), _single, whole=False,
+                 room=_room("gather_scatter.positions_room")),
+    **dict.fromkeys((scatter_add, scatter_max, scatter_min, gather_sum, weighted_sum),
+                    Kind(_steps("gather_scatter.scatter"), _sent, room=_room("gather_scatter.room"))),
+    **dict.fromkeys((cumsum, cummax, cummin, cumfmax, cumfmin, argmax, argmin),
+                    Kind(_steps("axis_kernels.along"), _dtypes)),
+    segment_ids: Kind(_steps("segments.ids"), _counted()), flatnonzero: Kind(_steps("segments.kept"), _dtypes),
+    **dict.fromkeys((nonempty, checked_index, in_range), Kind(_steps("segments.checked"), _counted())),
     **dict.fromkeys((segment_cumsum, segment_cummax, segment_cummin, segment_cumfmax, segment_cumfmin),
-                    Kind(segments.totals, _ids_last)),
-    recurrence: Kind(axis_kernels.recurrence, _dtypes), segment_recurrence: Kind(axis_kernels.recurrence, _ids_last),
-    segment_shift: Kind(segments.shift, _ids_last),
-    tree_heights: Kind(trees.heights, _counted(), room=lambda node: size_of(node.shape) * trees.ROOM),
-    random_bits: Kind(philox.random_bits, _stream), random_at: Kind(philox.random_at, _at),
-    **{prim: Kind(make, matrices.unable) for prim, make in (
-        (solve, matrices.solve), (inv, matrices.inverse), (det, matrices.determinant),
-        (slogdet, matrices.signs_and_logs))},
-    triangular_solve: Kind(triangular.solve, blas_calls.unable), cholesky: Kind(factors.factor, blas_calls.unable),
-    block_einsum: Kind(block_kernels.contraction, block_kernels.unable)}
+                    Kind(_steps("segments.totals"), _ids_last)),
+    recurrence: Kind(_steps("axis_kernels.recurrence"), _dtypes),
+    segment_recurrence: Kind(_steps("axis_kernels.recurrence"), _ids_last),
+    segment_shift: Kind(_steps("segments.shift"), _ids_last),
+    tree_heights: Kind(_steps("trees.heights"), _counted(), room=_room("trees.room")),
+    random_bits: Kind(_steps("philox.random_bits"), _stream),
+    random_at: Kind(_steps("philox.random_at"), _at),
+    solve: Kind(_steps("matrices.solve"), _why("matrices")),
+    inv: Kind(_steps("matrices.inverse"), _why("matrices")),
+    det: Kind(_steps("matrices.determinant"), _why("matrices")),
+    slogdet: Kind(_steps("matrices.signs_and_logs"), _why("matrices")),
+    triangular_solve: Kind(_steps("triangular.solve"), _why("blas_calls")),
+    cholesky: Kind(_steps("cholesky.factor"), _why("blas_calls")),
+    block_einsum: Kind(_steps("block_einsum.contraction"), _why("block_einsum"))}

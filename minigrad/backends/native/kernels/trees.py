@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ....graph import Node
+from ....symbolic import Dim, size_of
 from ..codegen.emit import Emitter
 from ..codegen.step_codegen import HEAD, Request, Step, step, step_code
 from ..llvm import ir
@@ -13,7 +15,11 @@ from ..llvm.builder import most
 from ..llvm.values import I64
 
 INT = np.dtype(np.int64)
-ROOM = 16  # bytes per node
+
+
+def room(node: Node) -> int | Dim:
+    """Return the bytes that `heights` needs: two numbers per node."""
+    return size_of(node.shape) * 16
 
 
 def heights(r: Request) -> list[Step]:

@@ -195,6 +195,19 @@ def test_compiling_a_gradient_of_products_loads_no_planner_of_contractions():
                           check=True).stdout.strip() == "False"
 
 
+def test_the_first_gradient_imports_no_kernel_that_its_program_lacks():
+    pytest.importorskip("llvmlite")
+    text = ("import sys\nimport numpy as np\nimport minigrad as mg\n"
+            "step = mg.compile(mg.grad(lambda w, x: np.sum(np.tanh(x @ w))), backend='native')\n"
+            "step(np.ones((3, 2)), np.ones((4, 3)))\n"
+            "print(*(m for m in sys.modules if m.startswith(('minigrad.backends.native.kernels', 'numpy.poly'))))")
+    loaded = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout.split()
+    names = {m.rpartition(".")[2] for m in loaded}
+    assert {"steps", "gemm"} <= names
+    assert not {"polynomial", "axis_kernels", "cholesky", "copies", "gather_scatter", "matrices", "philox", "segments",
+                "trees", "triangular"} & names
+
+
 def test_no_import_runs_in_a_circle():
     # A module does not depend on its own package's __init__, which runs first anyway.
     after = {m: {name for name, _, _ in imports_of(m) if own(name) and not m.startswith(f"{name}.") and name != m}

@@ -6,6 +6,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,7 +35,6 @@ from ..peak import Piece, peak, type_bytes
 from ..pools import Pools
 from ..protocol import Executable, Ready
 from ..subgraph import KINDS, NodePrograms, has_budget, is_new
-from .bound_program import BoundProgram, Empty
 from .codegen.kernel import Kernel, kernel, rows, unable, written
 from .codegen.kernel_key import KernelKey, Signature, kernel_key
 from .codegen.loop_groups import space_of
@@ -48,6 +48,9 @@ from .runtime.background import BUILDER, Job
 from .runtime.cache import QuickModule, generated, object_codes
 from .runtime.jit import Library, ending, load
 from .tree_scan import NativeTrees
+
+if TYPE_CHECKING:
+    from .bound_program import BoundProgram, Empty
 
 KEPT = 64  # sets of sizes with executables
 NATIVE_KINDS: dict[Primitive, Callable[..., NodePrograms]] = {**KINDS, tree_scan: NativeTrees}
@@ -66,6 +69,20 @@ def _of_numpy(graph: Graph) -> Executable:
         from ..numpy import Program
 
     return Program(graph)
+
+
+def _bound() -> type[BoundProgram]:
+    """Return the class of bound programs, whose modules are imported while LLVM compiles the first program."""
+    with importing, uncollected(lasting=True):
+        from .bound_program import BoundProgram
+
+    return BoundProgram
+
+
+def _import_rest() -> None:
+    """Import the modules that the first call needs when the code is there."""
+    _bound()
+    threads.tell_threadpoolctl()
 
 
 def _of_sizes(graph: Graph) -> set[Node]:
@@ -191,7 +208,7 @@ class Program:
         shared = [module for module in (threads, runner) if not module.loaded()]  # short ones: LLVM begins with others
         codes = iter(object_codes([*(request for d in new for request in gemm.code_requests(d)), *(
             generated(f"kernel {key.text}", partial(written, key))._replace(later=later) for key in keys.values()),
-            *scans.values(), *(module.code_request() for module in shared)]))
+            *scans.values(), *(module.code_request() for module in shared)], meanwhile=_import_rest))
         products = {d: [next(codes)[1] for _ in gemm.code_requests(d)] for d in new}
         own = dict(zip([*keys, *scans], codes, strict=False))
         for module, (_, code) in zip(shared, codes, strict=True):
@@ -301,6 +318,9 @@ class Program:
     def _executable(self, sizes: Mapping[Symbol, int], team: int) -> BoundProgram | Empty:
         numbers = self.launch_plan.size_table.values(sizes)
         if self.launch_plan.empty(numbers, sizes):  # NumPy has the rules for empty arrays
+            with importing:
+                from .bound_program import Empty
+
             return Empty(self._of_numpy, sizes)
         if self._quick and self.launch_plan.work(numbers) > QUICK and not ending():
             self.finish()
@@ -316,8 +336,8 @@ class Program:
              layout: ArenaLayout | None = None) -> BoundProgram:
         """Return the program for sizes at which every loop has a turn; `layout`: one for no smaller sizes."""
         bodies = {n: body.bind for n, body in self.bodies.items()}
-        return BoundProgram(self.launch_plan, self._addresses, self.held, bodies, self.nests, self.arenas, sizes, team,
-                            numbers, layout)
+        return _bound()(self.launch_plan, self._addresses, self.held, bodies, self.nests, self.arenas, sizes, team,
+                        numbers, layout)
 
     def bind_body(self, sizes: Mapping[Symbol, int], team: int, nested: NestedBodies) -> BoundProgram | EmptyBody:
         """Return the program as a body of a packed scan, for any sizes."""

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,12 +17,14 @@ from ..arena import Arena
 from ..pools import Bounded
 from ..protocol import Executable
 from ..subgraph import ArraySpec, Build, Evaluation, NodePrograms, array_specs
-from .bound_program import BoundProgram
 from .kernels import turns as kernel
 from .packed_scan import NestedBodies
 from .plan.launch_plan import ARENA, ArenaLayout, LaunchPlan
 from .runtime import threads
 from .runtime.runner import runner
+
+if TYPE_CHECKING:
+    from .bound_program import BoundProgram
 
 KEPT = 1024  # bodies that a run keeps
 ADDABLE = ("float32", "float64")  # the types of sums over turns

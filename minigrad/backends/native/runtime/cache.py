@@ -64,8 +64,12 @@ def object_code(request: CodeRequest) -> bytes:
     return code
 
 
-def object_codes(requests: Sequence[CodeRequest], target: Target | None = None) -> list[tuple[object, bytes]]:
-    """Return the notes and object codes of modules: from disk, or generated and compiled."""
+def object_codes(requests: Sequence[CodeRequest], target: Target | None = None,
+                 meanwhile: Callable[[], object] | None = None) -> list[tuple[object, bytes]]:
+    """Return the notes and object codes of modules: from disk, or generated and compiled.
+
+    `meanwhile` is called once, while other threads compile if there are any.
+    """
     target, where = target or host(), code_cache.trusted()
     keys = [_key(request.key, target) for request in requests]
     entries = {key: entry for key in keys if (entry := code_cache.find(where, key)) is not None}
@@ -80,6 +84,8 @@ def object_codes(requests: Sequence[CodeRequest], target: Target | None = None) 
                 request.later(QuickModule(key, note, text))
                 text = quick(text)
             yield text
+        if meanwhile is not None:
+            meanwhile()
 
     codes = compile_all(texts(), target)
     for (key, request), note, code in zip(missing.items(), notes, codes, strict=True):

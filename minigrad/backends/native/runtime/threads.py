@@ -111,7 +111,7 @@ class _Pool:
         reset()
         self.set_threads(get_num_threads())
         os.register_at_fork(after_in_child=reset)  # a child has none of the threads, and perhaps half a job
-        _tell_threadpoolctl()
+        tell_threadpoolctl()
 
 
 _pool: _Pool | None = None
@@ -128,7 +128,8 @@ def default_threads() -> int:
     return min(int(setting), LIMIT)
 
 
-def _tell_threadpoolctl() -> None:
+@functools.cache
+def tell_threadpoolctl() -> None:
     """Let threadpoolctl limit the pool, where it is installed: ``threadpool_limits(2)``, ``user_api="minigrad"``.
 
     It knows libraries by their files. Machine code in memory has none; the file that stands for the pool is LLVM's,

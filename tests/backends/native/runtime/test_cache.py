@@ -79,6 +79,24 @@ def test_several_at_once(where, compiled):
     assert cache.object_codes([]) == []
 
 
+def test_other_work_follows_the_texts_and_comes_before_the_code(where, monkeypatch):
+    order = []
+
+    def compile_all(some, machine=None):
+        texts = list(some)
+        order.append("compiled")
+        return jit.compile_all(texts, machine)
+
+    def make():
+        order.append("text")
+        return ir(1), None
+
+    monkeypatch.setattr(cache, "compile_all", compile_all)
+    for _ in range(2):
+        cache.object_codes([cache.CodeRequest("one", make)], meanwhile=lambda: order.append("meanwhile"))
+    assert order == ["text", "meanwhile", "compiled", "meanwhile", "compiled"]
+
+
 def test_keys_depend_on_text_target_and_toolchain(where, compiled, monkeypatch):
     """The text, the CPU, its features, the compiler: each makes another entry."""
     host = jit.host()

@@ -210,13 +210,22 @@ def conv(x: ArrayLike, w: ArrayLike, stride: int | Sequence[int] = 1, padding: P
     return out[0] if groups == 1 else concatenate(out)
 
 
+_SPARSE = 4  # steps between windows from which on the elements of each are read together
+
+
 def _pool(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int] | None, padding: Padding,
           fill: float) -> tuple[Array, tuple[int, ...]]:
-    """Return the windows of a pooling, and the axes within them: before the others, which are longer loops."""
+    """Return the windows of a pooling, and the axes within them.
+
+    They are before the others, which are longer loops, but where a row of windows reads few elements of a cache line.
+    """
     x = as_array(x)
     x = x if x.dtype.kind == "f" else x.astype(float)
     window = _pairs("pool", size, len(size) if isinstance(size, (tuple, list)) else max(x.ndim - 1, 1), "size")
-    view, axes = _windows(x, window, window if stride is None else stride, padding, 1, fill)
+    strides = _pairs("pool", window if stride is None else stride, len(window), "stride")
+    view, axes = _windows(x, window, strides, padding, 1, fill)
+    if strides[-1] >= _SPARSE:
+        return view, axes
     first = tuple(range(x.ndim - len(axes), x.ndim))
     return moveaxis(view, axes, first), first
 

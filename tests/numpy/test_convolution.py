@@ -96,3 +96,30 @@ def test_windows_that_do_not_fit_are_refused():
                      (lambda x, w: mnp.windows(x, (2, 2), stride=(1, 1, 1)), "3 numbers")):
         with pytest.raises(mg.ShapeError, match=match):
             mg.trace(f)(IMAGE, FILTERS)
+
+
+@pytest.mark.parametrize(("shape", "size", "stride"), [
+    ((3, 40), 8, 8), ((3, 41), 5, 4), ((2, 17, 18), 4, 4), ((2, 17, 18), (2, 5), (1, 6)),
+    ((2, 17, 18), (5, 2), (6, 1))])
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_pools_with_long_steps(shape, size, stride, backend):
+    if backend == "native":
+        pytest.importorskip("llvmlite")
+    x = np.random.default_rng(0).normal(size=(3, *shape))
+    axes = tuple(range(1 - len(shape), 0))
+    sizes, steps = (np.broadcast_to(v, len(axes)) for v in (size, stride))
+    view = np.lib.stride_tricks.sliding_window_view(x, tuple(sizes), axes)
+    view = view[(..., *(slice(None, None, s) for s in steps), *(slice(None),) * len(axes))]
+    for pool, want in ((mnp.max_pool, view.max(axes)), (mnp.avg_pool, view.mean(axes))):
+        have = mg.compile(mg.vmap(lambda v, pool=pool: pool(v, size, stride)), backend=backend)(x)
+        np.testing.assert_allclose(have, want, rtol=1e-12, atol=1e-15)
+    slope = mg.compile(mg.vmap(mg.grad(lambda v: np.sum(mnp.max_pool(v, size, stride)))), backend=backend)(x)
+    assert slope.sum() == view.max(axes).size  # without ties, one for each window
+    assert set(np.flatnonzero(slope)) == {int(np.flatnonzero(x == v)[0]) for v in view.max(axes).flat}
+
+
+def test_windows_far_apart_are_reduced_along_their_elements():
+    for stride, axes in ((3, (1,)), (4, (2,))):
+        graph = mg.trace(lambda x, s=stride: mnp.max_pool(x, 5, s))(mg.f32[2, 41])
+        (node,) = (n for n in graph.nodes if n.prim.name == "max")
+        assert node.params["axes"] == axes

@@ -52,7 +52,8 @@ def dtype_of(dtype: DTypeLike, whose: Callable[[], str] = str) -> np.dtype:
         raise DtypeError(at_user_line(
             f"{whose()}dtype {checked.name}: minigrad has bool, integer and floating arrays, not {kind} ones"
             + (". Split it into its real and imaginary parts." if checked.kind == "c" else
-               ". Convert it with np.asarray(x, dtype=float)." if checked.kind == "O" else
+               ". np.asarray(x, dtype=float) converts numbers, and mg.batch(list, type) arrays of different length."
+               if checked.kind == "O" else
                ". A string by itself is static: pass 'mean'." if checked.kind in "US" else ".")))
     return np.dtype(checked.str[1:])  # NumPy's own instance: ufunc.at is 30 times as fast with it as with an equal one
 

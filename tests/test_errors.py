@@ -103,7 +103,7 @@ CASES = [
     (lambda: grad(lambda w: (w.sum(), w))(W), mg.GradError, [r"returns 2 values.*Say has_aux=True for \(loss, aux\)"]),
     (lambda: mg.mean_loss(lambda x: (x.sum(), x))(X), mg.BatchError, [r"Say has_aux=True for \(loss, aux\)"]),
     (lambda: vmap(lambda x, *, y: x + y, in_axes=(0, None))(X, y=1.0), mg.BatchError,
-     [r"in_axes has 2 entries.*1 positional arguments and 1 by keyword \(y\).*in_axes=\{'y': 0\}"]),
+     [r"in_axes has 2 entries.*1 positional argument and 1 by keyword \(y\).*in_axes=\{'y': 0\}"]),
     (lambda: vmap(lambda x, y: x + y, in_axes={"z": 0})(X, y=1.0), mg.BatchError,
      ["in_axes names 'z'; the arguments are called x, y"]),
     (lambda: vmap(lambda x, on: x)(X, [True, False]), mg.BatchError, ["on is a list of bools", "None in in_axes"]),
@@ -137,7 +137,7 @@ CASES = [
     (lambda: grad(lambda w: np.exp(w, out=np.ones(3)).sum())(W), mg.TraceError, ["np.exp with out="]),
     (lambda: grad(use_leaked)(W), mg.TraceError, ["used outside the function that it was traced in"]),
     # in_axes and batches
-    (lambda: vmap(loss, (0,))(X, X), mg.BatchError, [r"vmap\(loss\): in_axes has 1 entries, but there are 2"]),
+    (lambda: vmap(loss, (0,))(X, X), mg.BatchError, [r"vmap\(loss\): in_axes has 1 entry, but there are 2"]),
     (lambda: vmap(loss, ({"a": 0}, 0))({"b": X}, X), mg.BatchError, [r"in_axes of vmap\(loss\)", "does not fit"]),
     (lambda: vmap(loss, (0.5, 0))(X, X), mg.BatchError, ["an axis must be an int or None, got 0.5"]),
     (lambda: vmap(loss, (0, 2))(X, X), mg.BatchError, [r"x: f64\[5, 3\] has no axis 2"]),

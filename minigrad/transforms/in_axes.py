@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import optree
 
 from ..errors import BatchError, at_user_line
-from ..graph import ArrayType, InAxes, PyTree
+from ..graph import CALLS, ArrayType, InAxes, PyTree
 from ..symbolic import Dim
 from ..tracing import guard_equal, note_batch
 from .graph_forms import leaf_axes
@@ -104,4 +104,4 @@ def mapped_axes(f: Callable[..., Any], args: tuple[PyTree, ...], kwargs: dict[st
 @by_kind
 def hint(args: tuple[PyTree, ...]) -> str:
     """Return the way out where the arguments are no batch of arrays."""
-    return ""
+    return str(CALLS["hint_of_lists"](args))

@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import optree
 
 from ..errors import BatchError, at_user_line
-from ..graph import CALLS, ArrayType, Graph, InAxes, Node, PyTree, full
+from ..graph import CALLS, ArrayType, Graph, InAxes, Node, PyTree, full, short_dtype
 from ..immutable import cached_property
 from ..ops.constants import iota
 from ..ops.elementwise import cast_to, eq, where
@@ -204,6 +205,27 @@ def _batch_first(args: tuple[PyTree, ...]) -> str:
     leaves: list[object] = optree.tree_leaves(cast(PyTree, args), is_leaf=_is_example)
     name = next(type(x).__name__ for x in leaves if _is_example(x))
     return f". Pack examples such as a {name} first, with mg.batch([...])"
+
+
+def _is_ragged_list(x: object) -> bool:
+    """Return whether it is a list of arrays that differ in their first size alone."""
+    if not isinstance(x, list) or not all(isinstance(a, np.ndarray) and a.ndim for a in x):
+        return False
+    return len({len(a) for a in x}) > 1 == len({a.shape[1:] for a in x})
+
+
+def _hint_of_lists(args: tuple[PyTree, ...]) -> str:
+    """Return the way out where an argument is a list of arrays of different length."""
+    leaves: list[object] = optree.tree_leaves(cast(PyTree, args), is_leaf=_is_ragged_list)
+    first = next((x[0] for x in leaves if isinstance(x, list)), None)
+    if first is None:
+        return ""
+    sizes = ", ".join(["mg.axis('row')", *map(str, first.shape[1:])])
+    return (". Arrays of different length are the examples of a batch: mg.batch(list, "
+            f"mg.{short_dtype(first.dtype)}[{sizes}])")
+
+
+CALLS["hint_of_lists"] = _hint_of_lists
 
 
 @dataclass(eq=False, repr=False)

@@ -219,7 +219,7 @@ def test_in_axes_of_a_batch():
     batch = mg.batch(molecules(SIZES["mixed"]))
     with pytest.raises(mg.BatchError, match="a batch is mapped over its examples: its entry in in_axes is 0, not 1"):
         mg.vmap(loss, in_axes=(None, 1))(W, batch)
-    with pytest.raises(mg.BatchError, match="in_axes has 1 entries"):
+    with pytest.raises(mg.BatchError, match="in_axes has 1 entry"):
         mg.vmap(loss, in_axes=(0,))(W, batch)
     with pytest.raises(mg.BatchError, match="out_axes 1 for a result of type"):
         mg.vmap(lambda g: g.x, out_axes=1)(batch)

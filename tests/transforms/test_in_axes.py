@@ -45,3 +45,13 @@ def test_two_symbols_of_one_name_are_told_apart():
 
     with pytest.raises(mg.BatchError, match=r"sizes differ: B .*x.* and B .*y.*Make one symbol for both, B = mg.dim"):
         mg.trace(mg.mean_loss(loss))(mg.f64[mg.dim("B")], mg.f64[mg.dim("B")])
+
+
+def test_a_list_of_arrays_of_different_length_leads_to_a_batch():
+    arrays = [np.ones((2, 3), np.float32), np.ones((4, 3), np.float32)]
+    with pytest.raises(mg.BatchError, match=r"x\[1\].*mg\.batch\(list, mg\.f32\[mg\.axis\('row'\), 3\]\)"):
+        mg.mean_loss(lambda x: np.sum(x[0]))(arrays)
+    with pytest.raises(mg.DtypeError, match=r"mg\.batch\(list, type\) arrays of different length"):
+        mg.vmap(np.sum)(np.array(arrays, dtype=object))
+    with pytest.raises(mg.BatchError, match=r"\(axis 0 of b: f64\[4\]\)\. Say None"):
+        mg.vmap(np.dot)(np.ones(3), np.ones(4))

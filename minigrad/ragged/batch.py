@@ -160,8 +160,8 @@ class Batch:
     def __repr__(self) -> str:
         if not all(isinstance(v, np.ndarray) for v in (*self._lengths, *self._fields.values()) if v is not None):
             return f"<traced batch of {self.schema.name}>"
-        counts = {"example": len(self)} | {str(a): int(n.sum()) for a, n in self.lengths.items()}
-        words = [f"{n} {name if n == 1 or name.endswith('s') else f'{name}s'}" for name, n in counts.items()]
+        counts = [("example", len(self)), *((str(a), int(n.sum())) for a, n in self.lengths.items())]
+        words = [f"{n} {name if n == 1 or name.endswith('s') else f'{name}s'}" for name, n in counts]
         return f"<batch of {self.schema.name}: {', '.join(words)}>"
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:

@@ -403,3 +403,5 @@ def test_counts_of_a_batch_read_as_words():
     one, two = Table([1.0], [1.0, 2.0]), Table([1.0, 2.0], [1.0])
     assert repr(mg.batch([one])) == "<batch of Table: 1 example, 1 row, 2 rates>"
     assert repr(mg.batch([one, two])) == "<batch of Table: 2 examples, 3 rows, 3 rates>"
+    nested = repr(mg.batch([mg.batch([one]), mg.batch([one, two])]))  # with an axis called example
+    assert nested.startswith("<batch of batches of Table: 2 examples, 4 rows, 5 rates, 3 examples, ")

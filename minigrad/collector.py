@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .locks import Setting
@@ -13,13 +13,7 @@ def _nothing() -> None:
     """The collector was off before."""
 
 
-def _disable() -> Callable[[], object]:
-    enabled = gc.isenabled()
-    gc.disable()
-    return gc.enable if enabled else _nothing
-
-
-_paused = Setting(_disable)
+_paused = Setting(gc.disable, lambda: gc.enable if gc.isenabled() else _nothing)
 
 
 @contextmanager

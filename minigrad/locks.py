@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging  # noqa: F401  # registered for forks before this module is, so that a fork takes its lock after ours
 import os
 import threading
@@ -13,21 +14,15 @@ importing = threading.RLock()
 """Held while a function imports a module: a fork waits for it, as its child would wait for the module for ever."""
 
 
-class Lock:
+class Lock(_thread.RLock):  # type: ignore[misc]  # final for type checkers alone
     """A reentrant lock, for ``with``, that forked children find open.
 
-    It guards state that is whole between any two steps of its holder.
+    It guards state that is whole between any two steps of its holder. No interrupt comes between its steps, as it has
+    none in Python.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
         _locks.add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        self._lock.release()
 
 
 _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
@@ -39,20 +34,28 @@ class Setting:
     Parameters
     ----------
     change : callable
-        Changes the setting, and returns the function that undoes it.
+        Changes the setting.
+    restore : callable
+        Called before, it returns the function that undoes the change.
     """
 
-    def __init__(self, change: Callable[[], Callable[[], object]]):
-        self._change, self._lock, self._inside = change, Lock(), 0
+    def __init__(self, change: Callable[[], object], restore: Callable[[], Callable[[], object]]):
+        self._change, self._restore, self._lock, self._inside = change, restore, Lock(), 0
         self._undo: Callable[[], object] = int  # does nothing
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._alone)
 
     def __enter__(self) -> None:
         with self._lock:
-            if not self._inside:
-                self._undo = self._change()
-            self._inside += 1
+            try:
+                if not self._inside:
+                    self._undo = self._restore()
+                    self._change()
+                self._inside += 1
+            except BaseException:  # an interrupt
+                if not self._inside:
+                    self._end()
+                raise
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
@@ -112,10 +115,10 @@ def _after_fork() -> None:
 def _open() -> None:
     """Replace the locks that another thread held when it forked."""
     for lock in list(_locks):
-        if lock._lock.acquire(blocking=False):  # free, or held by the thread that lives on
-            lock._lock.release()
+        if lock.acquire(blocking=False):  # free, or held by the thread that lives on
+            lock.release()
         else:
-            lock._lock = threading.RLock()
+            lock._at_fork_reinit()  # type: ignore[attr-defined]
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minigrad.locks import Lock
+from minigrad.locks import Lock, Setting
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
@@ -30,11 +30,41 @@ def test_a_child_finds_locks_of_other_threads_open():
             other = threading.Thread(target=mine.__enter__, daemon=True)
             other.start()
             other.join(0.2)
-            os._exit(0 if theirs._lock.acquire(blocking=False) and other.is_alive() else 1)
+            os._exit(0 if theirs.acquire(blocking=False) and other.is_alive() else 1)
         assert os.waitpid(child, 0)[1] == 0
-    assert not theirs._lock.acquire(blocking=False)
+    assert not theirs.acquire(blocking=False)
     go.set()
     thread.join()
+
+
+def test_no_step_of_a_lock_runs_python_where_an_interrupt_could_come():
+    lock, steps = Lock(), []
+    sys.setprofile(lambda frame, event, arg: steps.append(event))
+    with lock:
+        pass
+    sys.setprofile(None)
+    assert "call" not in steps
+
+
+def test_interrupted_change_of_a_setting_is_undone():
+    values, interrupts = ["usual"], [KeyboardInterrupt]
+
+    def change():
+        values[0] = "changed"
+        if interrupts:
+            raise interrupts.pop()
+
+    def restore():
+        usual = values[0]
+        return lambda: values.__setitem__(0, usual)
+
+    setting = Setting(change, restore)
+    with pytest.raises(KeyboardInterrupt), setting:
+        pass
+    assert values == ["usual"]
+    with setting:
+        assert values == ["changed"]
+    assert values == ["usual"]
 
 
 FORKS = """

@@ -84,16 +84,14 @@ class _Gate:
 _compiling = _Gate()  # passed while LLVM compiles
 
 
-def _switch() -> Callable[[], object]:
+def _switch() -> None:
     """Let threads take turns often: one that calls LLVM needs Python's lock for a moment between its calls, and would
     wait 5 ms for each while another one runs Python.
     """
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(min(usual, _TURN))
-    return functools.partial(sys.setswitchinterval, usual)
+    sys.setswitchinterval(min(sys.getswitchinterval(), _TURN))
 
 
-_switching = Setting(_switch)
+_switching = Setting(_switch, lambda: functools.partial(sys.setswitchinterval, sys.getswitchinterval()))
 
 
 class Target(NamedTuple):

@@ -64,17 +64,23 @@ class Sources:
 
     def function(self, target: str, beside: str | None = None, data: tuple[str, ...] = ()) -> Callable[..., PyTree]:
         """Return the function of ``FILE:FUNC``, or of ``FUNC`` in the file of `beside`."""
+        if os.path.isfile(target) and (own := self._functions(target, data)):
+            raise TargetError(f"expected FILE:FUNC, such as {target}:{own[0]}; {target} has {', '.join(own)}")
         path, name = _parts(target, beside)
         module = self._module(path)
         function = getattr(module, name, None)
         if function is None:
-            own = [k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == _MODULE
-                   and k not in data]
+            own = self._functions(path, data)
             raise TargetError(f"{path} has no function {name!r}" + (f"; it has {', '.join(own)}" if own else ""))
         if not callable(function):
             raise TargetError(f"{path}: {name} is a {type(function).__name__}, not a function")
         named: Callable[..., PyTree] = function
         return named
+
+    def _functions(self, path: str, data: tuple[str, ...]) -> list[str]:
+        """Return the names of a file's own functions, but those of its data."""
+        return [k for k, v in vars(self._module(path)).items()
+                if callable(v) and getattr(v, "__module__", None) == _MODULE and k not in data]
 
     def target(self, target: str, params: str, examples: str) -> Target:
         """Return a function with the data of its file, as `load` does."""

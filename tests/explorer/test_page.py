@@ -496,3 +496,15 @@ def test_odd_programs_are_shown_in_all_stages(show, make):
         assert "undefined" not in text
     if tab.evaluate("minigradExplorer.examples.choosable"):
         tab.evaluate("() => { minigradExplorer.examples.choose([0]); minigradExplorer.draw(); }")
+
+
+@pytest.mark.parametrize("x", [-0.0123456789, -1.23456e-112, 1234567.25, -98765432.1, 7.0, -np.inf, np.nan])
+def test_numbers_lie_within_their_boxes(show, x):
+    page = mg.explore(lambda w, x: np.exp(x) * w - x, -0.123456789, np.full(3, x))
+    boxes = show(page).evaluate("""() => [...document.querySelectorAll("g[data-node]")].map((g) => {
+        const text = g.querySelector("text.value"), end = text && text.getBBox().x + text.getBBox().width;
+        return text && [text.textContent, end, g.querySelector("rect.box").getBBox().width]; }).filter(Boolean)""")
+    assert boxes
+    assert [text for text, end, width in boxes if end > width] == []
+    whole = {-0.0123456789: "-0.01235", 1234567.25: "1234600", 7.0: "7", -np.inf: "-inf"}
+    assert whole.get(x, "-0.12346") in [text for text, _, _ in boxes]

@@ -86,6 +86,7 @@ function boxLines(box) {
 }
 
 const MARGIN = 20;
+const CHARACTER = 7.4, NUMBER = 8; // the width of a character, and the characters of -0.12345
 const COMMUTATIVE = new Set(["add", "mul", "maximum", "minimum", "logaddexp"]); // operands may enter in any order
 const f = (v) => v.toFixed(1);
 
@@ -102,7 +103,8 @@ function laidOut(s, trivial, open) {
     const n = box.nodes[0];
     box.lines = boxLines(box);
     box.heat = box.group === null && n.shape && n.shape.length > 0 && sizeOf(n.shape) > 1;
-    box.width = Math.max(64, 16 + 7.4 * Math.max(...box.lines.map((t) => t.length)));
+    const number = box.group === null && !box.heat ? NUMBER : 0;
+    box.width = Math.max(64, 16 + CHARACTER * Math.max(number, ...box.lines.map((t) => t.length)));
     box.height = box.heat ? 62 : 50;
   }
   if (!view.boxes.length) return {...view, lines: [], width: 100, height: 100};

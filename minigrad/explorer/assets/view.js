@@ -73,9 +73,13 @@
     return {shape: [...a.shape.slice(0, axis), ...kept, ...a.shape.slice(axis + 1)], data};
   }
 
-  function brief(a) {
+  // A small value as text, with as many digits as `room` characters hold.
+  function brief(a, room = Infinity) {
     if (!a) return "";
-    if (a.data.length === 1 && !a.part) return word(a.data[0]);
+    if (a.data.length === 1 && !a.part) {
+      const v = a.data[0], texts = [...[5, 4, 3].map((digits) => word(v, digits)), ...[2, 1, 0].map((digits) => v.toExponential(digits))];
+      return texts.find((text) => text.length <= room) || texts[5];
+    }
     if (!a.part && a.data.length <= 4) return `[${Array.from(a.data, (v) => word(v, 3)).join(" ")}]`;
     return "";
   }
@@ -162,7 +166,7 @@
       if (value && box.heat && value.data.length > 1) {
         parts.push(svg("image", {href: image(value, n.role === "gradient"), x: 8, y: 38, width: box.width - 16, height: 17, preserveAspectRatio: "none", style: "image-rendering: pixelated"}));
         if (n.axes.some(Boolean)) parts.push(svg("rect", {class: "row"}));
-      } else if (value) parts.push(svg("text", {x: 8, y: 45, class: "value"}, brief(value)));
+      } else if (value) parts.push(svg("text", {x: 8, y: 45, class: "value"}, brief(value, Math.floor((box.width - 16) / CHARACTER))));
       g.append(...parts);
       g.setAttribute("aria-label", folded ? `${box.lines.join(" of ")}, folded` : `${n.name}, ${n.input ? "input" : n.call}, ${n.type}${value ? `, ${brief(value)}` : ""}`);
       const results = s.outputs.filter(([, o]) => box.nodes.some((m) => m.index === o)).map(([name]) => name);

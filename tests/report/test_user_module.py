@@ -36,7 +36,8 @@ def test_axes_of_the_file(path):
 
 
 @pytest.mark.parametrize(("target", "words"), [
-    ("{}", "expected FILE:FUNC, such as .*mine.py:loss; .*mine.py has loss"), ("{}:lost", "has no function 'lost'; it has loss"),
+    ("{}", "expected FILE:FUNC, such as .*mine.py:loss; .*mine.py has loss"),
+    ("{}:lost", "has no function 'lost'; it has loss"),
     ("{}:params", "params is a float, not a function"), ("{}.txt:loss", "no file")])
 def test_missing_parts_are_named(path, target, words):
     with pytest.raises(user_module.TargetError, match=words):

@@ -203,6 +203,13 @@ def quick(text: str) -> str:
     return _MARK + text
 
 
+def warm_up() -> None:
+    """Compile an empty function: LLVM prepares its passes and this machine's tables for the first one."""
+    target = host()
+    with _switching, _compiling:
+        _emit('define void @"empty"() {\nret void\n}', target)
+
+
 def compile_then(text: str, keep: Callable[[bytes], None]) -> bytes:
     """Return the object code of a module for this machine; the end of the process waits until `keep` has it, too."""
     with _compiling:

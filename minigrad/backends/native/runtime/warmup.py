@@ -1,4 +1,4 @@
-"""Warm-up: LLVM loads in a thread while Python traces the first program."""
+"""Warm-up: LLVM loads, and compiles a first function, in a thread while Python traces the first program."""
 
 import contextlib
 import functools
@@ -18,4 +18,4 @@ def start() -> None:
 
 def _load() -> None:
     with contextlib.suppress(Exception):  # the first program raises the error
-        jit.host()
+        jit.warm_up()

@@ -18,7 +18,7 @@ def test_warmup_loads_in_a_thread(monkeypatch):
         made.append(threading.current_thread().name)
         done.set()
 
-    monkeypatch.setattr(jit, "host", load)
+    monkeypatch.setattr(jit, "warm_up", load)
     warmup.start.__wrapped__()
     assert done.wait(120)
     assert made == ["minigrad-start"]
@@ -28,7 +28,16 @@ def test_warmup_failures_are_silent(monkeypatch):
     def fail(*_):
         raise RuntimeError("no")
 
-    monkeypatch.setattr(jit, "host", fail)
+    monkeypatch.setattr(jit, "warm_up", fail)
     warmup._load()
     monkeypatch.setattr(threading.Thread, "start", fail)
     warmup.start.__wrapped__()
+
+
+def test_warmup_makes_the_tools_of_the_first_kernel(monkeypatch):
+    monkeypatch.setattr(jit, "_idle", {})
+    warmup._load()
+    ((_, level),) = jit._idle
+    assert level == jit._LEVEL
+    monkeypatch.setattr(jit, "_machine", None)  # no machine is made again
+    assert jit._emit("define i64 @f() {\n ret i64 1\n}", jit.host())

@@ -10,7 +10,7 @@ from .symbolic import Symbol
 
 _UNITS = {"B": 1, **{f"{letter}{binary}B": (1024 if binary else 1000) ** power
                      for power, letter in enumerate("KMGT", 1) for binary in ("", "i")}}
-_TEXT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]+)\s*")
+_TEXT = r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]+)\s*"
 
 
 class Budget(Symbol):
@@ -51,7 +51,7 @@ def bytes_of(memory: int | str, caller: str) -> int:
     (1500000000, 67108864)
     """
     nbytes: int | None = None
-    if isinstance(memory, str) and (match := _TEXT.fullmatch(memory)):
+    if isinstance(memory, str) and (match := re.fullmatch(_TEXT, memory)):
         unit = next((n for name, n in _UNITS.items() if name.lower() == match[2].lower()), None)
         nbytes = None if unit is None else int(float(match[1]) * unit)
     elif isinstance(memory, int) and not isinstance(memory, bool):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -71,6 +72,7 @@ def _of_numpy(graph: Graph) -> Executable:
     return Program(graph)
 
 
+@functools.cache
 def _bound() -> type[BoundProgram]:
     """Return the class of bound programs, whose modules are imported while LLVM compiles the first program."""
     with importing, uncollected(lasting=True):

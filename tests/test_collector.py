@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad import collector
 from minigrad.collector import uncollected
+from minigrad.graph import Graph
 
 
 def test_the_collector_pauses_and_goes_on():
@@ -68,6 +70,30 @@ def test_a_child_that_is_forked_in_a_pause_collects():
         if child == 0:
             os._exit(0 if gc.isenabled() else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_objects_that_last_are_old_at_once(monkeypatch):
+    def young(count):
+        gc.collect()
+        with uncollected(lasting=True):
+            kept = [[] for _ in range(count)]
+        return len(gc.get_objects(0)) + len(gc.get_objects(1)), kept
+
+    assert young(5000)[0] < 1000
+    monkeypatch.setattr(collector, "MOVED", 4000)
+    gc.collect()
+    assert young(3000)[0] < 1000
+    assert young(5000)[0] > 4000, "so many would wait too long for a collection of all garbage"
+    with uncollected(lasting=True):
+        kept = [[] for _ in range(3000)]
+    assert len(gc.get_objects(0)) + len(gc.get_objects(1)) > 3000 == len(kept), "until there has been one"
+
+
+def test_programs_are_old_at_once():
+    step = mg.compile(lambda x: np.sum(np.sin(x) * x))
+    gc.collect()
+    step.build(mg.f64[3])
+    assert not any(isinstance(x, Graph) for generation in (0, 1) for x in gc.get_objects(generation))
 
 
 def test_a_compiled_layer_leaves_no_cycles_behind():

@@ -56,7 +56,8 @@ class Record:
     def __init__(self, *values: object, **named: object):
         given = vars(self)
         given.update(zip(self._fields, values), **named)  # noqa: B905  # the next line compares the lengths
-        if len(given) != len(values) + len(named) or not self._needed <= given.keys() <= {*self._fields}:
+        if (named or len(values) != len(self._fields)) and (
+                len(given) != len(values) + len(named) or not self._needed <= given.keys() <= {*self._fields}):
             raise TypeError(f"{type(self).__name__} takes the fields {', '.join(self._fields)}")
         self.__post_init__()
 

@@ -78,7 +78,10 @@ def _as_read(roots: Sequence[Node], since: int) -> list[Node]:
             order.append(stack.pop())  # type: ignore[arg-type]
         elif n.serial >= since and n not in seen:
             seen.add(n)
-            stack += (n, None, *n.inputs[::-1])
+            if n.inputs:
+                stack += (n, None, *n.inputs[::-1])
+            else:
+                order.append(n)
     return order
 
 

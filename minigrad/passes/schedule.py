@@ -182,12 +182,13 @@ def _order(roles: Roles, groups: list[Group]) -> list[Group]:
 
 def _place(plan: Plan, k: int, group: Group, leaving: set[Node], has_buffer: set[Node]) -> None:
     roles, nodes = plan.roles, group.nodes
-    position = {n: i for i, n in enumerate(nodes)}
-    last = dict(position)  # a node of this group or a buffered operand -> its last reader
-    taken: set[Node] = set()
     takers = {n for n in nodes if n.prim.kind == "elementwise" and n in has_buffer and n not in plan.outputs}
     inside = [n for n in nodes if n not in leaving]
-    for i, n in enumerate(nodes) if takers or inside else ():
+    sharing = nodes if takers or inside else ()  # such values may lie where others have been
+    position = {n: i for i, n in enumerate(sharing)}
+    last = dict(position)  # a node of this group or a buffered operand -> its last reader
+    taken: set[Node] = set()
+    for i, n in enumerate(sharing):
         for operand in n.inputs:
             source = roles.root[operand]
             if source in position or source in plan.place:

@@ -170,9 +170,12 @@ def _claim_outputs(graph: Graph, roles: Roles, has_buffer: set[Node]) -> dict[No
 
 def _order(roles: Roles, groups: list[Group]) -> list[Group]:
     """Order the groups by their operands, and otherwise as in the program."""
+    groups = sorted(groups, key=lambda g: g.nodes[-1].serial)
     group_of = {n: k for k, g in enumerate(groups) for n in g.nodes}
+    if all(group_of[d] <= k for k, g in enumerate(groups) for n in g.nodes for d in roles.behind[n]):
+        return groups
     before = {k: {group_of[d] for n in g.nodes for d in roles.behind[n]} - {k} for k, g in enumerate(groups)}
-    order = [groups[k] for (k,) in in_order(before, lambda k: k, lambda k: groups[k].nodes[-1].serial)]
+    order = [groups[k] for (k,) in in_order(before, lambda k: k, lambda k: k)]
     assert len(order) == len(groups), "groups wait for each other"
     return order
 

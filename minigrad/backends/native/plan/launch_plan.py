@@ -177,7 +177,7 @@ class LaunchPlan:
         # An output may be a view of a value that is computed into its memory; all others are copied at the end.
         self.sources = [root if schedule.outputs.get(root := schedule.roles.root[n]) == i else None
                         for i, n in enumerate(graph.outputs)]
-        read = {i for n in graph.nodes for i in n.inputs}.union(graph.outputs)
+        read = set(graph.outputs).union(*[n.inputs for n in graph.nodes])
         self.in_dtypes = [n.dtype if n in read else None for n in graph.inputs]
         self.out_shapes = [self._shape((source or n).shape)
                            for n, source in zip(graph.outputs, self.sources, strict=True)]

@@ -17,7 +17,7 @@ from ....primitive import IN_ORDER
 from ....symbolic import size_of
 from ..codegen.kernel import rows, unable
 from ..codegen.strides import access
-from ..kernels.steps import needs_contiguous
+from ..kernels.steps import STEPS, needs_contiguous
 from .thin_products import thin_products
 from .weighted_sums import weighted_sums
 
@@ -63,7 +63,7 @@ def _single_gathered(graph: Graph) -> Graph:
 
 def _copies(graph: Graph) -> Graph:
     """Copy operands that have to be contiguous and are not."""
-    if not any(n.prim in _LOOPS or n.prim.view is IN_ORDER or needs_contiguous(n) for n in graph.nodes):
+    if not any(prim in _LOOPS or prim.view is IN_ORDER or prim in STEPS for prim in graph.prims):
         return graph
     roles = Roles.of(graph)
 

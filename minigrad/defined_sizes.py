@@ -16,9 +16,8 @@ from .symbolic import Dim, Symbol
 def definitions(nodes: Iterable[Node]) -> dict[Symbol, Node]:
     """Return the node that defines each symbol; of several, which have one value, the first."""
     found: dict[Symbol, Node] = {}
-    for n in nodes:
-        if n.prim.defines:
-            found.setdefault(n.params[n.prim.defines].symbol, n)
+    for n in [n for n in nodes if n.prim.defines]:
+        found.setdefault(n.params[n.prim.defines].symbol, n)
     return found
 
 

@@ -133,11 +133,11 @@ class Program:
         early = _of_sizes(graph)
         self.plan = schedule(graph, lambda n: managed(n) or steps.unable(n) is None,
                              lambda n: None if n in early else rows(n))
-        self._straight = {n: straight_scan.named_code(n) for n in graph.nodes
+        self._straight = {n: straight_scan.named_code(n) for n in graph.holders
                           if n.prim is scan and straight_scan.unable(n) is None}
         self.held = {n: NATIVE_KINDS[n.prim](n, partial(_held, own_outputs=n.prim in (scan, packed_scan, tree_scan),
                                                         exact=exact or has_budget(n)))
-                     for n in graph.nodes if n.prim in NATIVE_KINDS and n not in self._straight}
+                     for n in graph.holders if n.prim in NATIVE_KINDS and n not in self._straight}
         self.bodies, self.packed = ({n: body for n, held in self.held.items()
                                      if n.prim is prim and isinstance(body := held.programs[0][1], Program)}
                                     for prim in (scan, packed_scan))

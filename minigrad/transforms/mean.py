@@ -64,11 +64,11 @@ def mean_loss(f: Callable[..., PyTree], in_axes: InAxes = 0, has_aux: bool = Fal
         try:
             batch = batch_of((call.args, call.kwargs), call, in_axes, 0)
         except MissingAxis as error:
-            error.args = (f"{error}. {_one_example(f)}",)
+            error.args = (f"{error}. {_one_example(f, in_axes)}",)
             raise
         except ValueError as error:
             if isinstance(error, ShapeError) or not isinstance(error, MinigradError):  # n, d = X.shape of one row
-                error.add_note(_one_example(f))
+                error.add_note(_one_example(f, in_axes))
             raise
         tree = out_tree(batch)
         result: PyTree = optree.tree_unflatten(tree, batch.outputs[:tree.num_leaves])
@@ -95,10 +95,11 @@ def mean_loss(f: Callable[..., PyTree], in_axes: InAxes = 0, has_aux: bool = Fal
     return rewrite
 
 
-def _one_example(f: Callable[..., PyTree]) -> str:
+def _one_example(f: Callable[..., PyTree], in_axes: InAxes) -> str:
     """Return the sentences that tell a loss of one example from a loss of all."""
     name = function_name(f)
-    return f"mean_loss({name}) calls {name} with one example, without the axes that in_axes maps. {_OF_BATCH}"
+    every = f" (axis {in_axes} of every argument; None in a tuple shares one)" if isinstance(in_axes, int) else ""
+    return f"mean_loss({name}) calls {name} with one example, without the axes that in_axes maps{every}. {_OF_BATCH}"
 
 
 @by_kind

@@ -263,3 +263,13 @@ def test_batches_of_examples_of_different_size():
     assert len(step.entries) == 1
     with pytest.raises(mg.BatchError, match="3"):
         whole(W, mg.batch([Cloud(points=X[:2])] * 3), Y)
+
+
+def test_a_loss_without_in_axes_is_told_the_axis_of_every_argument():
+    def loss(w, x):
+        return np.sum(x @ w)
+
+    for in_axes, words in (0, r"maps (axis 0 of every argument; None in a tuple shares one)."), ((0, 0), "maps."):
+        with pytest.raises(mg.ShapeError, match="a scalar has no axis") as caught:  # as many weights as examples
+            mg.mean_loss(loss, in_axes=in_axes)(np.ones(3), np.ones((3, 4)))
+        assert f"without the axes that in_axes {words}" in caught.value.__notes__[0]

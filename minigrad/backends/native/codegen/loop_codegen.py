@@ -33,7 +33,8 @@ from .strides import Access, access, whole
 
 REGISTERS = 8  # vectors of results that the accumulators of a loop fill at most
 MATRIX = 16  # the same of loops that add matrices up
-APART = 4  # elements from one to the next at most, of vectors that are loaded without a gather
+FEW = 4  # terms of a reduction at most, along which no vectors run
+APART = 24  # bytes from one element to the next at most, of vectors that are loaded without a gather
 
 
 class Reference(Record):
@@ -45,7 +46,7 @@ class Reference(Record):
     axes: tuple[int | None, ...]  # per axis of the space: the view's axis, or None where it repeats
     linked: tuple[bool, ...]
     last: int | None  # the space's axis of the view's last one that does not repeat
-    step: int  # elements from one to the next along it, 0 if unknown
+    steps: tuple[int, ...]  # per axis of the space: elements from one to the next, 0 if sizes decide them
     by_rows: bool = True  # whether axis 0 counts rows of the whole and not of the block
 
 
@@ -69,7 +70,7 @@ class LoopWriter:
             self._operands(n)
         self.writes = {n: self._result(n) for n in loop.nodes if n in kernel.kept or n in kernel.scratch}
         self.reductions = [n for n in loop.nodes if n.prim.kind == "reduce"]
-        groups = self._collapsed()
+        groups = self._ordered(self._collapsed())
         self.axes = [Axis(g, self._product(g)) for g in groups]
         self.lanes = 1 if not groups else kernel.lanes
         innermost = [loop.space[a] for a in groups[-1] if a] if groups else []
@@ -134,13 +135,14 @@ class LoopWriter:
         memory = parts or Memory("scratch" if inside else "value", a.root)
         own = tuple(None if v is None or a.repeated[v] else v for v in axes)
         linked = tuple(v is not None and a.linked[v] for v in own)
+        steps = tuple(0 if v is None else a.steps[v] for v in own)
         last = a.last()
         last_axis = next((k for k, v in enumerate(own) if v is not None and v == last), None)
         key = (memory, view, own)
         reference = self.references.get(key)
         if reference is None:
             reference = self.references[key] = Reference(memory, view, view.dtype, own, linked, last_axis,
-                                                          a.step, not inside and parts is None)
+                                                          steps, not inside and parts is None)
         return reference
 
     def _gather_operands(self, n: Node) -> None:
@@ -184,6 +186,30 @@ class LoopWriter:
             else:
                 groups.append([a])
         return [tuple(g) for g in groups]
+
+    def _ordered(self, groups: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Return the loops from the outermost on: those over a few terms of all reductions are not the innermost.
+
+        Vectors then run along results, whose operands lie a few apart.
+        """
+        def few(group: tuple[int, ...]) -> bool:
+            counts = [n for a in group if a and isinstance(n := self.loop.space[a], int)]
+            if len(counts) < len(group):
+                return False
+            terms = math.prod(counts)
+            return (terms <= FEW and all(r.axes[a] is None for r in self.writes.values() for a in group)
+                    and all(terms * n.dtype.itemsize <= APART and set(group) <= set(n.params["axes"])
+                            for n in self.reductions))
+
+        end = len(groups)
+        while self.reductions and not self.indexed and end and few(groups[end - 1]):
+            end -= 1
+        moved = {a for group in groups[end:] for a in group}
+        if not end or any(set(groups[end - 1]) & set(n.params["axes"]) for n in self.reductions):
+            return groups
+        if any(_in_chains(n) and (moved != set(n.params["axes"]) or len(groups) - end > 1) for n in self.reductions):
+            return groups  # the memory of chains follows the order of the axes
+        return [*groups[:end - 1], *groups[end:], groups[end - 1]]
 
     def _together(self, a: int, b: int) -> bool:
         if a in self.indexed or b in self.indexed:
@@ -345,7 +371,7 @@ class LoopWriter:
         k, count = self.k, self.axes[depth].count
         turns = -(-count.number // by) if isinstance(count, ir.Constant) else None
         limits = {n: RUN if self._outermost(n, depth) else 1 for n in self.reductions
-                  if n.prim.combiner is ADD and n.dtype.kind == "f" and self._reduced(n, depth)}
+                  if _in_chains(n) and self._reduced(n, depth)}
         sums = {n: self._chains(n, depth, limit, turns, addresses) for n, limit in limits.items()
                 if turns is None or turns > limit}
         if not sums:
@@ -421,13 +447,13 @@ class LoopWriter:
             return splat(k.b, k.load(r.dtype, address), self.lanes)
         if r.last == inner and r.linked[inner]:
             return k.load(r.dtype, address, self.lanes, self.mask)
-        if r.last == inner and 1 < r.step <= min(APART, self.lanes) and r.dtype.itemsize >= 4:
-            return self._apart(r, address)
+        if 1 < r.steps[inner] <= min(APART // r.dtype.itemsize, self.lanes) and r.dtype.itemsize >= 4:
+            return self._apart(r, address, r.steps[inner])
         return k.gather(r.dtype, address, self._steps(self._stride(r, inner)), self.lanes, self.mask)
 
-    def _apart(self, r: Reference, address: ir.Value) -> ir.Value:
+    def _apart(self, r: Reference, address: ir.Value, step: int) -> ir.Value:
         """Return elements that lie a few apart: whole vectors up to the last one, and a choice of their lanes."""
-        k, b, lanes, step = self.k, self.k.b, self.lanes, r.step
+        k, b, lanes = self.k, self.k.b, self.lanes
         starts = [v * lanes for v in range(step)]
         masks: list[ir.Value | None] = [None] * step
         if self.mask is None:
@@ -528,6 +554,11 @@ class LoopWriter:
             hit = same if hit is None else b.and_(hit, same)
         update = self._value(self.reads[n, 0])
         return update if hit is None else b.select(hit, update, constant(update.type, 0))
+
+
+def _in_chains(n: Node) -> bool:
+    """Return whether a reduction is a sum of floats, which goes in chains."""
+    return n.prim.combiner is ADD and n.dtype.kind == "f"
 
 
 # Of statements with indices: the methods that list their operands, and that return the value of one vector.

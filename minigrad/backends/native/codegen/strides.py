@@ -28,14 +28,14 @@ class Access(NamedTuple):
     linked : tuple of bool
         Per axis that does not repeat: whether it is contiguous with the next one that does not repeat; of the last
         such axis, whether its elements are neighbours.
-    step : int
-        The elements from one to the next along the last axis that does not repeat; 0 where sizes decide them.
+    steps : tuple of int
+        Per axis, the elements from one to the next; 0 where sizes decide them.
     """
 
     root: Node
     repeated: tuple[bool, ...]
     linked: tuple[bool, ...]
-    step: int = 0
+    steps: tuple[int, ...]
 
     def last(self) -> int | None:
         """Return the last axis that does not repeat."""
@@ -68,16 +68,14 @@ def _layout(root: Node, node: Node, strides: Sequence[int | Dim]) -> Access:
     # Axes of one element are among those that repeat: their strides are never used.
     empty = 0 in node.shape
     repeated = tuple(n == 1 or (stride == 0 and not empty) for n, stride in zip(node.shape, strides, strict=True))
-    linked, step = [False] * node.ndim, None
+    linked = [False] * node.ndim
+    steps = [stride // node.dtype.itemsize if isinstance(stride, int) else 0 for stride in strides]
     beyond: int | Dim = node.dtype.itemsize  # the stride of an axis that is contiguous with the next
     for axis in reversed(range(node.ndim)):
         if not repeated[axis]:
-            stride = strides[axis]
-            if step is None:
-                step = stride // node.dtype.itemsize if isinstance(stride, int) else 0
-            linked[axis] = stride == beyond
-            beyond = stride * node.shape[axis]
-    return Access(root, repeated, tuple(linked), step or 0)
+            linked[axis] = strides[axis] == beyond
+            beyond = strides[axis] * node.shape[axis]
+    return Access(root, repeated, tuple(linked), tuple(steps))
 
 
 class View(NamedTuple):

@@ -107,6 +107,29 @@ def test_sums_of_matrices_in_registers(rows, lines, columns, dtype):
     assert most.tolist() == (x[:, :, None] - y[:, None]).max(0).tolist()
 
 
+def test_vectors_run_along_results_of_a_few_terms():
+    x = input_(6, 4, 20, 2)
+    assert nest([x], node("sum", x, axes=(3,)))[0] == [(3,), (0, 1, 2)]
+    assert nest([x], node("max", x, axes=(1, 3)))[0] == [(0,), (1,), (3,), (2,)]
+    assert nest([x], node("sum", x, axes=(2, 3)))[0] == [(0, 1), (2, 3)], "the loop of 40 terms has vectors of them"
+    many = input_(6, 4, 5)
+    assert nest([many], node("sum", many, axes=(2,)))[0] == [(0, 1), (2,)]
+
+
+@COMPILED
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i1", "?"])
+@pytest.mark.parametrize("terms", [2, 3, 4])
+def test_reductions_of_a_few_terms(terms, dtype):
+    for n in LENGTHS:
+        x = (np.arange(3 * n * terms) % 7 % 5).reshape(3, n, terms).astype(dtype)
+        most, pooled = mg.compile(lambda x: (x.max(-1), x.max(axis=(0, 2))), backend="native")(x)
+        assert most.tolist() == [[max(x[i, j].tolist()) for j in range(n)] for i in range(3)]
+        assert pooled.tolist() == [x[:, j].max() for j in range(n)]
+        total, square = mg.compile(lambda x: (x.sum(-1), (2.0 * x).sum(axis=(0, 2))), backend="native")(x)
+        assert total.tolist() == [[sum(x[i, j].tolist()) for j in range(n)] for i in range(3)]
+        assert square.tolist() == [2 * sum(x[:, j].ravel().tolist()) for j in range(n)]
+
+
 @COMPILED
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("columns", [17, 20, 33, 64, 65, 130])
@@ -139,7 +162,7 @@ def test_every_number_of_indices(n):
 
 @COMPILED
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i4"])
-@pytest.mark.parametrize("step", [2, 3, 4, 5])
+@pytest.mark.parametrize("step", [2, 3, 4, 6, 7])
 def test_elements_a_few_apart(step, dtype):
     for n in LENGTHS:
         x = np.arange(3 * step * n).reshape(3, step * n).astype(dtype)
@@ -160,10 +183,10 @@ page = mmap.PAGESIZE
 memory = mmap.mmap(-1, 2 * page)
 start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
 assert not ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + page), ctypes.c_size_t(page), 0)
-for step in (2, 3, 4):
+for step in (2, 3, 4, 6):
     f = mg.compile(lambda x: x[::step] * 2, backend="native")
     g = mg.compile(lambda x: x[:, ::step] * 2, backend="native")
-    for n in (1, 2, 7, 8, 9, 15, 16, 17, 32, 33, 100):
+    for n in (1, 2, 7, 8, 9, 15, 16, 17, 32, 33, 64):
         size = step * (n - 1) + 1
         x = np.frombuffer(memory, np.float32, size, page - 4 * size)
         y = np.frombuffer(memory, np.float32, 2 * size, page - 8 * size).reshape(2, size)

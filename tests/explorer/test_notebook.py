@@ -163,6 +163,7 @@ def test_jupyterlab_shows_drawings_without_trust_and_the_explorer_with_it(notebo
         assert image.is_visible()
         assert image.evaluate("image => image.complete && image.naturalWidth > 100")
     assert page.get_by_text("speed-up", exact=True).first.is_visible()
+    page.get_by_text("| Idle").wait_for(timeout=120_000)  # before it has a kernel, JupyterLab runs no cell
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
     page.locator(".jp-OutputArea-output svg.mg").wait_for(timeout=120_000)

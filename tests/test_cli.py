@@ -381,7 +381,7 @@ def test_errors_in_user_files_are_one_line(mine, capsys):
         assert "expected FILE:FUNC, such as loss.py:loss" in refused(capsys, command, "mine.py")
         assert f"mine.py:{line_of('if x[0]')}: " in refused(capsys, command, f"{mine}:branches")
         said = refused(capsys, command, f"{mine}:typo")
-        assert f"mine.py:{line_of('return np.sum(x).foo')}: AttributeError: " in said
+        assert f"mine.py:{line_of('return np.sum(x).foo')}: a traced array (f64[]) has no attribute 'foo'." in said
         assert f"mine.py:{line_of('return y / {}')}: KeyError: 'nothing'" in refused(capsys, command, f"{mine}:fails")
     said = refused(capsys, "compare", f"{mine}:los")
     assert said.endswith("has no function 'los'; it has loss, branches, typo, fails, vector")

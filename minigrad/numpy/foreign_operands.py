@@ -6,8 +6,8 @@ from numbers import Number
 
 import numpy as np
 
+from ..graph import full
 from ..traced_array import Array, as_array, hooks
-from .creation import full_like
 from .dispatch import any_traced
 from .manipulation import broadcast_arrays
 
@@ -35,7 +35,8 @@ def foreign(ufunc: np.ufunc, array: Array, other: object) -> Array | None:
         return None
     if values.dtype.kind in "biufc" or any(isinstance(v, Number) for v in values.flat):
         return None
-    same, _ = broadcast_arrays(full_like(array, ufunc is np.not_equal, bool), as_array(np.zeros(values.shape)))
+    answer = Array(full(ufunc is np.not_equal, array._node.shape, np.dtype(bool)))
+    same, _ = broadcast_arrays(answer, as_array(np.zeros(values.shape)))
     return same
 
 

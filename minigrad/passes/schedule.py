@@ -18,7 +18,7 @@ from .record import Stage
 from .topological import in_order
 
 
-class Buffer(Record):
+class Buffer:
     """A piece of memory.
 
     Attributes
@@ -30,10 +30,8 @@ class Buffer(Record):
         The position of the output that it becomes; None for memory of the workspace.
     """
 
-    nbytes: int | Dim
-    first: int
-    last: int
-    output: int | None = None
+    def __init__(self, nbytes: int | Dim, first: int, last: int, output: int | None = None):
+        self.nbytes, self.first, self.last, self.output = nbytes, first, last, output
 
 
 class Slot(Record):
@@ -42,7 +40,7 @@ class Slot(Record):
     row: int | Dim
 
 
-class Step(Record):
+class Step:
     """One group with its memory.
 
     Attributes
@@ -55,10 +53,8 @@ class Step(Record):
         Values that stay inside, but use the memory of a later value that leaves.
     """
 
-    group: Group
-    scratch: dict[Node, int]
-    slots: list[Slot]
-    heads: dict[Node, Node]
+    def __init__(self, group: Group, scratch: dict[Node, int], slots: list[Slot], heads: dict[Node, Node]):
+        self.group, self.scratch, self.slots, self.heads = group, scratch, slots, heads
 
 
 class Plan(Record):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ....graph import Node
 from ....passes.fuse import Roles
 from ....primitive import PART
-from ....symbolic import Dim
+from ....symbolic import Dim, Shape
 from ....views import dense_strides, strided
 
 
@@ -120,15 +120,18 @@ class Strides:
     def __init__(self, roles: Roles):
         self._roles = roles
         self._known: dict[Node, tuple[int | Dim, tuple[int | Dim, ...]]] = {}
+        self._dense: dict[tuple[Shape, int], tuple[int | Dim, ...]] = {}  # equal layers have equal ones
 
     def __call__(self, node: Node) -> tuple[int | Dim, tuple[int | Dim, ...]]:
         """Return a view's offset in the memory of its root, and its strides, in bytes."""
         known = self._known.get(node)
         if known is None:
-            unit = node.dtype.itemsize
+            shape, unit = node.shape, node.dtype.itemsize
             if is_view(node, self._roles):
                 known = strided(node, *self(node.inputs[0]), unit)
+            elif (dense := self._dense.get((shape, unit))) is not None:
+                known = 0, dense
             else:
-                known = 0, dense_strides(node.shape, unit)
+                known = 0, self._dense.setdefault((shape, unit), dense_strides(shape, unit))
             self._known[node] = known
         return known

@@ -44,41 +44,40 @@ _TURN = 2e-4  # seconds until a thread that runs Python lets another one go on, 
 
 
 class _Gate:
-    """A gate that any number of threads pass, for ``with``; a thread that forks waits until none is inside.
+    """A gate that any number of threads pass; a thread that forks closes it when none is inside, and still passes.
 
-    The thread that closed it still passes.
+    A thread inside holds a lock, and the thread that closes the gate takes all locks. A counter of the threads inside
+    would stay too high after an interrupt between two steps.
     """
 
     def __init__(self) -> None:
-        self._inside = self._closers = 0
-        self._holder: int | None = None  # the thread that closed it last
-        self._changed = threading.Condition()
+        self._locks: list[threading.RLock] = []
+        self._idle: deque[threading.RLock] = deque()
+        self._adding = threading.RLock()  # held while the gate is closed, too
 
-    def __enter__(self) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._closers or self._holder == threading.get_ident())
-            self._inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._changed:
-            self._inside -= 1
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Wait until no thread is inside; the gate's lock is held from then on, also by a child."""
-        self._changed.acquire()
-        self._closers += 1
+    @contextlib.contextmanager
+    def passed(self) -> Iterator[None]:
+        """Be inside; a context that an interrupt drops ends, too."""
         try:
-            self._changed.wait_for(lambda: not self._inside)
-        except BaseException:  # an interrupt
-            self.open()
-            raise
-        self._holder = threading.get_ident()
+            lock = self._idle.pop()
+        except IndexError:
+            with self._adding:
+                lock = threading.RLock()
+                self._locks.append(lock)
+        try:
+            with lock:
+                yield
+        finally:
+            self._idle.append(lock)
 
-    def open(self) -> None:
-        self._closers -= 1
-        self._changed.notify_all()
-        self._changed.release()
+    @contextlib.contextmanager
+    def closed(self) -> Iterator[None]:
+        """Wait until no thread is inside, and let none in meanwhile."""
+        with contextlib.ExitStack() as held:
+            held.enter_context(self._adding)
+            for lock in self._locks:
+                held.enter_context(lock)
+            yield
 
 
 _compiling = _Gate()  # passed while LLVM compiles
@@ -165,7 +164,7 @@ def compile_all(texts: Iterable[str], target: Target | None = None) -> list[byte
             while not _ended():
                 text = waiting.popleft()
                 try:
-                    with _compiling:
+                    with _compiling.passed():
                         results[text] = _emit(text, target)
                 except Exception as error:  # without frames: a cycle of them could free a module after its context
                     results[text] = error.with_traceback(None)
@@ -206,13 +205,13 @@ def quick(text: str) -> str:
 def warm_up() -> None:
     """Compile an empty function: LLVM prepares its passes and this machine's tables for the first one."""
     target = host()
-    with _switching, _compiling:
+    with _switching, _compiling.passed():
         _emit('define void @"empty"() {\nret void\n}', target)
 
 
 def compile_then(text: str, keep: Callable[[bytes], None]) -> bytes:
     """Return the object code of a module for this machine; the end of the process waits until `keep` has it, too."""
-    with _compiling:
+    with _compiling.passed():
         code = _emit(text, host())
         keep(code)
     return code
@@ -425,7 +424,9 @@ def _end() -> None:
     global _ending
     _ending = True
     lock.acquire()
-    _compiling.close()
+    closed = _compiling.closed()
+    closed.__enter__()
+    _keep(closed)
 
 
 def ending() -> bool:
@@ -455,8 +456,7 @@ def _at_rest() -> Iterator[None]:
     with contextlib.ExitStack() as held:
         for each in (lock,) if _ending else (turn, building, lock):
             held.enter_context(each)
-        _compiling.close()
-        held.callback(_compiling.open)
+        held.enter_context(_compiling.closed())
         yield
 
 

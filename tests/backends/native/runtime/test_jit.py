@@ -1,5 +1,6 @@
 """Machine code from LLVM IR: for this machine, loaded and run; for others, compiled."""
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -309,6 +310,53 @@ thread.join()
 """
 
 
+def test_gate_closes_when_no_thread_is_inside():
+    gate, inside, go, closed = jit._Gate(), threading.Event(), threading.Event(), threading.Event()
+
+    def passes():
+        with gate.passed():
+            inside.set()
+            assert go.wait(60)
+
+    def closes():
+        with gate.closed(), gate.passed():  # the thread that closes it still passes
+            closed.set()
+
+    threads = [threading.Thread(target=f) for f in (passes, closes)]
+    threads[0].start()
+    assert inside.wait(60)
+    threads[1].start()
+    assert not closed.wait(0.1)
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert closed.is_set()
+
+
+def test_passage_that_an_interrupt_drops_ends():
+    gate, closed = jit._Gate(), []
+    passage = gate.passed()
+    passage.__enter__()
+    del passage
+
+    def closes():
+        with gate.closed():
+            closed.append(True)
+
+    thread = threading.Thread(target=closes, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert closed
+
+
+def test_passages_one_after_the_other_take_one_lock():
+    gate = jit._Gate()
+    for _ in range(3):
+        with contextlib.suppress(KeyboardInterrupt), gate.passed():
+            raise KeyboardInterrupt
+    assert len(gate._locks) == 1
+
+
 FORK_AT_START = """
 import os, threading, time
 import llvmlite.binding as llvm
@@ -336,7 +384,7 @@ import os, signal, threading, time
 from minigrad.backends.native.runtime import jit
 
 def compile():
-    with jit._compiling:
+    with jit._compiling.passed():
         began.set()
         time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGINT)  # the fork waits by now

@@ -107,6 +107,8 @@ def test_wrong_arguments_and_modes_are_refused():
         mg.check_grads(lambda i: i * 1.5, (2,))
     with pytest.raises(mg.GradError, match="no floating result"):
         mg.check_grads(lambda x: x > 0, (X,))
+    with pytest.raises(mg.GradError, match=r"no floating result.*Did you forget `return`\?"):
+        mg.check_grads(lambda x: None, (X,))
 
 
 def test_a_kink_within_the_step_is_not_a_wrong_rule():

@@ -449,6 +449,8 @@ class LoopWriter:
             return k.load(r.dtype, address, self.lanes, self.mask)
         if 1 < r.steps[inner] <= min(APART // r.dtype.itemsize, self.lanes) and r.dtype.itemsize >= 4:
             return self._apart(r, address, r.steps[inner])
+        if r.steps[inner] == -1 and r.dtype.itemsize >= 4:
+            return self._backward(r, address)
         return k.gather(r.dtype, address, self._steps(self._stride(r, inner)), self.lanes, self.mask)
 
     def _apart(self, r: Reference, address: ir.Value, step: int) -> ir.Value:
@@ -459,9 +461,7 @@ class LoopWriter:
         if self.mask is None:
             starts[-1] = (lanes - 1) * step + 1 - lanes  # no element behind the last one is read
         else:
-            assert self.axis is not None
-            left = b.trunc(least(b, b.sub(self.axis.count, self.i), I64(lanes)), I32)
-            end = splat(b, b.sub(b.mul(left, I32(step)), I32(step - 1)), lanes)
+            end = splat(b, b.sub(b.mul(self._left(), I32(step)), I32(step - 1)), lanes)
             masks[:] = (b.icmp_signed("<", lane_numbers(I32, lanes, start), end) for start in starts)
         pieces = [k.load(r.dtype, at(b, address, start * r.dtype.itemsize), lanes, mask)
                   for start, mask in zip(starts, masks, strict=True)]
@@ -474,6 +474,21 @@ class LoopWriter:
             x = b.shuffle_vector(x, pieces[v], ir.Constant(ir.VectorType(I32, lanes), choice))
             known = list(range(lanes))
         return x
+
+    def _backward(self, r: Reference, address: ir.Value) -> ir.Value:
+        """Return the elements up to an address from there on: a vector that ends with it, reversed."""
+        k, b, lanes = self.k, self.k.b, self.lanes
+        mask = None
+        if self.mask is not None:
+            mask = b.icmp_signed(">=", lane_numbers(I32, lanes), splat(b, b.sub(I32(lanes), self._left()), lanes))
+        x = k.load(r.dtype, at(b, address, -(lanes - 1) * r.dtype.itemsize), lanes, mask)
+        return b.shuffle_vector(x, x, ir.Constant(ir.VectorType(I32, lanes), list(reversed(range(lanes)))))
+
+    def _left(self) -> ir.Value:
+        """Return the elements of the current vector."""
+        assert self.axis is not None
+        b = self.k.b
+        return b.trunc(least(b, b.sub(self.axis.count, self.i), I64(self.lanes)), I32)
 
     def _steps(self, stride: ir.Value) -> ir.Value:
         """Return the distance of each lane from the first, in bytes."""

@@ -172,26 +172,40 @@ def test_elements_a_few_apart(step, dtype):
 
 
 @COMPILED
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i2"])
+def test_elements_in_reverse(dtype):
+    for n in LENGTHS:
+        x = np.arange(3 * n).reshape(3, n).astype(dtype)
+        double, total = mg.compile(lambda x: (2 * x[:, ::-1], x[:, ::-1].max(0)), backend="native")(x)
+        assert double.tolist() == [[2 * (r * n + n - 1 - k) for k in range(n)] for r in range(3)]
+        assert total.tolist() == [3 * n - 1 - k for k in range(n)]
+
+
+@COMPILED
 @pytest.mark.skipif(sys.platform == "win32", reason="pages are protected by mprotect")
-def test_no_element_behind_the_last_one_is_read():
-    """The last element ends a page, and a load from the next page ends the process."""
+def test_no_element_outside_an_array_is_read():
+    """The array ends or begins a page, and a load from the page before or the next one ends the process."""
     code = """
 import ctypes, mmap
 import numpy as np
 import minigrad as mg
 page = mmap.PAGESIZE
-memory = mmap.mmap(-1, 2 * page)
+memory = mmap.mmap(-1, 3 * page)
 start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-assert not ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + page), ctypes.c_size_t(page), 0)
+for end in (0, 2):
+    assert not ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + end * page), ctypes.c_size_t(page), 0)
 for step in (2, 3, 4, 6):
     f = mg.compile(lambda x: x[::step] * 2, backend="native")
     g = mg.compile(lambda x: x[:, ::step] * 2, backend="native")
+    h = mg.compile(lambda x: x[::-1] * 2, backend="native")
     for n in (1, 2, 7, 8, 9, 15, 16, 17, 32, 33, 64):
         size = step * (n - 1) + 1
-        x = np.frombuffer(memory, np.float32, size, page - 4 * size)
-        y = np.frombuffer(memory, np.float32, 2 * size, page - 8 * size).reshape(2, size)
+        x = np.frombuffer(memory, np.float32, size, 2 * page - 4 * size)
+        y = np.frombuffer(memory, np.float32, 2 * size, 2 * page - 8 * size).reshape(2, size)
         assert f(x).tolist() == [0] * n
         assert g(y).tolist() == [[0] * n] * 2
+        assert h(x[:n]).tolist() == [0] * n
+        assert h(np.frombuffer(memory, np.float32, n, page)).tolist() == [0] * n
 print("done")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

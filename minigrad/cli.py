@@ -31,6 +31,7 @@ from .draw import open_in_browser
 from .errors import CheckError, MinigradError
 from .explorer import seed
 from .graph import Graph, InAxes, PyTree
+from .progress import is_terminal
 from .report import Report, digits
 from .report.comparison import compare
 from .report.training import METHODS, train
@@ -330,7 +331,7 @@ def _hand_out(report: Report | Audit, args: argparse.Namespace) -> None:
 
 def _show(report: Report | Audit) -> None:
     """Print a report: with colours on a terminal, if rich is installed."""
-    if not sys.stdout.isatty() or importlib.util.find_spec("rich") is None:
+    if not is_terminal(sys.stdout) or importlib.util.find_spec("rich") is None:
         print(report)
         return
     from rich.console import Console

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
+from typing import TextIO
 
 from .errors import notebook_shell
 from .locks import importing
@@ -16,6 +17,11 @@ _PAUSE = 0.1  # seconds between two messages to the browser, at least
 def in_notebook() -> bool:
     """Return whether a notebook's kernel runs this process."""
     return getattr(notebook_shell(), "kernel", None) is not None
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether a stream shows its text on a terminal; Python has None for a closed one."""
+    return stream is not None and stream.isatty()
 
 
 @contextmanager

@@ -95,3 +95,10 @@ def test_there_is_no_notebook_in_a_terminal(monkeypatch):
     package.get_ipython = lambda: types.SimpleNamespace()  # IPython in a terminal has no kernel
     monkeypatch.setitem(sys.modules, "IPython", package)
     assert not progress.in_notebook()
+
+
+def test_closed_streams_are_no_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    assert not progress.is_terminal(sys.stderr)
+    report = mg.compare(lambda w, x: np.sum(w * x), np.ones(3), np.ones((2, 3)), rows=["vmapped"], repeats=1)
+    assert report.rows

@@ -20,7 +20,7 @@ from ..errors import TraceError, at_user_line
 from ..graph import Graph, InAxes, PyTree
 from ..locks import importing
 from ..primitive import on_host
-from ..progress import in_notebook, notebook_bar
+from ..progress import in_notebook, is_terminal, notebook_bar
 from ..symbolic import size_of, value
 from ..transforms.arguments_by_name import positional_axes
 from ..transforms.example_arguments import ExampleArguments
@@ -240,7 +240,7 @@ def progress_bar(enabled: bool, title: str, total: int) -> Iterator[Callable[[st
             steps = itertools.count()
             yield lambda step: update(next(steps), step)
         return
-    if not enabled or not sys.stderr.isatty() or importlib.util.find_spec("rich") is None:
+    if not enabled or not is_terminal(sys.stderr) or importlib.util.find_spec("rich") is None:
         yield lambda step: None
         return
     with importing:

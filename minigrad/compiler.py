@@ -307,7 +307,8 @@ class Compiled(Immutable):
 
         Passes of a `microbatch` over a ragged batch are as long as the rows of their examples. Where the arguments do
         not tell the rows of each example, the longest pass counts as if its examples had all of them. A program for
-        batches of ever new sizes may keep an eighth more, for batches to come.
+        batches of ever new sizes may keep an eighth more, for batches to come. Machine code with steps of Python, such
+        as `np.linalg.solve` of large matrices, keeps the memory of up to 8 sizes of batches and passes: one counts.
 
         Parameters
         ----------

@@ -25,6 +25,15 @@ def test_a_pool_is_made_once_for_each_key():
     assert not pools
 
 
+def test_what_makes_room_is_released():
+    released = []
+    pools = Pools(2, released.append)
+    for key in "abcd":
+        pools[key].extend([key, key.upper()])
+    assert sorted(released) == ["A", "B", "a", "b"]
+    assert list(pools) == ["c", "d"]
+
+
 def test_threads_share_the_pools():
     pools, seen = Pools(3), set()
 

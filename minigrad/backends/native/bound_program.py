@@ -285,8 +285,9 @@ class BoundProgram:
             body.release()
         for held in (self.bodies, self.arrays, self.values, self.leaves, self._stretches, self.stretches, self._ends):
             held.clear()
-        if self.arena is not None:
+        if self.arena is not None and self.plan.exact:
             self.arenas.give_back(self.arena)
+        self.arena = None
 
     # -- steps -----------------------------------------------------------------------------------------
 

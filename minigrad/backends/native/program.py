@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +32,7 @@ from ..arena import ALIGN, ArenaPool
 from ..numpy_text import managed
 from ..parts import in_parts
 from ..peak import Piece, peak, type_bytes
-from ..pools import Pools
+from ..pools import Pools, drained
 from ..protocol import Executable, Ready
 from ..subgraph import KINDS, NodePrograms, has_budget, is_new
 from .codegen.kernel import Kernel, kernel, rows, unable, written
@@ -156,7 +155,8 @@ class Program:
             self.plan, self.ways, self.kernels, [() if key is None else key.nodes for key in self._keys],
             {n: body.launch_plan for n, body in self.bodies.items()}, exact=exact)
         self._single = exact and self.launch_plan.keeps  # whether executables for other sizes make room for a new one
-        self._pools: Pools[tuple[int, ...], BoundProgram | Empty] = Pools(FEW if self.launch_plan.keeps else KEPT)
+        self._pools: Pools[tuple[int, ...], BoundProgram | Empty] = Pools(
+            FEW if self.launch_plan.keeps else KEPT, lambda executable: executable.release())
         self.arenas, self.nests = ArenaPool(), Nests(self.packed)
         if self._quick:
             BUILDER.add(Job(self))
@@ -312,9 +312,8 @@ class Program:
     def _release(self) -> None:
         """Free the memory of the executables."""
         for pool in list(self._pools.values()):
-            with contextlib.suppress(IndexError):  # other threads take from it, too
-                while True:
-                    pool.pop().release()
+            for executable in drained(pool):
+                executable.release()
         self._pools.clear()
 
     def _executable(self, sizes: Mapping[Symbol, int], team: int) -> BoundProgram | Empty:

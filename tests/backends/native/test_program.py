@@ -1,5 +1,8 @@
 """The native backend: machine code computes what the reference evaluation does, however it is cut and shared out."""
 
+import gc
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -55,6 +58,25 @@ def test_programs_that_keep_memory_have_few_executables(f):
     (entry,) = compiled.entries
     assert entry.program.launch_plan.keeps
     assert len(entry.program._pools) == FEW
+
+
+def test_memory_of_sizes_that_make_room_is_free_without_the_collector():
+    compiled = mg.compile(mg.vmap(lambda x: np.sum(np.sin(np.linalg.svd(np.sin(x))[1]))), backend="native",
+                          tier="final")
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        used = []
+        for _ in range(3):
+            for n in range(100, 100 + 2 * FEW):
+                compiled(np.ones((n, 12, 12)))
+            used.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    operand = 100 * 12 * 12 * 8  # of the step of Python; each set of sizes has one
+    assert used[2] - used[0] < FEW * operand  # two rounds make 4 * FEW sets
 
 
 @pytest.mark.parametrize("dtype", ["f8", "f4"])

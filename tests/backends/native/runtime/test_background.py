@@ -126,8 +126,9 @@ print("the end")
 
 
 def run(script, folder):
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300,
-                          env={**os.environ, "MINIGRAD_CACHE_DIR": str(folder)})
+    forks = "ignore:This process:DeprecationWarning"  # of Python 3.12, where the process has threads
+    return subprocess.run([sys.executable, "-W", forks, "-c", script], capture_output=True, text=True, check=False,
+                          timeout=300, env={**os.environ, "MINIGRAD_CACHE_DIR": str(folder)})
 
 
 def test_a_forked_child_builds_what_is_left(tmp_path):

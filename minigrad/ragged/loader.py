@@ -6,6 +6,7 @@ gather from the packed dataset.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
@@ -348,15 +349,15 @@ def ahead(make: Callable[[int], Item], count: int, depth: int) -> Iterator[Item]
 
     The thread starts with the first item, and ends with the last one or when the iterator is closed or dropped. An
     error of ``make(k)`` is raised in place of item k. A forked process lacks the thread, and starts another one at its
-    next item.
+    next item. Where no thread can start, that of the caller computes the items.
     """
     k = 0
     while k < count:
         process, worker = _forks, _Worker(make, k, count, depth)
         try:
-            worker.thread.start()
+            started = worker.start()
             while k < count and _forks == process:
-                item = worker.take()
+                item = worker.take() if started else make(k)
                 k += 1
                 yield item
         finally:
@@ -385,6 +386,13 @@ class _Worker(Generic[Item]):
         self._ended = False
         self.thread = threading.Thread(target=self._work, args=(make, first, count), name="minigrad-loader",
                                        daemon=True)
+
+    def start(self) -> bool:
+        """Start the thread, and return whether it could start."""
+        with contextlib.suppress(RuntimeError):
+            self.thread.start()
+            return True
+        return False
 
     def _work(self, make: Callable[[int], Item], first: int, count: int) -> None:
         for k in range(first, count):

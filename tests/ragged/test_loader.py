@@ -247,6 +247,16 @@ def test_prefetched_batches_are_equal():
     assert not threads()
 
 
+def test_prefetch_without_a_thread_computes_the_items_itself(monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert list(ahead(str, 3, 2)) == ["0", "1", "2"]
+    with pytest.raises(ZeroDivisionError):
+        list(ahead(lambda k: 1 / k, 3, 2))
+
+
 def test_prefetch_bounds_the_batches_ahead():
     asked, third = [], threading.Event()
 

@@ -28,7 +28,7 @@ def uncollected(lasting: bool = False) -> Iterator[None]:
     the young ones walks them. Python does not count them as new there: after `MOVED` such objects, none move before it
     has collected all garbage.
     """
-    with _paused:
+    with _paused.changed():
         try:
             yield
         finally:

@@ -7,8 +7,8 @@ import logging  # noqa: F401  # registered for forks before this module is, so t
 import os
 import threading
 import weakref
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 importing = threading.RLock()
 """Held while a function imports a module: a fork waits for it, as its child would wait for the module for ever."""
@@ -29,7 +29,7 @@ _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
 class Setting:
-    """A setting of the whole process, for ``with``: it is changed while any thread is inside.
+    """A setting of the whole process that is changed while any thread is inside.
 
     Parameters
     ----------
@@ -45,32 +45,31 @@ class Setting:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._alone)
 
-    def __enter__(self) -> None:
-        with self._lock:
-            try:
+    @contextmanager
+    def changed(self) -> Iterator[None]:
+        """Change the setting meanwhile; a context that an interrupt drops ends, too."""
+        inside = False
+        try:
+            with self._lock:
                 if not self._inside:
                     self._undo = self._restore()
                     self._change()
                 self._inside += 1
-            except BaseException:  # an interrupt
+                inside = True
+            yield
+        finally:  # no step of this runs Python, where an interrupt could come
+            with self._lock:
+                if inside and self._inside:
+                    self._inside -= 1
                 if not self._inside:
-                    self._end()
-                raise
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._inside = max(self._inside - 1, 0)
-            if not self._inside:
-                self._end()
-
-    def _end(self) -> None:
-        undo, self._undo = self._undo, int
-        undo()
+                    undo, self._undo = self._undo, int
+                    undo()
 
     def _alone(self) -> None:
         """Reset in a forked child, which has none of the other threads."""
         self._inside = 0
-        self._end()
+        undo, self._undo = self._undo, int
+        undo()
 
 
 _guards: list[Callable[[], AbstractContextManager[object]]] = [lambda: importing]

@@ -59,11 +59,15 @@ def test_interrupted_change_of_a_setting_is_undone():
         return lambda: values.__setitem__(0, usual)
 
     setting = Setting(change, restore)
-    with pytest.raises(KeyboardInterrupt), setting:
+    with pytest.raises(KeyboardInterrupt), setting.changed():
         pass
     assert values == ["usual"]
-    with setting:
+    with setting.changed():
         assert values == ["changed"]
+    assert values == ["usual"]
+    dropped = setting.changed()
+    dropped.__enter__()
+    del dropped
     assert values == ["usual"]
 
 

@@ -169,7 +169,7 @@ def compile_all(texts: Iterable[str], target: Target | None = None) -> list[byte
                 except Exception as error:  # without frames: a cycle of them could free a module after its context
                     results[text] = error.with_traceback(None)
 
-    with _switching:
+    with _switching.changed():
         order = []
         try:
             for text in texts:
@@ -205,7 +205,7 @@ def quick(text: str) -> str:
 def warm_up() -> None:
     """Compile an empty function: LLVM prepares its passes and this machine's tables for the first one."""
     target = host()
-    with _switching, _compiling.passed():
+    with _switching.changed(), _compiling.passed():
         _emit('define void @"empty"() {\nret void\n}', target)
 
 

@@ -104,6 +104,11 @@ def _picked(rows: Array, index: Array) -> Array:
     return moveaxis(take_along_axis(rows, moveaxis(places, 0, -1), -1), -1, 0)
 
 
+def _dtype_between(a: Array, q: Array) -> np.dtype:
+    """Return the dtype of quantiles between integers."""
+    return np.dtype(float) if q._weak or q.dtype.kind != "f" else np.result_type(a.dtype, q.dtype)
+
+
 def _quantile(name: str, a: ArrayLike, q: ArrayLike, axis: Axes, method: str, keepdims: bool,
               weights: ArrayLike | None, scale: float, skip_nan: bool) -> Array:
     if weights is not None:
@@ -115,7 +120,7 @@ def _quantile(name: str, a: ArrayLike, q: ArrayLike, axis: Axes, method: str, ke
     chosen = a.dtype.kind in "biu" and (method in ("lower", "higher", "nearest")
                                        or (method == "linear" and scale == 1 and q.dtype.kind != "f"))
     if not chosen and a.dtype.kind != "f":  # quantiles chosen among integers keep their dtype
-        a = a.astype(np.float64 if q._weak or q.dtype.kind != "f" else np.result_type(a.dtype, q.dtype))
+        a = a.astype(_dtype_between(a, q))
     rows, axes = _rows(a, axis, name)
     size = rows._node.shape[-1]
     n = as_array(shown(size)) if differs(size) else number(size)

@@ -60,6 +60,21 @@ def test_programs_that_keep_memory_have_few_executables(f):
     assert len(entry.program._pools) == FEW
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_determinants_of_matrices_without_rows_are_1(dtype):
+    x = np.zeros((5, 0, 0), dtype)
+    det = mg.compile(mg.vmap(np.linalg.det), backend="native")
+    parts = mg.compile(mg.vmap(lambda x: tuple(np.linalg.slogdet(x))), backend="native")
+    for _ in range(3):
+        used = [np.full((5,), 7, dtype) for _ in range(100)]  # memory that is not 1 as it lies
+        del used
+        np.testing.assert_array_equal(det(x), np.ones(5))
+        for have, want in zip(parts(x), (1, 0), strict=True):
+            np.testing.assert_array_equal(have, np.full(5, want))
+    ones = mg.compile(lambda x: np.linalg.det(x), backend="native")
+    assert (ones(np.eye(3) * 2), ones(np.zeros((0, 0)))) == (pytest.approx(8), 1)
+
+
 def test_memory_of_sizes_that_make_room_is_free_without_the_collector():
     compiled = mg.compile(mg.vmap(lambda x: np.sum(np.sin(np.linalg.svd(np.sin(x))[1]))), backend="native",
                           tier="final")

@@ -82,7 +82,9 @@ def needs_contiguous(node: Node) -> bool:
 
 
 def needed(node: Node) -> tuple[int | Dim, ...]:
-    """Return the sizes that must not be 0: no element of an empty axis is the largest."""
+    """Return the sizes that must not be 0: no element of an empty axis is the largest, and no step writes a 1."""
+    if node.prim in (det, slogdet):
+        return node.inputs[0].shape[-1:]
     by = node.prim.combiner
     return (node.inputs[0].shape[node.params["axis"]],) if by is not None and by.position else ()
 

@@ -2,6 +2,7 @@
 
 import ast
 import collections
+import functools
 import graphlib
 import importlib
 import io
@@ -109,6 +110,7 @@ def imports(source: str, module: str, is_package: bool, types: bool = False) -> 
     return found
 
 
+@functools.cache
 def imports_of(module: str, types: bool = False) -> list[tuple[str, int, bool]]:
     path = MODULES[module]
     return imports(path.read_text(encoding="utf-8"), module, path.name == "__init__.py", types)

@@ -10,7 +10,7 @@ from typing import Any as _Any
 from .collector import uncollected as _uncollected
 from .locks import importing as _importing
 
-with _uncollected(lasting=True):
+with _uncollected():
     from . import numpy
     from . import size_queries as _size_queries
     from .errors import (
@@ -138,7 +138,7 @@ def _later(module: str, name: str) -> _Callable[..., _Any]:
 
 
 def _module(name: str) -> _ModuleType:
-    with _importing, _uncollected(lasting=True):
+    with _importing, _uncollected():
         return _import_module(name, __name__)
 
 

@@ -442,7 +442,7 @@ class Compiled(Immutable):
 
     def _trace(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], arguments: Arguments
                ) -> tuple[Entry, Arguments]:
-        with self._lock, uncollected(lasting=True):
+        with self._lock, uncollected():
             backends.start(backend := self._backend_for(arguments.flat.leaves), **self._options)
             traced, arguments = self._fixed.trace(args, kwargs, arguments)
             kinds = self._kinds(arguments)

@@ -61,7 +61,7 @@ class Native(Backend):
     def start(self, *, tier: str | None = None, **options: Any) -> None:
         if _tier(tier) == "early":  # LLVM would take Python's lock from the first answer
             return
-        with importing, uncollected(lasting=True):  # here and below: few programs need modules that import slowly
+        with importing, uncollected():  # here and below: few programs need modules that import slowly
             from .native.runtime.warmup import start
 
         start()
@@ -76,14 +76,14 @@ class Native(Backend):
         return Tiered(graph, _of_numpy(graph), partial(self._machine_code, graph, False))
 
     def _machine_code(self, graph: Graph, quick: bool) -> Executable:
-        with importing, uncollected(lasting=True):
+        with importing, uncollected():
             from .native.program import Program as Native
 
         return Native(graph, quick=quick)
 
 
 def _of_numpy(graph: Graph) -> Executable:
-    with importing, uncollected(lasting=True):
+    with importing, uncollected():
         from .numpy import Program
 
     return Program(graph)

@@ -74,7 +74,7 @@ def _of_numpy(graph: Graph) -> Executable:
 @functools.cache
 def _bound() -> type[BoundProgram]:
     """Return the class of bound programs, whose modules are imported while LLVM compiles the first program."""
-    with importing, uncollected(lasting=True):
+    with importing, uncollected():
         from .bound_program import BoundProgram
 
     return BoundProgram

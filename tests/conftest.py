@@ -27,6 +27,11 @@ def pytest_configure(config):
         config.pluginmanager.register(SkippedTests(path))
 
 
+def pytest_collection_modifyitems(items):
+    if changing := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"ids with addresses differ between the processes of a run: {changing}")
+
+
 class SkippedTests:
     """Write the id of each skipped test, and of each skipped module, to a file."""
 

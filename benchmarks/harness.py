@@ -312,6 +312,9 @@ def conditions() -> dict[str, Any]:
     else:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions["minigrad"] = importlib.metadata.version("minigrad")
+    from minigrad import blas  # here for the same reason
+
+    versions["BLAS of NumPy"] = " ".join(blas.description().split())  # with the name of its kernels for this CPU
     return {"date": datetime.now(UTC).date().isoformat(), "versions": versions,
             "machine": {"cpu": _cpu(), "cores": cores(), "system": platform.system(), "arch": platform.machine()}}
 

@@ -1,6 +1,7 @@
 """The results as pages: ``python -m benchmarks.page`` writes ``results/README.md`` from the JSON files beside it.
 
-It also writes the table of ten rows in the project's README.
+It also writes the table of ten rows in the project's README. A record of another machine has a label in its file's
+name, as ``gemm.xeon.json``.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def _overview(found: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _benchmark(name: str, data: dict[str, Any]) -> list[str]:
-    lines = [f"## {data['benchmark']}", "", f"{_conditions(data)}.", ""]
+    other = "" if name == data["benchmark"] else f", {data['machine']['cpu']}"
+    lines = [f"## {data['benchmark']}{other}", "", f"{_conditions(data)}.", ""]
     for source in data.get("earlier", ()):
         lines += [f"{', '.join(source['rows'])}: {_conditions(source)}.", ""]
     if (RESULTS / f"{name}.svg").exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import re
 import string
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import CodeType
 
 import optree
@@ -61,15 +61,33 @@ def print(text: PyTree, *values: PyTree, **named: PyTree) -> None:
     callback(_Line(text), None, values, named)
 
 
+def _name(place: str) -> str:
+    """Return the name or number of a place, without attributes and indices."""
+    return re.split(r"[.[]", place, maxsplit=1)[0]
+
+
 class _Places(string.Formatter):
     """A check that the places of a format are those of the values; it formats no value."""
 
     def __init__(self, count: int, named: Iterable[str]):
         self._count = count
         self._named = named
+        self._numbered, self._numbers = 0, False
+
+    def parse(self, format_string: str) -> Iterator[tuple[str, str | None, str | None, str | None]]:
+        """Number the places as `str.format` does: a Formatter numbers ``{}``, but not ``{.shape}`` and ``{[0]}``."""
+        for literal, place, spec, conversion in super().parse(format_string):
+            if place is not None and not _name(place):
+                place = f"{self._numbered}{place}"
+                self._numbered += 1
+            elif place is not None:
+                self._numbers |= _name(place).isdigit()
+            if self._numbered and self._numbers:
+                raise ValueError("the format numbers some places, and leaves the number of others out")
+            yield literal, place, spec, conversion
 
     def get_field(self, field_name: str, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[str, int | str]:
-        name = re.split(r"[.[]", field_name, maxsplit=1)[0]
+        name = _name(field_name)
         key = int(name) if name.isdigit() else name
         if key not in (range(self._count) if isinstance(key, int) else self._named):
             raise ValueError(f"the format has a place {{{field_name}}}, which has no value")

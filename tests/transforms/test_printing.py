@@ -687,6 +687,8 @@ def test_forward_mode_prints_each_step_of_a_loop_once(run, capsys):
     ("{} {}", [1.0], {}, "the format has a place {1}, which has no value"),
     ("{x}", [1.0], {"y": 1.0}, "the format has a place {x}, which has no value"),
     ("{:{width}}", [1.0], {}, "the format has a place {width}, which has no value"),
+    ("{.shape} {[0]} {!r}", [1.0, 2.0], {}, "the format has a place {2}, which has no value"),
+    ("{} {0}", [1.0], {}, "the format numbers some places, and leaves the number of others out"),
     ("{", [1.0], {}, "Single '{' encountered in format string")])
 def test_formats_that_do_not_fit_the_values_are_refused_at_the_line(text, values, named, words):
     message = rf"test_printing.py:\d+: print\({re.escape(repr(text))}\): {re.escape(words)}"
@@ -697,3 +699,5 @@ def test_formats_that_do_not_fit_the_values_are_refused_at_the_line(text, values
 def test_formats_have_attributes_elements_widths_and_braces(capsys):
     mg.print("{{}} {0.shape} {0[1]:.{width}f} {w:>3}", np.arange(3.0), width=2, w=1)
     assert capsys.readouterr().out == "{} (3,) 1.00   1\n"
+    mg.print("{.shape} {[1]:{}.1f} {!r}", np.arange(3.0), np.arange(3.0), 5, "x")
+    assert capsys.readouterr().out == "(3,)   1.0 'x'\n"

@@ -354,8 +354,13 @@ def _gammaln_near_roots(x: np.ndarray) -> np.ndarray:
     return series - np.log1p(np.where(below, z, 0.0))
 
 
+_EXACT = 150  # the last derivative whose values between all poles, n! * 2 ** n, are finite
+
+
 def _reflected_polygamma(x: np.ndarray, n: int = 0) -> np.ndarray:
     """Return the n-th derivative of digamma at negative x, by that at 1 - x and the cotangent's (DLMF 5.5.4)."""
+    if n > _EXACT:
+        return _polygamma(x, n)
     derivative = [1, 0]  # of the cotangent, a polynomial of it, highest power first
     for _ in range(n):
         slope = [c * k for k, c in zip(range(len(derivative) - 1, 0, -1), derivative, strict=False)]
@@ -366,9 +371,16 @@ def _reflected_polygamma(x: np.ndarray, n: int = 0) -> np.ndarray:
 
 
 def _polygamma(x: np.ndarray, n: int) -> np.ndarray:
-    """Return the n-th derivative of digamma at x: SciPy's computes both its formulas for all x."""
-    slope: np.ndarray = by_scipy("digamma", x) if n == 0 else by_scipy("zeta", x, n=n + 1.0)
-    return slope if n == 0 else (-1) ** (n + 1) * math.factorial(n) * slope
+    """Return the n-th derivative of digamma at x: SciPy's computes both its formulas for all x.
+
+    The factors of one beyond float32 may be so, and n! is infinite from n = 171 on.
+    """
+    if n == 0:
+        psi: np.ndarray = by_scipy("digamma", x)
+        return psi
+    factor = (-1) ** (n + 1) * by_scipy("gamma", np.array(n + 1.0))
+    slope: np.ndarray = factor * by_scipy("zeta", x.astype(np.float64), n=n + 1.0)
+    return slope.astype(x.dtype)
 
 
 def _amended(library: Callable[..., Any], places: Callable[[np.ndarray], np.ndarray],

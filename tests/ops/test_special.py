@@ -70,6 +70,20 @@ def test_gamma_functions_at_poles_and_of_great_negative_numbers():
     assert run("digamma", np.zeros((0, 2), "f4")).shape == (0, 2)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_high_derivatives_of_digamma_whose_factors_are_out_of_range(dtype):
+    """The factor n! is beyond float32, and the sum of 1 / (x + k) ** (n + 1) below it."""
+    for x, n in ((500.0, 19), (20.0, 34)):
+        want = (-1) ** (n + 1) * math.fsum(math.factorial(n) / (x + k) ** (n + 1) for k in range(20_000))
+        np.testing.assert_allclose(run("polygamma", np.array([x], dtype), n=n), [want], rtol=2e-7)
+
+
+def test_derivatives_of_digamma_of_any_order():
+    for x in (0.5, -1.5):
+        assert np.isinf(run("polygamma", np.array([x]), n=171))
+        assert np.isinf(run("polygamma", np.array([x]), n=700))
+
+
 def test_products_with_the_logarithm_of_zero():
     zero = np.array([0.0])
     assert run("xlogy", zero, zero) == 0

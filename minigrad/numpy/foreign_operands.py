@@ -33,8 +33,8 @@ def foreign(ufunc: np.ufunc, array: Array, other: object) -> Array | None:
         values = np.asarray(other)
     except ValueError:  # of lists of different length
         return None
-    if values.dtype.kind in "biufc" or any(isinstance(v, Number) for v in values.flat):
-        return None
+    if values.dtype.kind in "biufc" or any(isinstance(v, Number) or (v == 0.0) is not False for v in values.flat):
+        return None  # of numbers, or of objects that numbers may equal
     answer = Array(full(ufunc is np.not_equal, array._node.shape, np.dtype(bool)))
     same, _ = broadcast_arrays(answer, as_array(np.zeros(values.shape)))
     return same

@@ -1,5 +1,7 @@
 """Operators whose other operand is neither an array nor a number."""
 
+from unittest.mock import ANY
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,13 @@ def test_no_element_equals_what_is_not_a_number(other):
         assert isinstance(traced, mg.numpy.Array)
         np.testing.assert_array_equal(plain, [same, same])
         np.testing.assert_array_equal(mg.compile(f)(X), [same, same])
+
+
+@pytest.mark.parametrize("other", [ANY, [None, ANY]], ids=repr)
+def test_objects_that_numbers_equal_are_refused(other):
+    assert np.equal(X, other, dtype=object)[1]
+    with pytest.raises(mg.DtypeError):
+        mg.trace(lambda x: x == other)(X)
 
 
 @pytest.mark.parametrize("other", [None, "a", Plain()], ids=repr)

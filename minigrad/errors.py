@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import re
 import sys
+import weakref
 from types import FrameType
 from typing import NamedTuple, TypeAlias
 
@@ -145,7 +146,7 @@ class CheckError(MinigradError, AssertionError):
 
 _LIBRARIES = ("minigrad.", "numpy.", "optree.", "functools", "contextlib", "scipy.")
 _COMMAND_LINE = "minigrad.cli"
-_internal: dict[int, tuple[bool, object]] = {}  # id of a code object -> is it library code? (codes hash slowly)
+_internal: dict[int, tuple[bool, object]] = {}  # id of a code object -> is it library code? until it is collected
 
 
 def is_library(module: str) -> bool:
@@ -158,15 +159,15 @@ def is_internal(frame: FrameType) -> bool:
 
     Modules of minigrad that play the user (the digits model of `compare`) define ``__user_code__ = True``.
     """
-    code = frame.f_code
-    known, _ = _internal.get(id(code), (None, code))
+    key = id(code := frame.f_code)  # codes hash slowly
+    known, _ = _internal.get(key, (None, code))
     if known is None:
         module = frame.f_globals.get("__name__") or ""
         known = is_library(module) or code.co_filename.startswith("<__array_function__")
         known = known and not frame.f_globals.get("__user_code__", False)
         known = known or code.co_qualname.startswith("__create_fn__.")  # methods that `dataclass` generates
         if module != _COMMAND_LINE:  # `user_frame` stops there, and asks the cache alone
-            _internal[id(code)] = known, code
+            _internal[key] = known, weakref.ref(code, lambda _: _internal.pop(key, None))
     return known
 
 

@@ -1,9 +1,11 @@
 """Bad input: each a clear error with operation, shapes, the user's own line and a way out; and nothing left over."""
 
+import gc
 import math
 import re
 import sys
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -341,3 +343,14 @@ def test_lines_of_a_notebook_are_those_of_its_cells(monkeypatch):
     for shell in (None, object()):  # outside of a notebook, and before IPython 8
         ipython(shell)
         assert format_location(("/tmp/ipykernel_7/1234.py", 2)) == "1234.py:2"
+
+
+def test_code_that_python_compiles_is_not_kept():
+    codes = []
+    for _ in range(3):
+        names = {}
+        exec(compile("def f(x):\n    return x * x\n", "written", "exec"), names)
+        assert mg.grad(names["f"])(3.0) == 6
+        codes.append(weakref.ref(names.pop("f").__code__))
+    gc.collect()
+    assert [c() for c in codes[1:]] == [None, None]  # a bounded cache has the first of equal codes

@@ -64,7 +64,7 @@ class Sources:
 
     def function(self, target: str, beside: str | None = None, data: tuple[str, ...] = ()) -> Callable[..., PyTree]:
         """Return the function of ``FILE:FUNC``, or of ``FUNC`` in the file of `beside`."""
-        if os.path.isfile(target) and (own := self._functions(target, data)):
+        if target.endswith(".py") and os.path.isfile(target) and (own := self._functions(target, data)):
             raise TargetError(f"expected FILE:FUNC, such as {target}:{own[0]}; {target} has {', '.join(own)}")
         path, name = _parts(target, beside)
         module = self._module(path)

@@ -69,3 +69,10 @@ def test_files_run_once_for_several_functions(tmp_path):
     assert not sources.has(f"{path}:loss", "lengths")
     assert sources.value(f"{path}:loss", "examples") == ([1.0, 2.0],)
     assert (tmp_path / "runs").read_text() == "x"
+
+
+def test_a_file_of_the_name_of_a_function_is_no_target(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    path.with_name("loss").write_text("numbers")
+    sources = user_module.Sources()
+    assert sources.function("loss", "mine.py:loss") is sources.function("mine.py:loss")

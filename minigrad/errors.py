@@ -163,9 +163,8 @@ def is_internal(frame: FrameType) -> bool:
     known, _ = _internal.get(key, (None, code))
     if known is None:
         module = frame.f_globals.get("__name__") or ""
-        known = is_library(module) or code.co_filename.startswith("<__array_function__")
-        known = known and not frame.f_globals.get("__user_code__", False)
-        known = known or code.co_qualname.startswith("__create_fn__.")  # methods that `dataclass` generates
+        known = is_library(module) or code.co_filename.startswith("<__array_function__")  # and methods of dataclasses:
+        known = (known and not frame.f_globals.get("__user_code__")) or code.co_qualname.startswith("__create_fn__.")
         if module != _COMMAND_LINE:  # `user_frame` stops there, and asks the cache alone
             _internal[key] = known, weakref.ref(code, lambda _: _internal.pop(key, None))
     return known

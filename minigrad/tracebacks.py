@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable
 from types import TracebackType
 from typing import ParamSpec, TypeVar
@@ -31,7 +32,7 @@ def for_user(error: Exception) -> Exception:
     if type(error) is ValueError and isinstance(cause, MinigradError):
         cause.__suppress_context__ = True
         error = cause.with_traceback(error.__traceback__)
-    if type(error) is TypeError and "Array" in str(error) and "traced" not in str(getattr(error, "__notes__", "")):
+    if type(error) is TypeError and re.search(r"\bArray\b", str(error)) and "traced" not in str(vars(error)):
         error.add_note("An Array is a traced value: functions of NumPy, minigrad.numpy and minigrad.special take it.")
     steps: list[TracebackType] = []
     tb = None if show_all else error.__traceback__

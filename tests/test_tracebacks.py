@@ -153,3 +153,9 @@ def test_functions_of_other_libraries_leave_a_note_on_traced_values():
         mg.grad(mg.mean_loss(theirs))(X)
     (note,) = caught.value.__notes__
     assert note == "An Array is a traced value: functions of NumPy, minigrad.numpy and minigrad.special take it."
+
+
+def test_errors_on_classes_of_similar_names_have_no_note():
+    with pytest.raises(TypeError, match="ArraySpec") as caught:
+        mg.grad(lambda x: x * (mg.f32 + 1))(2.0)
+    assert not hasattr(caught.value, "__notes__")

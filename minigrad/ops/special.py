@@ -365,7 +365,9 @@ def _reflected_polygamma(x: np.ndarray, n: int = 0) -> np.ndarray:
     for _ in range(n):
         slope = [c * k for k, c in zip(range(len(derivative) - 1, 0, -1), derivative, strict=False)]
         derivative = [-a - b for a, b in zip([*slope, 0, 0], [0, 0, *slope], strict=True)]  # of one sign
-    cotangent = 1 / np.tan(np.pi * (x - np.rint(x)))
+    past = x - np.rint(x)  # of the pole
+    beside = np.copysign(np.tan(np.pi * (0.5 - np.abs(past))), past)  # exact beside the root between two poles
+    cotangent = np.where(np.abs(past) < 0.25, 1 / np.tan(np.pi * past), beside)
     out: np.ndarray = (-1) ** n * _polygamma(1 - x, n) - np.pi ** (n + 1) * np.polyval(derivative, cotangent)
     return out
 

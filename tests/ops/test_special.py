@@ -78,6 +78,13 @@ def test_high_derivatives_of_digamma_whose_factors_are_out_of_range(dtype):
         np.testing.assert_allclose(run("polygamma", np.array([x], dtype), n=n), [want], rtol=2e-7)
 
 
+@pytest.mark.parametrize("n", [2, 10, 20])
+def test_even_derivatives_of_digamma_halfway_between_poles(n):
+    """There the derivative of the cotangent is 0: that of digamma is as at 1 - x."""
+    np.testing.assert_allclose(run("polygamma", np.array([-4.5, -1000.5]), n=n),
+                               run("polygamma", np.array([5.5, 1001.5]), n=n), rtol=1e-15)
+
+
 def test_derivatives_of_digamma_of_any_order():
     for x in (0.5, -1.5):
         assert np.isinf(run("polygamma", np.array([x]), n=171))

@@ -83,7 +83,7 @@ def _bound() -> type[BoundProgram]:
 def _import_rest() -> None:
     """Import the modules that the first call needs when the code is there."""
     _bound()
-    threads.tell_threadpoolctl()
+    threads.threadpoolctl()
 
 
 def _of_sizes(graph: Graph) -> set[Node]:

@@ -13,6 +13,7 @@ import functools
 import importlib.util
 import operator
 import os
+from types import ModuleType
 
 from ....locks import importing
 from .cache import CodeRequest, generated, object_code
@@ -111,7 +112,7 @@ class _Pool:
         reset()
         self.set_threads(get_num_threads())
         os.register_at_fork(after_in_child=reset)  # a child has none of the threads, and perhaps half a job
-        tell_threadpoolctl()
+        _tell_threadpoolctl()
 
 
 _pool: _Pool | None = None
@@ -128,19 +129,27 @@ def default_threads() -> int:
     return min(int(setting), LIMIT)
 
 
-@functools.cache
-def tell_threadpoolctl() -> None:
+def threadpoolctl() -> ModuleType | None:
+    """Return the package of that name, where it is installed."""
+    if importlib.util.find_spec("threadpoolctl") is None:
+        return None
+    with importing:
+        import threadpoolctl
+    module: ModuleType = threadpoolctl
+    return module
+
+
+def _tell_threadpoolctl() -> None:
     """Let threadpoolctl limit the pool, where it is installed: ``threadpool_limits(2)``, ``user_api="minigrad"``.
 
     It knows libraries by their files. Machine code in memory has none; the file that stands for the pool is LLVM's,
     which is loaded whenever the pool is.
     """
-    if importlib.util.find_spec("threadpoolctl") is None:
+    package = threadpoolctl()
+    if package is None:
         return
-    with importing:
-        import threadpoolctl
 
-    class Controller(threadpoolctl.LibController):  # type: ignore[misc]  # threadpoolctl has no types
+    class Controller(package.LibController):  # type: ignore[misc,name-defined]  # threadpoolctl has no types
         user_api = internal_api = "minigrad"
         filename_prefixes = ("libllvmlite", "llvmlite")
 
@@ -153,4 +162,4 @@ def tell_threadpoolctl() -> None:
         def get_version(self) -> None:
             return None
 
-    threadpoolctl.register(Controller)
+    package.register(Controller)

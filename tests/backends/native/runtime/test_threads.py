@@ -57,3 +57,30 @@ def test_threadpoolctl_limits_the_pool(code):
         assert threads.get_num_threads() == 3
     assert threads.get_num_threads() == 3
     assert [i["num_threads"] for i in threadpoolctl.threadpool_info() if i["user_api"] == "minigrad"] == [3]
+
+
+FIRST_PROGRAMS = """
+import threading
+import numpy as np
+import minigrad as mg
+
+def compile(k):
+    start.wait()
+    mg.compile(lambda x: np.sum(np.sin(x) * k), backend="native")(np.ones(1000))
+
+threads = [threading.Thread(target=compile, args=(k,)) for k in range(4)]
+start = threading.Barrier(len(threads))
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+import threadpoolctl
+print(len([c for c in threadpoolctl._ALL_CONTROLLERS if c.user_api == "minigrad"]))
+"""
+
+
+def test_threadpoolctl_learns_of_the_pool_once():
+    pytest.importorskip("threadpoolctl")
+    done = subprocess.run([sys.executable, "-c", FIRST_PROGRAMS], capture_output=True, text=True, timeout=300,
+                          check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.stdout.strip() == "1"

@@ -25,6 +25,7 @@ from ....symbolic import Dim, size_of
 from ..llvm import ir
 from ..llvm.builder import at, least
 from ..llvm.values import I32, I64, constant, lane_numbers, splat, vector_type
+from ..runtime.jit import masks_bytes
 from . import expressions as ex
 from .chained_sums import InMemory, InRegisters, in_chains
 from .kernel_emitter import KernelEmitter, Memory
@@ -190,13 +191,15 @@ class LoopWriter:
     def _ordered(self, groups: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """Return the loops from the outermost on: those over a few terms of all reductions are not the innermost.
 
-        Vectors then run along results, whose operands lie a few apart.
+        Vectors then run along results, whose operands lie a few apart; those that take a gather are left in order.
         """
         def few(group: tuple[int, ...]) -> bool:
             counts = [n for a in group if a and isinstance(n := self.loop.space[a], int)]
             if len(counts) < len(group):
                 return False
             terms = math.prod(counts)
+            if not all(_in_vectors(r.dtype) for r in self.references.values() for a in group if r.axes[a] is not None):
+                return False
             return (terms <= FEW and all(r.axes[a] is None for r in self.writes.values() for a in group)
                     and all(terms * n.dtype.itemsize <= APART and set(group) <= set(n.params["axes"])
                             for n in self.reductions))
@@ -447,9 +450,9 @@ class LoopWriter:
             return splat(k.b, k.load(r.dtype, address), self.lanes)
         if r.last == inner and r.linked[inner]:
             return k.load(r.dtype, address, self.lanes, self.mask)
-        if 1 < r.steps[inner] <= min(APART // r.dtype.itemsize, self.lanes) and r.dtype.itemsize >= 4:
+        if 1 < r.steps[inner] <= min(APART // max(r.dtype.itemsize, 4), self.lanes) and _in_vectors(r.dtype):
             return self._apart(r, address, r.steps[inner])
-        if r.steps[inner] == -1 and r.dtype.itemsize >= 4:
+        if r.steps[inner] == -1 and _in_vectors(r.dtype):
             return self._backward(r, address)
         return k.gather(r.dtype, address, self._steps(self._stride(r, inner)), self.lanes, self.mask)
 
@@ -569,6 +572,11 @@ class LoopWriter:
             hit = same if hit is None else b.and_(hit, same)
         update = self._value(self.reads[n, 0])
         return update if hit is None else b.select(hit, update, constant(update.type, 0))
+
+
+def _in_vectors(dtype: np.dtype) -> bool:
+    """Return whether one instruction loads a vector with a mask."""
+    return dtype.itemsize >= 4 or masks_bytes()
 
 
 def _in_chains(n: Node) -> bool:

@@ -146,6 +146,12 @@ def has_fma(target: Target | None = None) -> bool:
     return "+fma" in features or (target.cpu in ("x86-64-v3", "x86-64-v4") and "-fma" not in features)
 
 
+def masks_bytes(target: Target | None = None) -> bool:
+    """Return whether `target` (this machine) loads vectors of bytes with a mask in one instruction."""
+    target = target or host()
+    return target.cpu == "x86-64-v4" or "+avx512bw" in target.features.split(",")
+
+
 def compile_all(texts: Iterable[str], target: Target | None = None) -> list[bytes]:
     """Return the object code of several modules of LLVM IR for `target` (this machine), optimised, by several threads.
 

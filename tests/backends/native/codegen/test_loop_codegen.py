@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("llvmlite")
 
 import minigrad as mg
+from minigrad.backends.native.codegen import loop_codegen
 from minigrad.backends.native.codegen.kernel import Writer, rows
 from minigrad.backends.native.codegen.loop_codegen import LoopWriter
 from minigrad.backends.native.llvm.values import I64
@@ -116,6 +117,16 @@ def test_vectors_run_along_results_of_a_few_terms():
     assert nest([many], node("sum", many, axes=(2,)))[0] == [(0, 1), (2,)]
 
 
+@pytest.mark.parametrize("masks", [True, False])
+def test_small_elements_are_vectors_where_a_mask_takes_no_branches(masks, monkeypatch):
+    monkeypatch.setattr(loop_codegen, "masks_bytes", lambda: masks)
+    for dtype in ("i1", "i2", "?"):
+        x = input_(6, 20, 2, dtype=dtype)
+        assert nest([x], node("max", x, axes=(2,)))[0] == ([(2,), (0, 1)] if masks else [(0, 1), (2,)])
+    x = input_(6, 20, 2, dtype="f4")
+    assert nest([x], node("max", x, axes=(2,)))[0] == [(2,), (0, 1)]
+
+
 @COMPILED
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i1", "?"])
 @pytest.mark.parametrize("terms", [2, 3, 4])
@@ -161,7 +172,7 @@ def test_every_number_of_indices(n):
 
 
 @COMPILED
-@pytest.mark.parametrize("dtype", ["f4", "f8", "i4"])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i2"])
 @pytest.mark.parametrize("step", [2, 3, 4, 6, 7])
 def test_elements_a_few_apart(step, dtype):
     for n in LENGTHS:

@@ -14,7 +14,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from .control import parts
 from .custom import custom
 from .elementwise import abs_, eq, exp, log, log1p, lt, over_or_zero, reciprocal_hypot, sign, square, tanh, where
 from .reduce import greatest, sum_
+
+Evaluation: TypeAlias = Callable[..., Any]  # of a namespace, arrays and parameters: an array
 
 _ROOT = math.sqrt(math.pi)
 
@@ -48,7 +50,7 @@ def by_scipy(name: str, *arrays: np.ndarray, **params: float) -> Any:
     return getattr(special, name)(*params.values(), *arrays).astype(arrays[0].dtype, copy=False)
 
 
-def _library(name: str) -> Callable[..., Any]:
+def _library(name: str) -> Evaluation:
     """Return the evaluation by SciPy's function, or CuPy's."""
     def evaluate(xp: ArrayNamespace, *xs: np.ndarray, **params: float) -> Any:
         if xp is np:
@@ -65,8 +67,7 @@ def _library(name: str) -> Callable[..., Any]:
 
 
 def _declare(name: str, d: Callable[..., Any], samples: Callable[[], list[Sample]], kernel: str = "",
-             arity: int = 1, params: Params = MappingProxyType({}), evaluate: Callable[..., Any] | None = None,
-             ) -> Primitive:
+             arity: int = 1, params: Params = MappingProxyType({}), evaluate: Evaluation | None = None) -> Primitive:
     kernel = kernel or f"{name}({', '.join(f'{{{i}}}' for i in range(arity))})"
     return elementwise(name, evaluate or _library(name), kernel, d=d, samples=samples, params=params)
 
@@ -385,10 +386,10 @@ def _polygamma(x: np.ndarray, n: int) -> np.ndarray:
     return slope.astype(x.dtype)
 
 
-def _amended(library: Callable[..., Any], places: Callable[[np.ndarray], np.ndarray],
-             function: Callable[..., np.ndarray]) -> Callable[..., Any]:
+def _amended(library: Evaluation, places: Callable[[np.ndarray], np.ndarray],
+             function: Callable[..., np.ndarray]) -> Evaluation:
     """Return the evaluation by `library`, on the host by `function` of float64 where `places` says so."""
-    def evaluate(xp: ArrayNamespace, x: np.ndarray, **params: Any) -> Any:
+    def evaluate(xp: ArrayNamespace, x: np.ndarray, **params: int) -> Any:
         if xp is not np or not (own := places(x)).any():
             return library(xp, x, **params)
         out = library(xp, np.where(own, x.dtype.type(1), x), **params)

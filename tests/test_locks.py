@@ -71,6 +71,15 @@ def test_interrupted_change_of_a_setting_is_undone():
     assert values == ["usual"]
 
 
+def run(script, *args):
+    """Run a script in a process of its own, and return the text of its errors."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script, *args], timeout=300, text=True,
+                          stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
+    sys.stderr.write(done.stderr)
+    done.check_returncode()
+    return done.stderr
+
+
 FORKS = """
 import os, signal, sys, threading, time
 import numpy as np
@@ -110,8 +119,7 @@ assert os.waitpid(child, 0)[1] == 0
     ("opt_einsum", "opt_einsum"), ("scipy.special", "scipy"), ("numpy.random", "numpy"), ("minigrad.report", "numpy")])
 def test_forked_child_completes_import_begun_by_another_thread(name, needs):
     pytest.importorskip(needs)
-    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS, name], timeout=300, check=True,
-                   env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
+    run(FORKS, name)
 
 
 GUARDS = """
@@ -143,8 +151,7 @@ assert os.waitpid(child, 0)[1] == 0
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_fork_enters_guards_of_a_module_that_another_thread_was_importing():
-    subprocess.run([sys.executable, "-W", "ignore", "-c", GUARDS], timeout=300, check=True,
-                   env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
+    run(GUARDS)
 
 
 LOGGING = """
@@ -173,8 +180,7 @@ thread.join()
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_fork_waits_for_imports_without_the_lock_of_logging():
-    subprocess.run([sys.executable, "-W", "ignore", "-c", LOGGING], timeout=60, check=True,
-                   env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
+    run(LOGGING)
 
 
 INTERRUPTED = """
@@ -206,6 +212,4 @@ assert os.waitpid(child, 0)[1] == 0
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_interrupted_fork_waits_on_and_tells_the_interrupt():
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", INTERRUPTED], timeout=120, check=True, text=True,
-                          stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
-    assert "KeyboardInterrupt" in done.stderr
+    assert "KeyboardInterrupt" in run(INTERRUPTED)

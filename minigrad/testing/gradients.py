@@ -107,7 +107,7 @@ def check_grads(f: Callable[..., PyTree], args: Sequence[PyTree], order: int = 2
     outputs = [n for n in staged.outputs if n.type.floating]
     if not wrt or not outputs:
         raise GradError(at_user_line(f"check_grads({staged.call.name}): no floating {'result' if wrt else 'argument'}, "
-                                     "so there is no derivative"
+                                     "and derivatives need one"
                                      + ("" if staged.outputs else ". Did you forget `return`?")))
     graph = Graph(tuple(staged.inputs), tuple(outputs), staged.call.names, name=staged.call.name)
     total, largest = 0, 0.0

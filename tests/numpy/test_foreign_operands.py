@@ -33,7 +33,7 @@ class Deciding:
 
 
 def answers(f, x=X):
-    """Return what a function returns for an array, and within a trace of one."""
+    """Return a function's answer for an array, and within a trace of one."""
     seen = []
     mg.trace(lambda v: seen.append(f(v)) or v)(x)
     return f(x), seen[0]
